@@ -1,0 +1,1 @@
+//! The healing machine, without I/O and without a clock.

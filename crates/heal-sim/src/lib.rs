@@ -1,0 +1,1 @@
+//! A kernel, a provisioner and a clock that exist only in memory.

@@ -1,0 +1,1 @@
+//! The vocabulary of nvme-heal: ids, snapshots, actions, ports.

@@ -1,0 +1,3 @@
+//! The operator's command for nvme-heald.
+
+fn main() {}

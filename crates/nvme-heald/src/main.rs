@@ -1,0 +1,3 @@
+//! The daemon that heals MD arrays on NVMe-oF.
+
+fn main() {}

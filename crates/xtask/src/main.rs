@@ -1,0 +1,68 @@
+//! The project's own tasks, as one program: `cargo xtask TASK`.
+//!
+//! ```text
+//!   lab       boots a stock Debian kernel in QEMU and runs scenarios against the installed deb
+//!   prove     what an issue must show, as one command with figures
+//!   demo      the main job on a real kernel, told while it happens
+//!   deb, rpm  the packages, from one list of installed files
+//!   layering  who may depend on whom, checked against `cargo metadata`
+//!   guest     what runs inside the lab's VM: workload, leg checksums
+//! ```
+//!
+//! Nothing here ships in a package. A task says what it installs or builds before it does so, prints
+//! progress on standard output, and ends with one line that says how it went.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool: it runs cargo, qemu and dpkg-deb, writes artefacts and talks to a person"
+)]
+
+mod guest;
+mod lab;
+mod layering;
+mod package;
+mod prove;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the nvme-heal project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run scenarios on a real kernel in a VM.
+    Lab(lab::Args),
+    /// Show that an issue's claims hold; print each with its figure.
+    Prove(prove::Args),
+    /// Heal a real array in the lab and narrate it.
+    Demo(lab::demo::Args),
+    /// Build the Debian package.
+    Deb(package::deb::Args),
+    /// Build the RPM package and check it with rpm's own tools.
+    Rpm(package::rpm::Args),
+    /// Compare the crates' dependencies with the layering table.
+    Layering,
+    /// What runs inside the lab's VM.
+    #[command(hide = true)]
+    Guest(guest::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Lab(args) => lab::run(&args),
+        Task::Prove(args) => prove::run(&args),
+        Task::Demo(args) => lab::demo::run(&args),
+        Task::Deb(args) => package::deb::run(&args),
+        Task::Rpm(args) => package::rpm::run(&args),
+        Task::Layering => layering::run(),
+        Task::Guest(args) => guest::run(&args),
+    }
+}

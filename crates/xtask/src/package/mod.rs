@@ -1,0 +1,2 @@
+pub(crate) mod deb;
+pub(crate) mod rpm;
