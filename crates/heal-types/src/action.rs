@@ -1,0 +1,179 @@
+//! What may be done to a host: a closed list.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ArrayId, Content, ControllerName, DeviceIdentity, DeviceName, HostSnapshot, MdDeviceId, Nqn,
+    Outcome, Slot, Target,
+};
+
+/// Everything the product may ever do to a host. What is not here cannot be done.
+///
+/// Each action names its array and devices by identity; whoever carries it out checks the identity
+/// again, right before the act, and answers [`Outcome::Refused`] if anything differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostAction {
+    /// Connect every portal of `target` that has no controller yet.
+    Connect {
+        /// The subsystem and where it is.
+        target: Target,
+        /// How.
+        options: ConnectOptions,
+    },
+    /// Read what stands on a device. Nothing is written; answered in [`HostAnswer::content`].
+    Examine {
+        /// The device.
+        device: DeviceIdentity,
+    },
+    /// Mark a leg faulty whose device is gone while MD still counts it as good.
+    FailLeg {
+        /// The array.
+        array: ArrayId,
+        /// The leg.
+        leg: LegRef,
+    },
+    /// Unbind a faulty leg or an idle spare.
+    RemoveLeg {
+        /// The array.
+        array: ArrayId,
+        /// The leg.
+        leg: LegRef,
+    },
+    /// Take a returned leg back, by bitmap only: never by a full copy.
+    ReAddLeg {
+        /// The array.
+        array: ArrayId,
+        /// The device.
+        device: DeviceIdentity,
+    },
+    /// Add a verified device as a new leg.
+    AddLeg {
+        /// The array.
+        array: ArrayId,
+        /// The device.
+        device: DeviceIdentity,
+    },
+    /// Copy a leg to a spare while both are in use, then drop the leg.
+    ReplaceLeg {
+        /// The array.
+        array: ArrayId,
+        /// The leg to move away from.
+        from: LegRef,
+        /// The spare to move to.
+        to: DeviceIdentity,
+    },
+    /// Take back MD's wish to move a leg to the next spare, left by a passing error.
+    ClearWantReplacement {
+        /// The array.
+        array: ArrayId,
+        /// The leg.
+        leg: LegRef,
+    },
+    /// Set the number of slots.
+    SetRaidDisks {
+        /// The array.
+        array: ArrayId,
+        /// The number wanted.
+        raid_disks: u16,
+    },
+    /// Disconnect every controller of a subsystem that nothing uses.
+    Disconnect {
+        /// The subsystem.
+        nqn: Nqn,
+        /// The controllers it was seen to have; any other one is a reason to refuse.
+        controllers: Vec<ControllerName>,
+    },
+}
+
+impl HostAction {
+    /// The action's name, for logs and limits.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Examine { .. } => "examine",
+            Self::FailLeg { .. } => "fail_leg",
+            Self::RemoveLeg { .. } => "remove_leg",
+            Self::ReAddLeg { .. } => "re_add_leg",
+            Self::AddLeg { .. } => "add_leg",
+            Self::ReplaceLeg { .. } => "replace_leg",
+            Self::ClearWantReplacement { .. } => "clear_want_replacement",
+            Self::SetRaidDisks { .. } => "set_raid_disks",
+            Self::Disconnect { .. } => "disconnect",
+        }
+    }
+}
+
+/// A leg as MD has it bound, with what is known of who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegRef {
+    /// The name it is bound under.
+    pub device: DeviceName,
+    /// Its slot when it was seen.
+    pub slot: Option<Slot>,
+    /// Its MD device UUID, if it was ever read.
+    pub md_device: Option<MdDeviceId>,
+    /// The device it must stand on, or `None` when the device is gone.
+    pub identity: Option<DeviceIdentity>,
+}
+
+/// How controllers are connected that are ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectOptions {
+    /// Number of I/O queues; the kernel's default (one per CPU) if not set. Fewer queues mean a
+    /// shorter stall when a path dies.
+    pub io_queues: Option<u16>,
+    /// Keep-alive time-out.
+    pub keep_alive: Duration,
+    /// Time between attempts to connect again.
+    pub reconnect_delay: Duration,
+    /// How long the kernel goes on trying.
+    pub ctrl_loss: Duration,
+    /// The host NQN to connect as; the host's own if not set.
+    pub host_nqn: Option<Nqn>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            io_queues: None,
+            keep_alive: Duration::from_secs(5),
+            reconnect_delay: Duration::from_secs(2),
+            ctrl_loss: Duration::from_secs(600),
+            host_nqn: None,
+        }
+    }
+}
+
+/// What came of an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAnswer {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What stands on the device, when that was the question.
+    pub content: Option<Content>,
+}
+
+impl From<Outcome> for HostAnswer {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            content: None,
+        }
+    }
+}
+
+/// A host: the real one, or one that exists only in memory.
+///
+/// One suite of contract tests runs on both. Both calls may take as long as an action's deadline,
+/// so an asynchronous caller gives them a thread.
+pub trait HostPort: Send {
+    /// One look at everything.
+    fn look(&mut self) -> HostSnapshot;
+
+    /// Carries one action out, and reads back what became of it.
+    fn act(&mut self, action: &HostAction) -> HostAnswer;
+}

@@ -1,0 +1,75 @@
+//! What stands on a device that is about to become a leg.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ArrayId, MdDeviceId, SectorCount};
+
+/// What was found on a device by reading it, before anything is written to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// No signature of anything known.
+    Blank,
+    /// An MD superblock of version 1.x.
+    MdMember(MdSuperblock),
+    /// Something that `mdadm --add` would overwrite without a word.
+    Foreign(ForeignKind),
+}
+
+/// What kind of foreign content it is, with the name blkid gives it where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForeignKind {
+    /// A file system (`ext4`, `xfs`, …) or swap.
+    Filesystem(String),
+    /// A partition table (`gpt`, `dos`, …).
+    PartitionTable(String),
+    /// A member of another storage layer: LVM, LUKS, DRBD, another RAID.
+    Layer(String),
+    /// Several signatures at once, or one this product has no word for.
+    Other(String),
+}
+
+/// The parts of an MD version-1 superblock (`struct mdp_superblock_1`,
+/// `include/uapi/linux/raid/md_p.h`) that say whose leg this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MdSuperblock {
+    /// The array it belongs to.
+    pub array: ArrayId,
+    /// The member's own UUID.
+    pub device: MdDeviceId,
+    /// What the member is in the array.
+    pub role: MdRole,
+    /// Event counter: the higher, the fresher.
+    pub events: u64,
+    /// Where data starts.
+    pub data_offset: SectorCount,
+    /// Room for data on this device.
+    pub data_size: SectorCount,
+    /// Whether the member carries a non-empty bad block log.
+    pub bad_blocks: bool,
+}
+
+/// A member's role in its own superblock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MdRole {
+    /// An active member in this slot.
+    Active(u16),
+    /// A spare (`0xffff`).
+    Spare,
+    /// Marked faulty (`0xfffe`).
+    Faulty,
+    /// The journal of a RAID with one (`0xfffd`).
+    Journal,
+}
+
+impl fmt::Display for ForeignKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filesystem(kind) => write!(f, "a file system ({kind})"),
+            Self::PartitionTable(kind) => write!(f, "a partition table ({kind})"),
+            Self::Layer(kind) => write!(f, "a member of another storage layer ({kind})"),
+            Self::Other(kind) => write!(f, "an unexpected signature ({kind})"),
+        }
+    }
+}
