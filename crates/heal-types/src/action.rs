@@ -27,12 +27,14 @@ pub enum HostAction {
         /// The device.
         device: DeviceIdentity,
     },
-    /// Mark a leg faulty whose device is gone while MD still counts it as good.
+    /// Mark a leg faulty that MD still counts as good.
     FailLeg {
         /// The array.
         array: ArrayId,
         /// The leg.
         leg: LegRef,
+        /// What makes this right.
+        why: FailWhy,
     },
     /// Unbind a faulty leg or an idle spare.
     RemoveLeg {
@@ -104,6 +106,15 @@ impl HostAction {
             Self::Disconnect { .. } => "disconnect",
         }
     }
+}
+
+/// Why a leg that MD counts as good may be marked faulty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailWhy {
+    /// Its device is gone and MD has not noticed, because no I/O went there.
+    DeviceGone,
+    /// The volume is meant to have fewer copies, and every other slot has a good leg.
+    NoLongerWanted,
 }
 
 /// A leg as MD has it bound, with what is known of who it is.

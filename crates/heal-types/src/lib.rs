@@ -41,7 +41,7 @@ mod text;
 mod time;
 mod transport;
 
-pub use action::{ConnectOptions, HostAction, HostAnswer, HostPort, LegRef};
+pub use action::{ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef};
 pub use content::{Content, ForeignKind, MdRole, MdSuperblock};
 pub use ids::{
     Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, MdDeviceId,

@@ -280,6 +280,8 @@ pub struct LegSnapshot {
     pub flags: LegFlags,
     /// Its own UUID in the superblock, as udev's database has it.
     pub md_device: Observed<MdDeviceId>,
+    /// Where its data starts (`md/dev-NAME/offset`).
+    pub data_offset: Observed<SectorCount>,
     /// Whether MD knows blocks on it that it must not read.
     pub bad_blocks: Observed<bool>,
     /// What it stands on.
