@@ -1,0 +1,118 @@
+//! Everything that can happen to an array's machine.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use heal_types::{
+    ArraySnapshot, HostAnswer, NamespaceSnapshot, Observed, ProvisionerAnswer, ProvisionerFault,
+    WallTime,
+};
+
+use crate::effect::EffectId;
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// Somebody looked. The snapshot is the fact; the cause is only why there was a look.
+    Looked(Box<Look>),
+    /// An action on the host came back.
+    Acted {
+        /// Which one.
+        id: EffectId,
+        /// With what.
+        answer: HostAnswer,
+    },
+    /// A call to the provisioner came back.
+    Answered {
+        /// Which one.
+        id: EffectId,
+        /// With what.
+        answer: Result<ProvisionerAnswer, ProvisionerFault>,
+    },
+    /// The provisioner's word may have changed: ask again.
+    VolumeStale,
+    /// A person said something.
+    Operator(Operator),
+    /// The host's budget allows this array to replace a leg now.
+    Permitted,
+    /// The record could not be made durable; nothing that rests on it was done.
+    NotDurable {
+        /// Why, as text for people.
+        why: String,
+    },
+    /// A deadline the machine named has passed.
+    Tick,
+}
+
+/// One look at an array and at what could become its leg.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The array; `Known(None)` means that it is certainly not there.
+    pub array: Observed<Option<ArraySnapshot>>,
+    /// Every NVMe-oF namespace of the host.
+    pub namespaces: Vec<NamespaceSnapshot>,
+    /// Why there was a look.
+    pub cause: LookCause,
+}
+
+/// Why there was a look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LookCause {
+    /// The daemon started.
+    Start,
+    /// MD notified: `/proc/mdstat` or an attribute of the array.
+    Md,
+    /// A kernel uevent.
+    Uevent {
+        /// `ACTION SUBSYSTEM/DEVICE`.
+        what: String,
+    },
+    /// A network link, address or route changed.
+    Link,
+    /// Events were lost.
+    Overrun,
+    /// The slow scan for whatever was lost without a trace.
+    SafetyScan,
+    /// An action of ours ended.
+    OwnAction,
+    /// A person asked.
+    Operator,
+    /// The machine asked for another look.
+    Asked,
+}
+
+impl fmt::Display for LookCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::Md => f.write_str("md"),
+            Self::Uevent { what } => write!(f, "uevent:{what}"),
+            Self::Link => f.write_str("link"),
+            Self::Overrun => f.write_str("overrun"),
+            Self::SafetyScan => f.write_str("safety-scan"),
+            Self::OwnAction => f.write_str("own-action"),
+            Self::Operator => f.write_str("operator"),
+            Self::Asked => f.write_str("asked"),
+        }
+    }
+}
+
+/// What a person said about one array.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// Do nothing until told otherwise, or until a time.
+    Hold {
+        /// Why.
+        reason: String,
+        /// Who, as the control socket's peer credentials say.
+        by: String,
+        /// End by itself then.
+        until: Option<WallTime>,
+    },
+    /// Go on, and look again at what was refused.
+    Resume {
+        /// Who.
+        by: String,
+    },
+}

@@ -1,0 +1,574 @@
+//! The phases of one leg's repair: each holds exactly the work still to do.
+//!
+//! ```text
+//!  Suspect ─► Isolating ─► Reporting ─► Grace ─┬─► Returning ──────────────────────────┐
+//!                                              ├─► Requesting ─┐                       ▼
+//!                                              └───────────────┴─► Connecting ─► Verifying ─► Adding ─► Rebuilding ─► Retiring ─► whole
+//!     Held and Quarantined can be entered from every phase; a Held repair remembers its next step.
+//! ```
+//!
+//! The drawing is the happy part; every edge there is stands in `transitions.rs` and in the golden
+//! matrix.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use heal_types::{
+    ArrayState, CallKey, DeviceIdentity, LegRef, Moment, ReplicaId, Slot, SyncProgress, WallTime,
+};
+
+use crate::effect::EffectId;
+use crate::record::{Member, Step};
+use heal_types::{Deadline, Replica};
+
+/// One slot in trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// The slot.
+    pub slot: Slot,
+    /// What began it.
+    pub cause: Cause,
+    /// When it began, wall clock.
+    pub began: WallTime,
+    /// Who was lost, or has to go.
+    pub lost: Option<Member>,
+    /// The replica that takes the place.
+    pub incoming: Option<Replica>,
+    /// Replacements that failed on the way and have to be retired as well.
+    pub also_retire: Vec<Member>,
+    /// Until when the lost replica may come back before another one is asked for; `None` before the
+    /// loss is a fact, and for ever where the policy says never.
+    pub grace: Option<Deadline>,
+    /// No earlier than this the lost replica may be taken back.
+    pub return_after: Option<Deadline>,
+    /// A device that was refused as the returning leg: not tried again under that identity.
+    pub not_again: Option<DeviceIdentity>,
+    /// When the present phase was entered, wall clock.
+    pub since: WallTime,
+    /// The phase.
+    pub phase: Phase,
+}
+
+/// What began a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Cause {
+    /// The leg failed, or is in doubt.
+    LegLost,
+    /// The provisioner wants the replica out.
+    ReplicaTerminating,
+    /// The volume is meant to have more copies.
+    MoreCopies,
+    /// The volume is meant to have fewer copies.
+    FewerCopies,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LegLost => "leg lost",
+            Self::ReplicaTerminating => "replica terminating",
+            Self::MoreCopies => "more copies wanted",
+            Self::FewerCopies => "fewer copies wanted",
+        })
+    }
+}
+
+/// Where a repair stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// The path is in doubt, but MD still counts the leg in sync.
+    Suspect {
+        /// What raises the doubt.
+        why: DoubtWhy,
+        /// When to act on it, if at all: a lost path is isolated, a device that is gone is failed.
+        decide_at: Option<Moment>,
+    },
+    /// Freeing the application's I/O from the leg.
+    Isolating {
+        /// The step under way.
+        turn: Turn,
+    },
+    /// The loss is being made durable and owed to the provisioner. Left as soon as the record is
+    /// written: the telling itself goes on in parallel and never blocks.
+    Reporting,
+    /// Waiting for the provisioner to act by itself, or for the leg to come back.
+    Grace,
+    /// The same namespace is back: unbind the faulty member, verify, re-add by bitmap.
+    Returning {
+        /// The device.
+        device: DeviceIdentity,
+        /// Whether its superblock was read and is ours.
+        verified: bool,
+        /// The step under way.
+        turn: Turn,
+    },
+    /// Asking for a replacement.
+    Requesting {
+        /// The idempotency key, the same until it is answered.
+        key: CallKey,
+        /// The step under way.
+        turn: Turn,
+    },
+    /// Connecting the incoming replica until its namespace is found by id.
+    Connecting {
+        /// Since when a controller of it is connected and the namespace still missing.
+        connected_at: Option<Moment>,
+        /// The step under way.
+        turn: Turn,
+    },
+    /// Proving that the namespace is the promised one, fits and holds nothing foreign.
+    Verifying {
+        /// The device.
+        device: DeviceIdentity,
+        /// The step under way.
+        turn: Turn,
+    },
+    /// Giving the verified device to MD.
+    Adding {
+        /// The device.
+        device: DeviceIdentity,
+        /// The step under way.
+        turn: Turn,
+    },
+    /// MD recovers.
+    Rebuilding {
+        /// How far it is, while MD says so.
+        progress: Option<SyncProgress>,
+    },
+    /// Putting away what is no longer a leg.
+    Retiring {
+        /// The step under way.
+        turn: Turn,
+    },
+    /// Deliberately not acting.
+    Held {
+        /// Why.
+        why: HeldWhy,
+        /// What comes when the reason ends.
+        then: Step,
+        /// When to look at the reason again, where time alone can end it.
+        until: Option<Moment>,
+    },
+    /// A contradiction.
+    Quarantined {
+        /// Which.
+        why: QuarantinedWhy,
+        /// What comes when a person has looked.
+        then: Step,
+    },
+}
+
+/// A phase's step: under way, or due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// How often it failed so far.
+    pub failures: u32,
+    /// Where it stands.
+    pub state: TurnState,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnState {
+    /// Due from this moment on.
+    Due(Moment),
+    /// Under way; nothing else is begun for this repair before it has come back.
+    UnderWay(EffectId),
+}
+
+impl Turn {
+    /// The first try, due at once.
+    #[must_use]
+    pub fn now() -> Self {
+        Self {
+            failures: 0,
+            state: TurnState::Due(Moment(0)),
+        }
+    }
+
+    /// The first try, due at `moment`.
+    #[must_use]
+    pub fn at(moment: Moment) -> Self {
+        Self {
+            failures: 0,
+            state: TurnState::Due(moment),
+        }
+    }
+}
+
+/// The kinds of phases, `Whole` for no repair at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is the phase of that name")]
+pub enum PhaseKind {
+    Whole,
+    Suspect,
+    Isolating,
+    Reporting,
+    Grace,
+    Returning,
+    Requesting,
+    Connecting,
+    Verifying,
+    Adding,
+    Rebuilding,
+    Retiring,
+    Held,
+    Quarantined,
+}
+
+impl PhaseKind {
+    /// Every kind, from best to worst.
+    pub const ALL: [Self; 14] = [
+        Self::Whole,
+        Self::Suspect,
+        Self::Isolating,
+        Self::Reporting,
+        Self::Grace,
+        Self::Returning,
+        Self::Requesting,
+        Self::Connecting,
+        Self::Verifying,
+        Self::Adding,
+        Self::Rebuilding,
+        Self::Retiring,
+        Self::Held,
+        Self::Quarantined,
+    ];
+
+    /// Whether a repair in this phase puts another replica in place: one at a time per array.
+    #[must_use]
+    pub fn is_replacing(self) -> bool {
+        match self {
+            Self::Requesting
+            | Self::Connecting
+            | Self::Verifying
+            | Self::Adding
+            | Self::Rebuilding => true,
+            Self::Whole
+            | Self::Suspect
+            | Self::Isolating
+            | Self::Reporting
+            | Self::Grace
+            | Self::Returning
+            | Self::Retiring
+            | Self::Held
+            | Self::Quarantined => false,
+        }
+    }
+
+    /// One word, for status, audit and the golden matrix.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Suspect => "suspect",
+            Self::Isolating => "isolating",
+            Self::Reporting => "reporting",
+            Self::Grace => "grace",
+            Self::Returning => "returning",
+            Self::Requesting => "requesting",
+            Self::Connecting => "connecting",
+            Self::Verifying => "verifying",
+            Self::Adding => "adding",
+            Self::Rebuilding => "rebuilding",
+            Self::Retiring => "retiring",
+            Self::Held => "held",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+impl fmt::Display for PhaseKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Phase {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> PhaseKind {
+        match self {
+            Self::Suspect { .. } => PhaseKind::Suspect,
+            Self::Isolating { .. } => PhaseKind::Isolating,
+            Self::Reporting => PhaseKind::Reporting,
+            Self::Grace => PhaseKind::Grace,
+            Self::Returning { .. } => PhaseKind::Returning,
+            Self::Requesting { .. } => PhaseKind::Requesting,
+            Self::Connecting { .. } => PhaseKind::Connecting,
+            Self::Verifying { .. } => PhaseKind::Verifying,
+            Self::Adding { .. } => PhaseKind::Adding,
+            Self::Rebuilding { .. } => PhaseKind::Rebuilding,
+            Self::Retiring { .. } => PhaseKind::Retiring,
+            Self::Held { .. } => PhaseKind::Held,
+            Self::Quarantined { .. } => PhaseKind::Quarantined,
+        }
+    }
+
+    /// The step under way or due, in phases that have one.
+    #[must_use]
+    pub fn turn(&self) -> Option<&Turn> {
+        match self {
+            Self::Isolating { turn }
+            | Self::Returning { turn, .. }
+            | Self::Requesting { turn, .. }
+            | Self::Connecting { turn, .. }
+            | Self::Verifying { turn, .. }
+            | Self::Adding { turn, .. }
+            | Self::Retiring { turn } => Some(turn),
+            Self::Suspect { .. }
+            | Self::Reporting
+            | Self::Grace
+            | Self::Rebuilding { .. }
+            | Self::Held { .. }
+            | Self::Quarantined { .. } => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn turn_mut(&mut self) -> Option<&mut Turn> {
+        match self {
+            Self::Isolating { turn }
+            | Self::Returning { turn, .. }
+            | Self::Requesting { turn, .. }
+            | Self::Connecting { turn, .. }
+            | Self::Verifying { turn, .. }
+            | Self::Adding { turn, .. }
+            | Self::Retiring { turn } => Some(turn),
+            Self::Suspect { .. }
+            | Self::Reporting
+            | Self::Grace
+            | Self::Rebuilding { .. }
+            | Self::Held { .. }
+            | Self::Quarantined { .. } => None,
+        }
+    }
+}
+
+/// What raises doubt about a leg that MD still counts in sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DoubtWhy {
+    /// Its block device is gone.
+    DeviceGone,
+    /// No controller that leads to it is live and usable.
+    NoUsablePath,
+}
+
+impl fmt::Display for DoubtWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeviceGone => "its device is gone",
+            Self::NoUsablePath => "no path to it is usable",
+        })
+    }
+}
+
+/// Why a repair is deliberately not going on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeldWhy {
+    /// A person said so.
+    Operator {
+        /// Their reason.
+        reason: String,
+    },
+    /// The mode is `observe`: it only says what it would do.
+    Observing,
+    /// No provisioner is configured to ask for a replacement.
+    NoProvisioner,
+    /// The volume's grace is "never": a person replaces its replicas.
+    GraceNever,
+    /// Another repair of this array goes first.
+    OneAtATime {
+        /// The other one's slot.
+        slot: Slot,
+    },
+    /// Other arrays of this host go first.
+    Budget,
+    /// The array's state allows no change.
+    ArrayState(ArrayState),
+    /// Another tool changes the array, or its shape is half changed.
+    ArrayBusy,
+    /// A guard does not hold.
+    Guard {
+        /// Which, with the numbers.
+        detail: String,
+    },
+    /// The provisioner will not give another replica.
+    Refused {
+        /// What it said.
+        detail: String,
+    },
+    /// The offered replica must not be used.
+    Rejected {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        why: RejectedWhy,
+    },
+    /// A step on the host was refused or failed too often.
+    StepFailed {
+        /// The step.
+        verb: String,
+        /// What was said.
+        detail: String,
+    },
+    /// What is to be done could not be written down.
+    NotDurable {
+        /// Why.
+        detail: String,
+    },
+}
+
+impl fmt::Display for HeldWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator { reason } => write!(f, "held by an operator: {reason}"),
+            Self::Observing => f.write_str("mode is observe"),
+            Self::NoProvisioner => f.write_str("no provisioner is configured"),
+            Self::GraceNever => f.write_str("the volume's grace is never"),
+            Self::OneAtATime { slot } => write!(f, "slot {slot} of this array goes first"),
+            Self::Budget => f.write_str("other arrays of this host go first"),
+            Self::ArrayState(state) => write!(f, "the array is {state}"),
+            Self::ArrayBusy => f.write_str("another tool changes the array"),
+            Self::Guard { detail } => write!(f, "{detail}"),
+            Self::Refused { detail } => {
+                write!(f, "the provisioner refuses a replacement: {detail}")
+            }
+            Self::Rejected { replica, why } => write!(f, "replica {replica} is rejected: {why}"),
+            Self::StepFailed { verb, detail } => write!(f, "{verb} failed: {detail}"),
+            Self::NotDurable { detail } => write!(f, "cannot write the ledger: {detail}"),
+        }
+    }
+}
+
+/// Why an offered replica must not become a leg. Nothing was written to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RejectedWhy {
+    /// The promised namespace id did not show up behind the target.
+    NamespaceNotFound {
+        /// The id that was promised.
+        promised: String,
+        /// The ids that the target shows instead.
+        found: String,
+    },
+    /// It is smaller than the legs must be.
+    TooSmall {
+        /// Its size, sectors.
+        has: u64,
+        /// What a leg needs, sectors.
+        needs: u64,
+    },
+    /// Its logical blocks are larger than the array's.
+    BlockSize {
+        /// Its logical block size, bytes.
+        has: u32,
+        /// The array's, bytes.
+        array: u32,
+    },
+    /// It refuses writes.
+    ReadOnly,
+    /// Another device is stacked on it, or it has partitions.
+    InUse {
+        /// What uses it.
+        detail: String,
+    },
+    /// It carries something that is not ours.
+    ForeignContent {
+        /// What.
+        detail: String,
+    },
+    /// It belongs to another MD array.
+    OtherArray {
+        /// Which.
+        array: String,
+    },
+    /// The grant itself contradicts what is known.
+    BadGrant {
+        /// How.
+        detail: String,
+    },
+}
+
+impl fmt::Display for RejectedWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NamespaceNotFound { promised, found } => {
+                write!(
+                    f,
+                    "the promised namespace {promised} is not there; the target shows {found}"
+                )
+            }
+            Self::TooSmall { has, needs } => {
+                write!(f, "too small: {has} sectors, a leg needs {needs}")
+            }
+            Self::BlockSize { has, array } => {
+                write!(
+                    f,
+                    "logical blocks of {has} bytes do not fit an array of {array}"
+                )
+            }
+            Self::ReadOnly => f.write_str("it is read-only"),
+            Self::InUse { detail } => write!(f, "it is in use: {detail}"),
+            Self::ForeignContent { detail } => write!(f, "foreign content: {detail}"),
+            Self::OtherArray { array } => write!(f, "it is a leg of another MD array, {array}"),
+            Self::BadGrant { detail } => write!(f, "the offer contradicts itself: {detail}"),
+        }
+    }
+}
+
+/// A contradiction. Nothing is done to the array until a person has looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QuarantinedWhy {
+    /// Two legs of the array claim to be one namespace or one member.
+    DuplicateLeg {
+        /// Both.
+        detail: String,
+    },
+    /// The machine met an input that its table calls impossible.
+    Impossible {
+        /// Phase and signal.
+        detail: String,
+    },
+    /// The durable record of this array cannot be read.
+    UnreadableRecord {
+        /// Why.
+        detail: String,
+    },
+    /// A device carries a newer copy of this array than the array itself.
+    NewerCopy {
+        /// Both event counts.
+        detail: String,
+    },
+}
+
+impl fmt::Display for QuarantinedWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DuplicateLeg { detail } => write!(f, "two legs claim to be one: {detail}"),
+            Self::Impossible { detail } => write!(f, "impossible input: {detail}"),
+            Self::UnreadableRecord { detail } => write!(f, "its record is unreadable: {detail}"),
+            Self::NewerCopy { detail } => write!(f, "a device has a newer copy: {detail}"),
+        }
+    }
+}
+
+impl Repair {
+    /// The leg of `member` as an action names it, given what is bound now.
+    #[must_use]
+    pub fn bound_ref(member: &Member, leg: &heal_types::LegSnapshot) -> LegRef {
+        LegRef {
+            device: leg.device.clone(),
+            slot: leg.slot,
+            md_device: leg.md_device.known().copied().or(member.md_device),
+            identity: match &leg.backing {
+                heal_types::Backing::Namespace(namespace) => {
+                    member.namespace.and_then(|id| namespace.identity(&id))
+                }
+                heal_types::Backing::Local
+                | heal_types::Backing::Gone
+                | heal_types::Backing::Unreadable => None,
+            },
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What survives a crash: our intents, never our observations.
+//!
+//! The kernel and the provisioner are the truth about arrays and volumes. The record holds only what
+//! neither of them can tell a fresh daemon: which incident this is, what we owe the provisioner,
+//! until when we wait, under which key we asked, which effects were begun and not ended.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use heal_types::{
+    ArrayId, CallKey, Condition, Deadline, DevT, DeviceName, MdDeviceId, NamespaceId, Nqn, Replica,
+    ReplicaId, Slot, VolumeId, WallTime,
+};
+
+use crate::effect::{EffectId, IncidentId};
+use crate::phase::{Cause, HeldWhy, QuarantinedWhy};
+
+/// Version of this record's form.
+pub const SCHEMA: u16 = 1;
+
+/// Everything durable about one array.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrayRecord {
+    /// [`SCHEMA`].
+    pub schema: u16,
+    /// Counts up with every change; the newest valid one wins.
+    pub generation: u64,
+    /// The array.
+    pub array: ArrayId,
+    /// Number of the next effect.
+    pub next_effect: u64,
+    /// The open incident.
+    pub incident: Option<Incident>,
+    /// Who held which slot when it was last good.
+    pub members: Vec<(Slot, Member)>,
+    /// Repairs under way.
+    pub repairs: Vec<RepairRecord>,
+    /// What the provisioner has not taken yet, oldest first.
+    pub owed: Vec<Owed>,
+    /// Effects begun and not ended.
+    pub intents: Vec<Intent>,
+    /// Subsystems whose controllers we connected.
+    pub connected: BTreeSet<Nqn>,
+    /// A person's hold.
+    pub hold: Option<OperatorHold>,
+    /// A contradiction that a person has to look at.
+    pub quarantine: Option<QuarantinedWhy>,
+}
+
+/// From the first symptom to whole again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its id.
+    pub id: IncidentId,
+    /// When it began.
+    pub began: WallTime,
+}
+
+/// Who was, or is, in a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The name it was bound under.
+    pub device: DeviceName,
+    /// Its device number then, for udev's guard.
+    pub dev: Option<DevT>,
+    /// Its MD device UUID, if it was read.
+    pub md_device: Option<MdDeviceId>,
+    /// The namespace it stood on.
+    pub namespace: Option<NamespaceId>,
+    /// The subsystem of that namespace.
+    pub nqn: Option<Nqn>,
+    /// The replica it was.
+    pub replica: Option<ReplicaId>,
+}
+
+/// One repair, as far as it must survive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRecord {
+    /// The slot.
+    pub slot: Slot,
+    /// What began it.
+    pub cause: Cause,
+    /// When it began, wall clock.
+    pub began: WallTime,
+    /// Who was lost.
+    pub lost: Option<Member>,
+    /// The replica that takes the place.
+    pub incoming: Option<Replica>,
+    /// Replacements that failed on the way and have to be retired as well.
+    pub also_retire: Vec<Member>,
+    /// Until when the lost replica may come back before another one is asked for.
+    pub grace: Option<Deadline>,
+    /// No earlier than this the lost replica may be taken back.
+    pub return_after: Option<Deadline>,
+    /// What is still to do.
+    pub step: Step,
+}
+
+/// What is still to do, in a form that a fresh daemon can take up. `restart.rs` says what each
+/// phase becomes and what each step resumes as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Look again: the leg was in doubt.
+    Doubt,
+    /// Make the loss known.
+    Report,
+    /// Wait for the leg or the provisioner.
+    Grace,
+    /// Ask for a replacement under this key.
+    Request {
+        /// The key: the same until it is answered.
+        key: CallKey,
+    },
+    /// Bring the incoming replica in, from wherever that stands.
+    Connect,
+    /// See the rebuild through.
+    Rebuild,
+    /// Put away what is no longer a leg.
+    Retire,
+    /// Deliberately nothing, for this reason, and then the inner step.
+    Hold {
+        /// Why.
+        why: HeldWhy,
+        /// What comes when the reason ends.
+        then: Box<Step>,
+    },
+}
+
+/// Something the provisioner must be told, however long that takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    /// Idempotency key.
+    pub key: CallKey,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// What is to be said.
+    pub message: OwedMessage,
+    /// Since when it is so.
+    pub since: WallTime,
+}
+
+/// What is to be said of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwedMessage {
+    /// What became of it.
+    Report(Condition),
+    /// It is no longer used here in any way.
+    Removed,
+}
+
+/// An effect that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Which.
+    pub id: EffectId,
+    /// Its verb.
+    pub verb: String,
+    /// The repair it serves.
+    pub slot: Option<Slot>,
+    /// When it was begun.
+    pub at: WallTime,
+}
+
+/// A person's hold on an array.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorHold {
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub since: WallTime,
+    /// Until when, if it ends by itself.
+    pub until: Option<WallTime>,
+}
