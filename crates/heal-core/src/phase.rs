@@ -15,12 +15,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArrayState, CallKey, DeviceIdentity, LegRef, Moment, ReplicaId, Slot, SyncProgress, WallTime,
+    ArrayState, CallKey, Deadline, DeviceIdentity, HostAction, Moment, Replica, ReplicaId, Slot,
+    SyncProgress, WallTime,
 };
 
 use crate::effect::EffectId;
 use crate::record::{Member, Step};
-use heal_types::{Deadline, Replica};
 
 /// One slot in trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +149,8 @@ pub enum Phase {
         then: Step,
         /// When to look at the reason again, where time alone can end it.
         until: Option<Moment>,
+        /// The action that a guard stopped: the hold ends when the guards would let it through.
+        wants: Option<Box<HostAction>>,
     },
     /// A contradiction.
     Quarantined {
@@ -173,6 +175,8 @@ pub struct Turn {
 pub enum TurnState {
     /// Due from this moment on.
     Due(Moment),
+    /// Due at the next look, which shows what the last step led to; at this moment at the latest.
+    NextLook(Moment),
     /// Under way; nothing else is begun for this repair before it has come back.
     UnderWay(EffectId),
 }
@@ -376,8 +380,6 @@ pub enum HeldWhy {
     Observing,
     /// No provisioner is configured to ask for a replacement.
     NoProvisioner,
-    /// The volume's grace is "never": a person replaces its replicas.
-    GraceNever,
     /// Another repair of this array goes first.
     OneAtATime {
         /// The other one's slot.
@@ -426,7 +428,6 @@ impl fmt::Display for HeldWhy {
             Self::Operator { reason } => write!(f, "held by an operator: {reason}"),
             Self::Observing => f.write_str("mode is observe"),
             Self::NoProvisioner => f.write_str("no provisioner is configured"),
-            Self::GraceNever => f.write_str("the volume's grace is never"),
             Self::OneAtATime { slot } => write!(f, "slot {slot} of this array goes first"),
             Self::Budget => f.write_str("other arrays of this host go first"),
             Self::ArrayState(state) => write!(f, "the array is {state}"),
@@ -549,26 +550,6 @@ impl fmt::Display for QuarantinedWhy {
             Self::Impossible { detail } => write!(f, "impossible input: {detail}"),
             Self::UnreadableRecord { detail } => write!(f, "its record is unreadable: {detail}"),
             Self::NewerCopy { detail } => write!(f, "a device has a newer copy: {detail}"),
-        }
-    }
-}
-
-impl Repair {
-    /// The leg of `member` as an action names it, given what is bound now.
-    #[must_use]
-    pub fn bound_ref(member: &Member, leg: &heal_types::LegSnapshot) -> LegRef {
-        LegRef {
-            device: leg.device.clone(),
-            slot: leg.slot,
-            md_device: leg.md_device.known().copied().or(member.md_device),
-            identity: match &leg.backing {
-                heal_types::Backing::Namespace(namespace) => {
-                    member.namespace.and_then(|id| namespace.identity(&id))
-                }
-                heal_types::Backing::Local
-                | heal_types::Backing::Gone
-                | heal_types::Backing::Unreadable => None,
-            },
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use heal_types::{
     ArrayId, CallKey, Condition, Deadline, DevT, DeviceName, MdDeviceId, NamespaceId, Nqn, Replica,
-    ReplicaId, Slot, VolumeId, WallTime,
+    ReplicaId, Slot, Volume, VolumeId, WallTime,
 };
 
 use crate::effect::{EffectId, IncidentId};
@@ -33,6 +33,9 @@ pub struct ArrayRecord {
     pub next_effect: u64,
     /// The open incident.
     pub incident: Option<Incident>,
+    /// The provisioner's last word on the volume. Not an intent, but the one observation that no one
+    /// can repeat while the provisioner is down.
+    pub volume: Option<Volume>,
     /// Who held which slot when it was last good.
     pub members: Vec<(Slot, Member)>,
     /// Repairs under way.
@@ -61,8 +64,8 @@ pub struct Incident {
 /// Who was, or is, in a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// The name it was bound under.
-    pub device: DeviceName,
+    /// The name it was bound under, if it was ever seen bound.
+    pub device: Option<DeviceName>,
     /// Its device number then, for udev's guard.
     pub dev: Option<DevT>,
     /// Its MD device UUID, if it was read.

@@ -1,1 +1,119 @@
-//! stub
+//! How one slot looks, read from a snapshot: the step from sysfs facts to signals.
+
+use heal_types::{
+    ArraySnapshot, Backing, LegSnapshot, NamespaceId, NamespaceSnapshot, Observed, Slot, Volume,
+};
+
+use crate::phase::DoubtWhy;
+use crate::record::Member;
+
+/// One slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotView<'a> {
+    /// In sync, device present, a path usable.
+    Good(&'a LegSnapshot),
+    /// In sync as far as MD knows, and something says otherwise.
+    Doubtful(DoubtWhy),
+    /// Being filled.
+    Recovering,
+    /// Given up by MD.
+    Failed,
+    /// Nobody holds it.
+    Vacant,
+    /// What there is to see does not allow a conclusion.
+    Unclear,
+}
+
+/// How `slot` of `array` looks.
+pub(crate) fn slot_view(array: &ArraySnapshot, slot: Slot) -> SlotView<'_> {
+    let Some(leg) = array.leg_in(slot) else {
+        return SlotView::Vacant;
+    };
+    if leg.is_faulty() {
+        return SlotView::Failed;
+    }
+    if leg.is_recovering() {
+        return SlotView::Recovering;
+    }
+    match &leg.backing {
+        Backing::Local => SlotView::Good(leg),
+        Backing::Gone => SlotView::Doubtful(DoubtWhy::DeviceGone),
+        Backing::Unreadable => SlotView::Unclear,
+        Backing::Namespace(namespace) if namespace.has_usable_path() => SlotView::Good(leg),
+        Backing::Namespace(namespace) => {
+            let known = namespace.paths.iter().all(|path| {
+                matches!(
+                    (&path.state, &path.ana_usable),
+                    (Observed::Known(_), Observed::Known(_))
+                )
+            });
+            if known {
+                SlotView::Doubtful(DoubtWhy::NoUsablePath)
+            } else {
+                SlotView::Unclear
+            }
+        }
+    }
+}
+
+/// The bound leg that is the namespace `id`.
+pub(crate) fn leg_of<'a>(array: &'a ArraySnapshot, id: &NamespaceId) -> Option<&'a LegSnapshot> {
+    array.legs.iter().find(|leg| leg.is_namespace(id))
+}
+
+/// The leg of `member` that is still bound and faulty, whatever became of its device.
+pub(crate) fn bound_faulty<'a>(
+    array: &'a ArraySnapshot,
+    slot: Slot,
+    member: Option<&Member>,
+) -> Option<&'a LegSnapshot> {
+    array.legs.iter().find(|leg| {
+        let same_slot = leg.slot == Some(slot);
+        let same_name = member.is_some_and(|m| m.device.as_ref() == Some(&leg.device));
+        let same_space = member
+            .and_then(|m| m.namespace)
+            .is_some_and(|id| leg.is_namespace(&id));
+        leg.is_faulty() && (same_slot || same_name || same_space)
+    })
+}
+
+/// The namespace that goes by `id`, if it is present.
+pub(crate) fn namespace_of<'a>(
+    namespaces: &'a [NamespaceSnapshot],
+    id: &NamespaceId,
+) -> Option<&'a NamespaceSnapshot> {
+    namespaces.iter().find(|namespace| namespace.goes_by(id))
+}
+
+/// Who a leg is, with the replica it is in `volume`.
+pub(crate) fn member_of(leg: &LegSnapshot, volume: Option<&Volume>) -> Member {
+    let mut member = Member {
+        device: Some(leg.device.clone()),
+        dev: None,
+        md_device: leg.md_device.known().copied(),
+        namespace: None,
+        nqn: None,
+        replica: None,
+    };
+    let Backing::Namespace(namespace) = &leg.backing else {
+        return member;
+    };
+    member.dev = Some(namespace.dev);
+    member.nqn = namespace.nqn.known().cloned();
+    let replica = volume
+        .iter()
+        .flat_map(|volume| &volume.replicas)
+        .find(|replica| {
+            namespace.goes_by(&replica.target.namespace)
+                && namespace.nqn.is_known_and(|nqn| *nqn == replica.target.nqn)
+        });
+    member.replica = replica.map(|replica| replica.id.clone());
+    member.namespace = match replica {
+        Some(replica) => Some(replica.target.namespace),
+        None => namespace
+            .ids
+            .known()
+            .and_then(|ids| ids.iter().next().copied()),
+    };
+    member
+}

@@ -1,78 +1,626 @@
-//! stub
-use crate::phase::QuarantinedWhy;
-use crate::record::ArrayRecord;
-use crate::*;
-use heal_types::status::*;
-use heal_types::*;
-use std::collections::BTreeSet;
+//! One array's machine: `handle` applies an event, then maintains whatever follows from it.
+//!
+//! ```text
+//!   handle(now, event)
+//!      ├─ look.rs      Looked            ─► what each slot looks like     ─► signals
+//!      ├─ volume.rs    Answered(volume)  ─► what the provisioner wants    ─► signals
+//!      ├─ answer.rs    Acted / Answered  ─► what became of a step         ─► signals
+//!      │                                         │
+//!      │                               moves.rs  ▼  table, new phase, audit
+//!      └─ maintain ── holds end, deadlines pass, due steps are wanted (want.rs) and let through
+//!                     or held (gate.rs), owed reports go out (owed.rs)
+//! ```
+//!
+//! Maintenance runs after *every* event and is level-based: it asks what is due and allowed now, not
+//! what just happened. A lost event therefore costs time and never a step.
+
+mod answer;
+mod gate;
+mod look;
+mod moves;
+mod owed;
+mod show;
+mod tell;
+mod volume;
+mod want;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use heal_types::{
+    ArrayId, ArraySnapshot, BootId, CallKey, Deadline, DevT, HostAction, Moment, NamespaceSnapshot,
+    Now, Nqn, Observed, Slot, UnknownWhy,
+};
+
+use crate::audit::{AuditKind, Severity};
+use crate::effect::{Effect, EffectId, IncidentId, Outbox};
+use crate::event::{Event, LookCause, Operator};
+use crate::phase::{HeldWhy, Phase, QuarantinedWhy, Repair, Turn, TurnState};
+use crate::policy::Policy;
+use crate::record::{
+    ArrayRecord, Incident, Intent, Member, OperatorHold, Owed, RepairRecord, SCHEMA,
+};
+use crate::restart;
+use crate::signal::Signal;
+
+use volume::VolumeView;
+
+/// After this many rounds of maintenance in one event, the rest waits for the next one.
+const ROUNDS: usize = 16;
 
 /// Why the machine wants to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// A step.
+    /// The record of a loss is durable by now.
+    Recorded,
+    /// A step of a repair is due.
     Step,
+    /// A doubt has lasted long enough.
+    Doubt,
+    /// A grace period ends.
+    Grace,
+    /// A hold may be over.
+    Hold,
+    /// The provisioner is to be asked about the volume.
+    Volume,
+    /// The provisioner is to be told something.
+    Owed,
 }
 
-/// One array.
+/// The action a guard stopped, if that is why a repair is held.
+type HostActionBox = Option<Box<HostAction>>;
+
+/// Whether the array may be touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The provisioner has not said yet.
+    Undecided,
+    /// Ours.
+    Managed,
+    /// NVMe-oF legs, but no provisioner to ask: only returned legs, and only if told so.
+    Unprovisioned,
+    /// Shown, never touched.
+    NotOurs(&'static str),
+}
+
+/// The host budget's leave to replace a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permit {
+    None,
+    Asked,
+    Given,
+}
+
+/// Everything known and wanted of one array.
 #[derive(Debug, Clone)]
 pub struct ArrayMachine {
     id: ArrayId,
+    boot: BootId,
+    policy: Policy,
+
+    // What was seen.
+    array: Observed<Option<ArraySnapshot>>,
+    namespaces: Vec<NamespaceSnapshot>,
+    cause: LookCause,
+    volume: VolumeView,
+    standing: Standing,
+
+    // What is intended: the record.
+    generation: u64,
+    next_effect: u64,
+    incident: Option<Incident>,
+    members: BTreeMap<Slot, Member>,
+    repairs: BTreeMap<Slot, Repair>,
+    owed: VecDeque<Owed>,
+    intents: BTreeMap<EffectId, Intent>,
+    connected: BTreeSet<Nqn>,
+    hold: Option<OperatorHold>,
+    quarantine: Option<QuarantinedWhy>,
+
+    // What no one needs after a crash.
+    owing: Turn,
+    permit: Permit,
+    lookups: u64,
+    out: Outbox,
+    dirty: bool,
 }
 
 impl ArrayMachine {
     /// A machine for an array about which nothing is known yet.
-    pub fn new(id: ArrayId, _boot: BootId, _policy: Policy) -> Self {
-        Self { id }
+    #[must_use]
+    pub fn new(id: ArrayId, boot: BootId, policy: Policy) -> Self {
+        Self {
+            id,
+            boot,
+            policy,
+            array: Observed::Unknown(UnknownWhy::NotReadYet),
+            namespaces: Vec::new(),
+            cause: LookCause::Start,
+            volume: VolumeView::new(),
+            standing: Standing::Undecided,
+            generation: 0,
+            next_effect: 1,
+            incident: None,
+            members: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            owed: VecDeque::new(),
+            intents: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            hold: None,
+            quarantine: None,
+            owing: Turn::now(),
+            permit: Permit::None,
+            lookups: 0,
+            out: Outbox::default(),
+            dirty: false,
+        }
     }
-    /// Takes up what an earlier life left.
-    pub fn recover(
-        record: ArrayRecord,
-        _boot: BootId,
-        _policy: Policy,
-        _now: Now,
-    ) -> (Self, Outbox) {
-        (Self { id: record.array }, Outbox::default())
+
+    /// Takes up what an earlier life left. Effects that were begun and not ended are closed in the
+    /// audit as interrupted; what became of them is in the next look.
+    #[must_use]
+    pub fn recover(record: ArrayRecord, boot: BootId, policy: Policy, now: Now) -> (Self, Outbox) {
+        let mut machine = Self::new(record.array, boot, policy);
+        if record.schema != SCHEMA {
+            let detail = format!("schema {} is not {SCHEMA}", record.schema);
+            machine.quarantine(now, QuarantinedWhy::UnreadableRecord { detail });
+            let outbox = machine.flush();
+            return (machine, outbox);
+        }
+        machine.generation = record.generation;
+        machine.next_effect = record.next_effect;
+        machine.incident = record.incident;
+        machine.members = record.members.into_iter().collect();
+        machine.owed = record.owed.into();
+        machine.connected = record.connected;
+        machine.hold = record.hold;
+        machine.volume.remember(record.volume);
+        for repair in record.repairs {
+            let repair = machine.taken_up(repair, now);
+            machine.repairs.insert(repair.slot, repair);
+        }
+        for intent in record.intents {
+            machine.tell_interrupted(now, &intent);
+            machine.dirty = true;
+        }
+        if let Some(why) = record.quarantine {
+            machine.quarantine(now, why);
+        }
+        let outbox = machine.flush();
+        (machine, outbox)
     }
+
     /// A machine whose record cannot be read: it does nothing until a person has looked.
+    #[must_use]
     pub fn quarantined(
         id: ArrayId,
-        _boot: BootId,
-        _policy: Policy,
-        _why: QuarantinedWhy,
-        _now: Now,
+        boot: BootId,
+        policy: Policy,
+        why: QuarantinedWhy,
+        now: Now,
     ) -> (Self, Outbox) {
-        (Self { id }, Outbox::default())
+        let mut machine = Self::new(id, boot, policy);
+        machine.quarantine(now, why);
+        // The unreadable record is evidence: it is not written over before a person has looked.
+        machine.dirty = false;
+        let outbox = machine.flush();
+        (machine, outbox)
     }
+
     /// Something happened.
-    pub fn handle(&mut self, _now: Now, _event: Event) -> Outbox {
-        Outbox::default()
+    pub fn handle(&mut self, now: Now, event: Event) -> Outbox {
+        let durable = !matches!(event, Event::NotDurable { .. });
+        if durable {
+            self.raise_durable(now);
+        }
+        match event {
+            Event::Looked(look) => self.looked(now, *look),
+            Event::Acted { id, answer } => self.acted(now, id, answer),
+            Event::Answered { id, answer } => self.answered(now, id, answer),
+            Event::VolumeStale => self.volume.ask_again(now.mono),
+            Event::Operator(operator) => self.operator(now, operator),
+            Event::Permitted => self.permit = Permit::Given,
+            Event::NotDurable { why } => self.not_durable(now, why),
+            Event::Tick => {}
+        }
+        self.maintain(now);
+        self.flush()
     }
+
     /// When to send [`Event::Tick`] at the latest, and what for.
+    #[must_use]
     pub fn next_deadline(&self) -> Option<(Moment, Due)> {
-        None
+        let mut next: Option<(Moment, Due)> = None;
+        let mut offer = |moment: Option<Moment>, due: Due| {
+            if let Some(moment) = moment {
+                if next.is_none_or(|(earliest, _)| moment < earliest) {
+                    next = Some((moment, due));
+                }
+            }
+        };
+        if self.quarantine.is_some() {
+            return None;
+        }
+        offer(self.volume_due(), Due::Volume);
+        offer(self.owed_due(), Due::Owed);
+        for repair in self.repairs.values() {
+            match &repair.phase {
+                Phase::Reporting => offer(Some(Moment(0)), Due::Recorded),
+                Phase::Suspect { decide_at, .. } => offer(*decide_at, Due::Doubt),
+                Phase::Grace => offer(self.grace_end(repair), Due::Grace),
+                Phase::Held { until, .. } => offer(*until, Due::Hold),
+                Phase::Rebuilding { .. } | Phase::Quarantined { .. } => {}
+                Phase::Isolating { turn }
+                | Phase::Returning { turn, .. }
+                | Phase::Requesting { turn, .. }
+                | Phase::Connecting { turn, .. }
+                | Phase::Verifying { turn, .. }
+                | Phase::Adding { turn, .. }
+                | Phase::Retiring { turn } => offer(due_at(turn), Due::Step),
+            }
+        }
+        offer(self.hold_end(), Due::Hold);
+        next
     }
+
     /// Which array.
+    #[must_use]
     pub fn id(&self) -> ArrayId {
         self.id
     }
+
     /// The open incident.
+    #[must_use]
     pub fn incident(&self) -> Option<IncidentId> {
-        None
+        self.incident.as_ref().map(|incident| incident.id)
     }
+
     /// Device numbers of legs that udev's stock rules must leave alone.
+    #[must_use]
     pub fn managed_devices(&self) -> BTreeSet<DevT> {
-        BTreeSet::new()
+        if self.standing != Standing::Managed {
+            return BTreeSet::new();
+        }
+        let lost = self
+            .repairs
+            .values()
+            .filter_map(|repair| repair.lost.as_ref());
+        self.members
+            .values()
+            .chain(lost)
+            .filter_map(|member| member.dev)
+            .collect()
     }
+
     /// Whether the array is gone and nothing is owed: the machine and its record may be dropped.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
-        false
+        matches!(self.array, Observed::Known(None))
+            && self.repairs.is_empty()
+            && self.owed.is_empty()
+            && self.intents.is_empty()
+            && self.quarantine.is_none()
     }
-    /// What `nvme-heal status` shows.
-    pub fn status(&self, _now: Now) -> ArrayStatus {
-        unreachable!()
+
+    /// The policy changed: a person edited the configuration.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
-    /// What `nvme-heal explain` shows; the trail is the shell's to add.
-    pub fn explain(&self, _now: Now) -> Explanation {
-        unreachable!()
+
+    fn taken_up(&self, record: RepairRecord, now: Now) -> Repair {
+        // A deadline of another boot is put on this boot's clock once, here.
+        let on_this_boot = |deadline: Deadline, longest: Duration| Deadline {
+            mono: deadline.moment(now, &self.boot, longest),
+            wall: deadline.wall,
+            boot: self.boot.clone(),
+        };
+        Repair {
+            slot: record.slot,
+            cause: record.cause,
+            began: record.began,
+            lost: record.lost,
+            incoming: record.incoming,
+            also_retire: record.also_retire,
+            grace: record
+                .grace
+                .map(|d| on_this_boot(d, self.policy.longest_grace)),
+            return_after: record
+                .return_after
+                .map(|d| on_this_boot(d, self.policy.return_hold_down)),
+            not_again: None,
+            since: now.wall,
+            phase: restart::resume(&record.step),
+        }
     }
+
+    fn snapshot(&self) -> Option<&ArraySnapshot> {
+        self.array.known().and_then(Option::as_ref)
+    }
+
+    /// Whatever is due and allowed, until nothing more moves.
+    fn maintain(&mut self, now: Now) {
+        self.decide_standing(now);
+        self.ask_volume(now);
+        if self.quarantine.is_some() {
+            return;
+        }
+        self.expire_hold(now);
+        for _ in 0..ROUNDS {
+            let before = self.phases();
+            self.end_holds(now);
+            self.pass_deadlines(now);
+            let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+            for slot in slots {
+                self.drive(now, slot);
+            }
+            if self.phases() == before {
+                break;
+            }
+        }
+        self.tell_owed(now);
+        self.tend_permit();
+        self.close_incident(now);
+    }
+
+    fn phases(&self) -> Vec<(Slot, Phase)> {
+        self.repairs
+            .iter()
+            .map(|(slot, repair)| (*slot, repair.phase.clone()))
+            .collect()
+    }
+
+    /// The record of the last event was durable when this one was handed over.
+    fn raise_durable(&mut self, now: Now) {
+        let reporting: Vec<Slot> = self
+            .repairs
+            .values()
+            .filter(|repair| matches!(repair.phase, Phase::Reporting))
+            .map(|repair| repair.slot)
+            .collect();
+        for slot in reporting {
+            self.signal(now, slot, Signal::Durable);
+        }
+    }
+
+    fn not_durable(&mut self, now: Now, why: String) {
+        self.tell(
+            now,
+            AuditKind::LedgerFailed,
+            Severity::Critical,
+            format!(
+                "{}: the ledger cannot be written, nothing is done: {why}",
+                self.name()
+            ),
+        );
+        // The effects that rested on the record were dropped by the shell.
+        self.intents.clear();
+        self.permit = if self.permit == Permit::Asked {
+            Permit::None
+        } else {
+            self.permit
+        };
+        let again = now.mono.after(self.policy.retry_max);
+        self.volume.dropped(again);
+        self.owing.state = TurnState::Due(again);
+        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        for slot in slots {
+            let why = HeldWhy::NotDurable {
+                detail: why.clone(),
+            };
+            self.hold_repair(now, slot, why, Some(again), None);
+        }
+        self.dirty = true;
+    }
+
+    fn operator(&mut self, now: Now, operator: Operator) {
+        match operator {
+            Operator::Hold { reason, by, until } => {
+                self.hold = Some(OperatorHold {
+                    reason: reason.clone(),
+                    by: by.clone(),
+                    since: now.wall,
+                    until,
+                });
+                self.dirty = true;
+                let text = format!("{}: held by {by}: {reason}", self.name());
+                self.tell(now, AuditKind::HoldPlaced, Severity::Warning, text);
+                let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+                for slot in slots {
+                    let why = HeldWhy::Operator {
+                        reason: reason.clone(),
+                    };
+                    self.hold_repair(now, slot, why, None, None);
+                }
+            }
+            Operator::Resume { by } => {
+                if self.hold.take().is_some() {
+                    let text = format!("{}: hold lifted by {by}", self.name());
+                    self.tell(now, AuditKind::HoldLifted, Severity::Notice, text);
+                }
+                self.release(now, &by);
+                self.volume.ask_again(now.mono);
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// A person has looked: end quarantine, and every hold that waits for a person.
+    fn release(&mut self, now: Now, by: &str) {
+        if self.quarantine.take().is_some() {
+            let text = format!("{}: quarantine ended by {by}", self.name());
+            self.tell(now, AuditKind::ArrayReleased, Severity::Warning, text);
+        }
+        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        for slot in slots {
+            if let Some(repair) = self.repairs.get_mut(&slot) {
+                repair.not_again = None;
+            }
+            self.signal_if_held(now, slot);
+        }
+    }
+
+    fn signal_if_held(&mut self, now: Now, slot: Slot) {
+        let held = self.repairs.get(&slot).is_some_and(|repair| {
+            matches!(repair.phase, Phase::Held { .. } | Phase::Quarantined { .. })
+        });
+        if held {
+            self.signal(now, slot, Signal::HoldEnded);
+        }
+    }
+
+    fn expire_hold(&mut self, now: Now) {
+        let over = self
+            .hold
+            .as_ref()
+            .and_then(|hold| hold.until)
+            .is_some_and(|until| until <= now.wall);
+        if over {
+            self.hold = None;
+            self.dirty = true;
+            let text = format!("{}: the hold's time is over", self.name());
+            self.tell(now, AuditKind::HoldLifted, Severity::Notice, text);
+        }
+    }
+
+    fn hold_end(&self) -> Option<Moment> {
+        // The wall clock may step; the daemon wakes once a minute at most for a hold.
+        self.hold
+            .as_ref()
+            .and_then(|hold| hold.until)
+            .map(|_| self.volume.hold_check())
+    }
+
+    /// A contradiction: this array does nothing more until a person has looked.
+    fn quarantine(&mut self, now: Now, why: QuarantinedWhy) {
+        if self.quarantine.is_some() {
+            return;
+        }
+        self.quarantine = Some(why.clone());
+        self.dirty = true;
+        let text = format!("{}: quarantined: {why}", self.name());
+        self.tell(now, AuditKind::ArrayQuarantined, Severity::Critical, text);
+        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        for slot in slots {
+            self.signal(now, slot, Signal::Contradiction(why.clone()));
+        }
+    }
+
+    fn open_incident(&mut self, now: Now) {
+        if self.incident.is_some() {
+            return;
+        }
+        let id = mint(now, self.id, self.next_effect);
+        self.incident = Some(Incident {
+            id,
+            began: now.wall,
+        });
+        let text = format!("{}: incident opened", self.name());
+        self.tell(now, AuditKind::IncidentOpened, Severity::Notice, text);
+    }
+
+    fn close_incident(&mut self, now: Now) {
+        if !self.repairs.is_empty() || !self.owed.is_empty() || !self.intents.is_empty() {
+            return;
+        }
+        if let Some(incident) = self.incident.clone() {
+            let seconds = now.wall.since(incident.began).as_secs();
+            let text = match self.snapshot() {
+                Some(_) => format!("{}: whole again after {seconds} s", self.name()),
+                None => format!("{}: nothing left to do after {seconds} s", self.name()),
+            };
+            self.tell(now, AuditKind::IncidentClosed, Severity::Notice, text);
+            self.incident = None;
+            self.dirty = true;
+        }
+    }
+
+    fn effect_id(&mut self) -> EffectId {
+        let number = self.next_effect;
+        self.next_effect += 1;
+        self.dirty = true;
+        let incident = self.incident().unwrap_or(IncidentId(Uuid::nil()));
+        EffectId { incident, number }
+    }
+
+    fn key(&mut self, now: Now, what: &str) -> CallKey {
+        self.open_incident(now);
+        let id = self.effect_id();
+        CallKey::new(format!("{}:{what}", id)).unwrap_or_else(|_| unreachable_key(id))
+    }
+
+    fn want_look(&mut self) {
+        if !self.out.effects.contains(&Effect::LookAgain) {
+            self.out.effects.push(Effect::LookAgain);
+        }
+    }
+
+    fn flush(&mut self) -> Outbox {
+        if self.dirty {
+            self.dirty = false;
+            self.generation += 1;
+            self.out.record = Some(self.record());
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn record(&self) -> ArrayRecord {
+        ArrayRecord {
+            schema: SCHEMA,
+            generation: self.generation,
+            array: self.id,
+            next_effect: self.next_effect,
+            incident: self.incident.clone(),
+            volume: self.volume.known().cloned(),
+            members: self.members.iter().map(|(s, m)| (*s, m.clone())).collect(),
+            repairs: self.repairs.values().map(put_down).collect(),
+            owed: self.owed.iter().cloned().collect(),
+            intents: self.intents.values().cloned().collect(),
+            connected: self.connected.clone(),
+            hold: self.hold.clone(),
+            quarantine: self.quarantine.clone(),
+        }
+    }
+}
+
+/// A key made of an id has only hexadecimal digits, dashes, slashes and a known word, so it is
+/// always valid; this keeps that argument out of a panic.
+fn unreachable_key(id: EffectId) -> CallKey {
+    CallKey::new(format!("effect-{}", id.number))
+        .expect("digits and a dash are allowed in a key and it is short")
+}
+
+fn due_at(turn: &Turn) -> Option<Moment> {
+    match &turn.state {
+        TurnState::Due(moment) | TurnState::NextLook(moment) => Some(*moment),
+        TurnState::UnderWay(_) => None,
+    }
+}
+
+fn put_down(repair: &Repair) -> RepairRecord {
+    RepairRecord {
+        slot: repair.slot,
+        cause: repair.cause,
+        began: repair.began,
+        lost: repair.lost.clone(),
+        incoming: repair.incoming.clone(),
+        also_retire: repair.also_retire.clone(),
+        grace: repair.grace.clone(),
+        return_after: repair.return_after.clone(),
+        step: restart::step_of(&repair.phase),
+    }
+}
+
+/// An incident id in the form of a version-7 UUID: sorts by time, unique by array and counter. No
+/// randomness, so that a replay mints the same one.
+fn mint(now: Now, array: ArrayId, counter: u64) -> IncidentId {
+    let mut rest = [0_u8; 10];
+    for (byte, source) in rest.iter_mut().zip(array.as_bytes()) {
+        *byte = *source;
+    }
+    for (byte, source) in rest.iter_mut().skip(2).zip(counter.to_be_bytes()) {
+        *byte ^= source;
+    }
+    IncidentId(uuid::Builder::from_unix_timestamp_millis(now.wall.0, &rest).into_uuid())
 }

@@ -1,0 +1,330 @@
+//! What became of a step: answers of the host and of the provisioner.
+
+use heal_types::{
+    Content, FaultClass, HostAnswer, MdRole, MdSuperblock, Now, Outcome, ProvisionerAnswer,
+    ProvisionerFault, RefusedWhy, Replacement, Replica, Slot,
+};
+
+use crate::audit::{AuditKind, Severity};
+use crate::effect::EffectId;
+use crate::phase::{Phase, RejectedWhy, TurnState};
+use crate::record::Intent;
+use crate::signal::Signal;
+use crate::view::leg_of;
+
+use super::ArrayMachine;
+
+impl ArrayMachine {
+    pub(super) fn acted(&mut self, now: Now, id: EffectId, answer: HostAnswer) {
+        let Some(intent) = self.intents.remove(&id) else {
+            return;
+        };
+        self.dirty = true;
+        self.tell_ended(now, &intent, &answer.outcome);
+        self.want_look();
+        let Some(slot) = self.under_way(id) else {
+            return;
+        };
+        let settle = TurnState::NextLook(now.mono.after(self.policy.retry_max));
+        match answer.outcome.clone() {
+            Outcome::Changed | Outcome::AlreadySo => {
+                if let Some(turn) = self.repairs.get_mut(&slot).and_then(|r| r.phase.turn_mut()) {
+                    turn.failures = 0;
+                    turn.state = settle;
+                }
+                self.step_done(now, slot, &intent, &answer);
+            }
+            Outcome::Retry { after, why } => {
+                let pause = self.count_failure(slot).map(|failures| {
+                    self.policy
+                        .backoff(failures)
+                        .max(after.min(self.policy.retry_max))
+                });
+                self.again(now, slot, &intent, why.to_string(), pause);
+            }
+            Outcome::Refused(why) => self.step_refused(now, slot, &intent, &why),
+            Outcome::Unknown(why) => {
+                let pause = self
+                    .count_failure(slot)
+                    .map(|failures| self.policy.backoff(failures));
+                self.again(now, slot, &intent, why.to_string(), pause);
+            }
+        }
+    }
+
+    fn under_way(&self, id: EffectId) -> Option<Slot> {
+        self.repairs
+            .values()
+            .find(|repair| {
+                repair
+                    .phase
+                    .turn()
+                    .is_some_and(|turn| turn.state == TurnState::UnderWay(id))
+            })
+            .map(|repair| repair.slot)
+    }
+
+    fn count_failure(&mut self, slot: Slot) -> Option<u32> {
+        let turn = self.repairs.get_mut(&slot)?.phase.turn_mut()?;
+        turn.failures += 1;
+        Some(turn.failures)
+    }
+
+    /// Another try after a pause, or none when it failed too often.
+    fn again(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        intent: &Intent,
+        detail: String,
+        pause: Option<std::time::Duration>,
+    ) {
+        let failures = self
+            .repairs
+            .get(&slot)
+            .and_then(|repair| repair.phase.turn())
+            .map_or(0, |turn| turn.failures);
+        let retiring = matches!(
+            self.repairs.get(&slot).map(|repair| &repair.phase),
+            Some(Phase::Retiring { .. })
+        );
+        if failures >= self.policy.attempts && !retiring {
+            let verb = intent.verb.clone();
+            return self.signal(now, slot, Signal::StepRefused { verb, detail });
+        }
+        self.set_turn(
+            slot,
+            TurnState::Due(now.mono.after(pause.unwrap_or_default())),
+        );
+        self.signal(now, slot, Signal::StepAgain);
+    }
+
+    fn step_refused(&mut self, now: Now, slot: Slot, intent: &Intent, why: &RefusedWhy) {
+        match why {
+            RefusedWhy::ReAddNotPossible { .. } | RefusedWhy::NotPossibleHere { .. } => {
+                let (verb, detail) = (intent.verb.clone(), why.to_string());
+                self.signal(now, slot, Signal::StepRefused { verb, detail });
+            }
+            // The facts changed between the look and the act: the next look says how.
+            RefusedWhy::NotThatDevice { .. }
+            | RefusedWhy::NotThatArray
+            | RefusedWhy::NotInThatState { .. }
+            | RefusedWhy::Guard { .. }
+            | RefusedWhy::NoDurableIntent => {
+                let pause = self
+                    .count_failure(slot)
+                    .map(|failures| self.policy.backoff(failures));
+                self.again(now, slot, intent, why.to_string(), pause);
+            }
+        }
+    }
+
+    fn step_done(&mut self, now: Now, slot: Slot, intent: &Intent, answer: &HostAnswer) {
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        let examined = intent.verb == "examine";
+        match &mut repair.phase {
+            Phase::Returning { verified, turn, .. } if examined => {
+                let member = repair.lost.as_ref().and_then(|lost| lost.md_device);
+                match answer.content.as_ref() {
+                    Some(Content::MdMember(sb)) if is_ours(sb, self.id, member) => {
+                        *verified = true;
+                        turn.state = TurnState::Due(now.mono);
+                        self.signal(now, slot, Signal::StepDone);
+                    }
+                    content => {
+                        let detail = format!("it is not the leg that left: {content:?}");
+                        let verb = intent.verb.clone();
+                        self.signal(now, slot, Signal::StepRefused { verb, detail });
+                    }
+                }
+            }
+            Phase::Connecting { connected_at, .. } => {
+                *connected_at = Some(now.mono);
+                if let Some(incoming) = &repair.incoming {
+                    if answer.outcome == Outcome::Changed {
+                        self.connected.insert(incoming.target.nqn.clone());
+                    }
+                }
+                self.signal(now, slot, Signal::StepDone);
+            }
+            Phase::Verifying { .. } if examined => {
+                let signal = match answer.content.as_ref() {
+                    Some(Content::Blank) => Signal::StepDone,
+                    Some(Content::MdMember(sb)) if sb.array == self.id => Signal::StepDone,
+                    Some(Content::MdMember(sb)) => Signal::Rejected(RejectedWhy::OtherArray {
+                        array: sb.array.to_string(),
+                    }),
+                    Some(Content::Foreign(kind)) => Signal::Rejected(RejectedWhy::ForeignContent {
+                        detail: kind.to_string(),
+                    }),
+                    None => Signal::StepAgain,
+                };
+                self.signal(now, slot, signal);
+            }
+            Phase::Retiring { .. } if intent.verb == "disconnect" => {
+                let gone: Vec<_> = repair
+                    .lost
+                    .iter()
+                    .chain(&repair.also_retire)
+                    .filter_map(|member| member.nqn.clone())
+                    .collect();
+                for nqn in gone {
+                    self.connected.remove(&nqn);
+                }
+                self.signal(now, slot, Signal::StepDone);
+            }
+            Phase::Suspect { .. }
+            | Phase::Isolating { .. }
+            | Phase::Reporting
+            | Phase::Grace
+            | Phase::Returning { .. }
+            | Phase::Requesting { .. }
+            | Phase::Verifying { .. }
+            | Phase::Adding { .. }
+            | Phase::Rebuilding { .. }
+            | Phase::Retiring { .. }
+            | Phase::Held { .. }
+            | Phase::Quarantined { .. } => self.signal(now, slot, Signal::StepDone),
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        now: Now,
+        id: EffectId,
+        answer: Result<ProvisionerAnswer, ProvisionerFault>,
+    ) {
+        if self.volume.turn.state == TurnState::UnderWay(id) {
+            match answer {
+                Ok(ProvisionerAnswer::Volume(volume)) => self.volume_answered(now, volume),
+                Ok(ProvisionerAnswer::Noted | ProvisionerAnswer::Replacement(_)) => {
+                    self.volume_faulted(now, out_of_turn());
+                }
+                Err(fault) => self.volume_faulted(now, fault),
+            }
+            return;
+        }
+        let noted = match &answer {
+            Ok(ProvisionerAnswer::Noted) => Ok(()),
+            Ok(ProvisionerAnswer::Volume(_) | ProvisionerAnswer::Replacement(_)) => {
+                Err(out_of_turn())
+            }
+            Err(fault) => Err(fault.clone()),
+        };
+        if self.owed_answered(now, id, noted) {
+            return;
+        }
+        if let Some(slot) = self.under_way(id) {
+            self.request_answered(now, slot, answer);
+        }
+    }
+
+    fn request_answered(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        answer: Result<ProvisionerAnswer, ProvisionerFault>,
+    ) {
+        match answer {
+            Ok(ProvisionerAnswer::Replacement(Replacement::Granted(replica))) => {
+                self.granted(now, slot, replica);
+            }
+            Ok(ProvisionerAnswer::Replacement(Replacement::Pending { after })) => {
+                let pause = after.clamp(self.policy.retry_min, self.policy.retry_max);
+                self.set_turn(slot, TurnState::Due(now.mono.after(pause)));
+                self.signal(now, slot, Signal::StepAgain);
+            }
+            Ok(ProvisionerAnswer::Noted | ProvisionerAnswer::Volume(_)) => {
+                self.request_failed(now, slot, out_of_turn());
+            }
+            Err(fault) => match fault.class {
+                FaultClass::Refused | FaultClass::NotFound | FaultClass::Unsupported => {
+                    self.signal(now, slot, Signal::Refused(fault.detail));
+                }
+                FaultClass::Unreachable | FaultClass::Unauthorized | FaultClass::Invalid => {
+                    self.request_failed(now, slot, fault);
+                }
+            },
+        }
+    }
+
+    fn request_failed(&mut self, now: Now, slot: Slot, fault: ProvisionerFault) {
+        let pause = self
+            .count_failure(slot)
+            .map(|failures| self.policy.backoff(failures));
+        self.set_turn(
+            slot,
+            TurnState::Due(now.mono.after(pause.unwrap_or_default())),
+        );
+        self.signal(now, slot, Signal::StepAgain);
+        self.note_fault(now, fault);
+    }
+
+    /// A grant is an offer: it must not be something the array has, had, or is losing.
+    fn granted(&mut self, now: Now, slot: Slot, replica: Replica) {
+        let contradiction = self.contradiction(slot, &replica);
+        if let Some(repair) = self.repairs.get_mut(&slot) {
+            repair.incoming = Some(replica.clone());
+        }
+        match contradiction {
+            Some(detail) => {
+                self.signal(
+                    now,
+                    slot,
+                    Signal::Rejected(RejectedWhy::BadGrant { detail }),
+                );
+            }
+            None => {
+                let text = format!(
+                    "{}: replica {} is granted for slot {slot}",
+                    self.name(),
+                    replica.id
+                );
+                self.tell_slot(now, AuditKind::ActEnded, Severity::Info, text, slot);
+                self.signal(now, slot, Signal::Granted(Box::new(replica)));
+            }
+        }
+    }
+
+    fn contradiction(&self, slot: Slot, replica: &Replica) -> Option<String> {
+        let repair = self.repairs.get(&slot)?;
+        let array = self.snapshot()?;
+        if repair
+            .lost
+            .as_ref()
+            .is_some_and(|lost| lost.replica.as_ref() == Some(&replica.id))
+        {
+            return Some("it is the replica that was lost".to_owned());
+        }
+        if let Some(leg) = leg_of(array, &replica.target.namespace) {
+            return Some(format!("it is {}, a leg of this array already", leg.device));
+        }
+        let known = self.members.values().chain(repair.lost.iter());
+        if known
+            .into_iter()
+            .any(|member| member.namespace == Some(replica.target.namespace))
+        {
+            return Some("its namespace is one that the array has or lost".to_owned());
+        }
+        None
+    }
+}
+
+/// Whether a superblock says: an active member of this array, and the very one that left.
+fn is_ours(
+    sb: &MdSuperblock,
+    array: heal_types::ArrayId,
+    member: Option<heal_types::MdDeviceId>,
+) -> bool {
+    let active = match sb.role {
+        MdRole::Active(_) => true,
+        MdRole::Spare | MdRole::Faulty | MdRole::Journal => false,
+    };
+    sb.array == array && active && member.is_none_or(|member| member == sb.device)
+}
+
+fn out_of_turn() -> ProvisionerFault {
+    ProvisionerFault::new(FaultClass::Invalid, "an answer to another question")
+}

@@ -1,0 +1,352 @@
+//! Between wanting and doing: deadlines, holds, the host's budget, the guards.
+
+use heal_types::{HostAction, Now, ProvisionerCall, Slot};
+
+use crate::audit::{AuditKind, Severity};
+use crate::effect::Effect;
+use crate::guards::{Footing, GuardWhy};
+use crate::phase::{HeldWhy, Phase, PhaseKind, TurnState};
+use crate::policy::Mode;
+use crate::record::Intent;
+use crate::restart;
+use crate::signal::Signal;
+
+use super::want::Want;
+use super::{ArrayMachine, Permit, Standing, due_at};
+
+impl ArrayMachine {
+    /// Moves a repair whose step is due.
+    pub(super) fn drive(&mut self, now: Now, slot: Slot) {
+        let Some(repair) = self.repairs.get(&slot) else {
+            return;
+        };
+        let due = repair
+            .phase
+            .turn()
+            .and_then(due_at)
+            .is_some_and(|due| due <= now.mono);
+        if !due {
+            return;
+        }
+        let kind = repair.phase.kind();
+        match self.want(now, repair) {
+            None => {}
+            Some(Want::Signal(signal)) => {
+                if signal == Signal::Settled {
+                    self.settle(now, slot);
+                }
+                self.signal(now, slot, signal);
+            }
+            Some(Want::Hold(why)) => self.hold_repair(now, slot, why, None, None),
+            Some(Want::Wait(at_most)) => {
+                self.set_turn(slot, TurnState::NextLook(now.mono.after(at_most)));
+                self.want_look();
+            }
+            Some(Want::Act(action)) => self.let_act(now, slot, kind, action),
+            Some(Want::Call(call)) => self.let_call(now, slot, kind, call),
+        }
+    }
+
+    pub(super) fn set_turn(&mut self, slot: Slot, state: TurnState) {
+        if let Some(turn) = self.repairs.get_mut(&slot).and_then(|r| r.phase.turn_mut()) {
+            turn.state = state;
+        }
+    }
+
+    /// Reasons not to do anything for this repair now, whatever it wants.
+    fn barred(&self, slot: Slot, kind: PhaseKind) -> Option<HeldWhy> {
+        if let Some(hold) = &self.hold {
+            return Some(HeldWhy::Operator {
+                reason: hold.reason.clone(),
+            });
+        }
+        match &self.standing {
+            Standing::Managed | Standing::Unprovisioned => {}
+            // An earlier life began this on a managed array, and the provisioner is away.
+            Standing::Undecided if self.volume.known().is_some() => {}
+            Standing::Undecided => {
+                let detail = "G4: whether the array is managed is not known".to_owned();
+                return Some(HeldWhy::Guard { detail });
+            }
+            Standing::NotOurs(why) => {
+                return Some(HeldWhy::Guard {
+                    detail: format!("G4: not ours: {why}"),
+                });
+            }
+        }
+        if kind.is_replacing() {
+            if !self.policy.provisioned {
+                return Some(HeldWhy::NoProvisioner);
+            }
+            let first = self
+                .repairs
+                .values()
+                .find(|other| other.slot != slot && other.phase.kind().is_replacing());
+            if let Some(first) = first {
+                return Some(HeldWhy::OneAtATime { slot: first.slot });
+            }
+        }
+        None
+    }
+
+    /// Whether the mode lets this through.
+    fn observes(&self, action: Option<&HostAction>) -> bool {
+        let returning = match action {
+            Some(
+                HostAction::RemoveLeg { .. }
+                | HostAction::Examine { .. }
+                | HostAction::ReAddLeg { .. },
+            ) => true,
+            Some(
+                HostAction::Connect { .. }
+                | HostAction::FailLeg { .. }
+                | HostAction::AddLeg { .. }
+                | HostAction::ReplaceLeg { .. }
+                | HostAction::ClearWantReplacement { .. }
+                | HostAction::SetRaidDisks { .. }
+                | HostAction::Disconnect { .. },
+            )
+            | None => false,
+        };
+        let taken_back =
+            returning && self.standing == Standing::Unprovisioned && self.policy.re_add;
+        self.policy.mode == Mode::Observe && !taken_back
+    }
+
+    fn passes(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        kind: PhaseKind,
+        what: &str,
+        action: Option<&HostAction>,
+    ) -> bool {
+        if let Some(why) = self.barred(slot, kind) {
+            self.hold_repair(now, slot, why, None, None);
+            return false;
+        }
+        if self.observes(action) {
+            self.tell_withheld(now, slot, what);
+            self.hold_repair(now, slot, HeldWhy::Observing, None, None);
+            return false;
+        }
+        let needs_permit = matches!(kind, PhaseKind::Requesting | PhaseKind::Connecting);
+        if needs_permit && self.permit != Permit::Given {
+            if self.permit == Permit::None {
+                self.permit = Permit::Asked;
+                self.out.effects.push(Effect::AskPermit);
+            }
+            self.hold_repair(now, slot, HeldWhy::Budget, None, None);
+            return false;
+        }
+        true
+    }
+
+    fn let_act(&mut self, now: Now, slot: Slot, kind: PhaseKind, action: HostAction) {
+        if !self.passes(now, slot, kind, action.verb(), Some(&action)) {
+            return;
+        }
+        let footing = self.footing();
+        match footing.permits_on(&action, self.snapshot(), &self.namespaces) {
+            Ok(()) => {}
+            Err(why) => return self.guarded(now, slot, kind, action, &why),
+        }
+        let id = self.effect_id();
+        let verb = action.verb().to_owned();
+        self.intents.insert(
+            id,
+            Intent {
+                id,
+                verb,
+                slot: Some(slot),
+                at: now.wall,
+            },
+        );
+        self.set_turn(slot, TurnState::UnderWay(id));
+        self.tell_begun(now, slot, id, &action);
+        self.out.effects.push(Effect::Act {
+            id,
+            action,
+            footing: Box::new(footing),
+        });
+    }
+
+    fn let_call(&mut self, now: Now, slot: Slot, kind: PhaseKind, call: ProvisionerCall) {
+        if !self.passes(now, slot, kind, call.verb(), None) {
+            return;
+        }
+        let id = self.effect_id();
+        self.set_turn(slot, TurnState::UnderWay(id));
+        let text = format!("{}: {} for slot {slot}", self.name(), call.verb());
+        self.tell_effect(now, AuditKind::ActBegun, Severity::Info, text, slot, id);
+        self.out.effects.push(Effect::Call { id, call });
+    }
+
+    /// A guard stands in the way: what that means depends on which one.
+    fn guarded(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        kind: PhaseKind,
+        action: HostAction,
+        why: &GuardWhy,
+    ) {
+        match why {
+            GuardWhy::Candidate(why) if kind == PhaseKind::Adding => {
+                self.signal(now, slot, Signal::Rejected(why.clone()));
+            }
+            GuardWhy::NotThatDevice { .. }
+                if matches!(
+                    kind,
+                    PhaseKind::Returning | PhaseKind::Verifying | PhaseKind::Adding
+                ) =>
+            {
+                self.signal(now, slot, Signal::LegLeft);
+            }
+            GuardWhy::NotKnown { .. } => {
+                self.set_turn(
+                    slot,
+                    TurnState::NextLook(now.mono.after(self.policy.retry_min)),
+                );
+                self.want_look();
+            }
+            GuardWhy::StillUsed { .. } if kind == PhaseKind::Retiring => {
+                // Somebody uses the subsystem: it is theirs from now on.
+                if let HostAction::Disconnect { nqn, .. } = &action {
+                    self.connected.remove(nqn);
+                    self.dirty = true;
+                }
+            }
+            GuardWhy::Candidate(_)
+            | GuardWhy::NotThatDevice { .. }
+            | GuardWhy::StillUsed { .. }
+            | GuardWhy::NoOtherGoodLeg { .. }
+            | GuardWhy::LegState { .. }
+            | GuardWhy::ArrayState(_)
+            | GuardWhy::ArrayBusy
+            | GuardWhy::NotOurs { .. } => {
+                let wants = Some(Box::new(action));
+                self.hold_repair(now, slot, why.held(), None, wants);
+            }
+        }
+    }
+
+    pub(super) fn footing(&self) -> Footing {
+        Footing {
+            array: self.id,
+            volume: self.volume.known().cloned(),
+        }
+    }
+
+    /// Doubts that lasted and graces that ended.
+    pub(super) fn pass_deadlines(&mut self, now: Now) {
+        let passed: Vec<Slot> = self
+            .repairs
+            .values()
+            .filter(|repair| match &repair.phase {
+                Phase::Suspect { decide_at, .. } => decide_at.is_some_and(|at| at <= now.mono),
+                Phase::Grace => self.grace_end(repair).is_some_and(|at| at <= now.mono),
+                Phase::Isolating { .. }
+                | Phase::Reporting
+                | Phase::Returning { .. }
+                | Phase::Requesting { .. }
+                | Phase::Connecting { .. }
+                | Phase::Verifying { .. }
+                | Phase::Adding { .. }
+                | Phase::Rebuilding { .. }
+                | Phase::Retiring { .. }
+                | Phase::Held { .. }
+                | Phase::Quarantined { .. } => false,
+            })
+            .map(|repair| repair.slot)
+            .collect();
+        for slot in passed {
+            self.signal(now, slot, Signal::DeadlinePassed);
+        }
+    }
+
+    /// Ends every hold whose reason is gone.
+    pub(super) fn end_holds(&mut self, now: Now) {
+        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        for slot in slots {
+            if self.is_hold_over(now, slot) {
+                self.signal(now, slot, Signal::HoldEnded);
+            }
+        }
+    }
+
+    fn is_hold_over(&self, now: Now, slot: Slot) -> bool {
+        let Some(repair) = self.repairs.get(&slot) else {
+            return false;
+        };
+        let Phase::Held {
+            why,
+            then,
+            until,
+            wants,
+        } = &repair.phase
+        else {
+            return false;
+        };
+        if until.is_some_and(|until| until <= now.mono) {
+            return true;
+        }
+        let next = restart::resume(then).kind();
+        match why {
+            HeldWhy::Operator { .. } => self.hold.is_none(),
+            HeldWhy::Observing => self.policy.mode == Mode::Heal,
+            HeldWhy::NoProvisioner => self.policy.provisioned,
+            HeldWhy::OneAtATime { .. } => {
+                !matches!(self.barred(slot, next), Some(HeldWhy::OneAtATime { .. }))
+            }
+            HeldWhy::Budget => self.permit == Permit::Given,
+            HeldWhy::ArrayState(_) | HeldWhy::ArrayBusy | HeldWhy::Guard { .. } => match wants {
+                Some(action) => self.would_pass(action),
+                None => self.barred(slot, next).is_none(),
+            },
+            HeldWhy::Refused { .. }
+            | HeldWhy::Rejected { .. }
+            | HeldWhy::StepFailed { .. }
+            | HeldWhy::NotDurable { .. } => false,
+        }
+    }
+
+    /// Whether the guards let an action through now, or what it named is not there any more and the
+    /// repair has to look for itself again.
+    fn would_pass(&self, action: &HostAction) -> bool {
+        match self
+            .footing()
+            .permits_on(action, self.snapshot(), &self.namespaces)
+        {
+            Ok(()) | Err(GuardWhy::NotThatDevice { .. }) => true,
+            Err(
+                GuardWhy::NoOtherGoodLeg { .. }
+                | GuardWhy::LegState { .. }
+                | GuardWhy::ArrayState(_)
+                | GuardWhy::ArrayBusy
+                | GuardWhy::NotOurs { .. }
+                | GuardWhy::StillUsed { .. }
+                | GuardWhy::NotKnown { .. }
+                | GuardWhy::Candidate(_),
+            ) => false,
+        }
+    }
+
+    /// Gives the host's leave back when no repair needs it.
+    pub(super) fn tend_permit(&mut self) {
+        let needed = self.repairs.values().any(|repair| {
+            repair.phase.kind().is_replacing()
+                || matches!(
+                    repair.phase,
+                    Phase::Held {
+                        why: HeldWhy::Budget | HeldWhy::OneAtATime { .. },
+                        ..
+                    }
+                )
+        });
+        if !needed && self.permit != Permit::None {
+            self.permit = Permit::None;
+            self.out.effects.push(Effect::ReturnPermit);
+        }
+    }
+}

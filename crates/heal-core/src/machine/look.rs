@@ -1,0 +1,391 @@
+//! From a snapshot to signals: what each slot looks like now, held against what its repair expects.
+//!
+//! Everything here is level-based. A signal is raised because the snapshot *is* so and the phase does
+//! not expect it, never because something changed since the last look.
+
+use heal_types::{ArraySnapshot, DeviceIdentity, LegSnapshot, NamespaceId, Now, Observed, Slot};
+
+use crate::audit::{AuditKind, Severity};
+use crate::event::Look;
+use crate::phase::{Cause, HeldWhy, Phase, QuarantinedWhy, Repair, TurnState};
+use crate::record::{Member, OwedMessage, Step};
+use crate::signal::Signal;
+use crate::view::{SlotView, leg_of, member_of, namespace_of, slot_view};
+
+use super::{ArrayMachine, Standing};
+
+impl ArrayMachine {
+    pub(super) fn looked(&mut self, now: Now, look: Look) {
+        self.cause = look.cause;
+        if let Observed::Unknown(why) = look.array {
+            // The old snapshot stays for status; nothing is concluded from a look that saw nothing.
+            if self.array.known().is_none() {
+                self.array = Observed::Unknown(why);
+            }
+            return;
+        }
+        self.namespaces = look.namespaces;
+        let was_there = self.snapshot().is_some();
+        self.array = look.array;
+        if self.is_gone() {
+            self.array_gone(now, was_there);
+            return;
+        }
+        for repair in self.repairs.values_mut() {
+            if let Some(turn) = repair.phase.turn_mut() {
+                if matches!(turn.state, TurnState::NextLook(_)) {
+                    turn.state = TurnState::Due(now.mono);
+                }
+            }
+        }
+        if let Some(why) = self.duplicate_leg() {
+            self.quarantine(now, why);
+        }
+        self.decide_standing(now);
+        self.look_at_slots(now);
+        // A slot that became whole or empty may be what a wish of the provisioner waited for.
+        self.volume_signals(now);
+    }
+
+    fn array_gone(&mut self, now: Now, was_there: bool) {
+        if was_there || !self.repairs.is_empty() {
+            let text = format!("{}: the array was stopped", self.name());
+            self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
+        }
+        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        for slot in slots {
+            self.signal(now, slot, Signal::ArrayGone);
+        }
+        self.members.clear();
+        self.intents.clear();
+        self.dirty = true;
+    }
+
+    fn duplicate_leg(&self) -> Option<QuarantinedWhy> {
+        let array = self.snapshot()?;
+        let good: Vec<&LegSnapshot> = array.legs.iter().filter(|leg| !leg.is_faulty()).collect();
+        for (i, leg) in good.iter().enumerate() {
+            let own = member_of(leg, self.volume.known());
+            let twin = good[..i].iter().find(|other| {
+                own.namespace.is_some_and(|id| other.is_namespace(&id))
+                    || (own.md_device.is_some()
+                        && other.md_device.known().copied() == own.md_device)
+            });
+            if let Some(twin) = twin {
+                let detail = format!("{} and {}", twin.device, leg.device);
+                return Some(QuarantinedWhy::DuplicateLeg { detail });
+            }
+        }
+        None
+    }
+
+    /// Raises whatever the slots show.
+    pub(super) fn look_at_slots(&mut self, now: Now) {
+        match self.standing {
+            Standing::Managed | Standing::Unprovisioned => {}
+            // A repair of an earlier life was begun on a managed array; it goes on.
+            Standing::Undecided if !self.repairs.is_empty() => {}
+            Standing::Undecided | Standing::NotOurs(_) => {
+                self.remember_members();
+                return;
+            }
+        }
+        if self.quarantine.is_some() {
+            return;
+        }
+        let Some(array) = self.snapshot().cloned() else {
+            return;
+        };
+        let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
+        slots.extend(
+            self.repairs
+                .keys()
+                .filter(|slot| slot.0 >= array.raid_disks),
+        );
+        for slot in slots {
+            self.terminating_leg_failed(now, &array, slot);
+            if let Some(signal) = self.slot_signal(&array, slot) {
+                self.signal(now, slot, signal);
+            }
+        }
+        self.remember_members();
+    }
+
+    /// Who holds which slot, while it is good: what a loss will be told by.
+    fn remember_members(&mut self) {
+        let Some(array) = self.snapshot() else { return };
+        let mut seen: Vec<(Slot, Member)> = Vec::new();
+        for slot in (0..array.raid_disks).map(Slot) {
+            if let SlotView::Good(leg) = slot_view(array, slot) {
+                let mut member = member_of(leg, self.volume.known());
+                if let Some(known) = self.members.get(&slot) {
+                    // udev's database may be behind; who it is does not change under one name.
+                    if known.device == member.device && known.dev == member.dev {
+                        member.md_device = member.md_device.or(known.md_device);
+                        member.replica = member.replica.or_else(|| known.replica.clone());
+                    }
+                }
+                seen.push((slot, member));
+            }
+        }
+        for (slot, member) in seen {
+            if self.members.get(&slot) != Some(&member) {
+                self.members.insert(slot, member);
+                self.dirty |= self.standing == Standing::Managed;
+            }
+        }
+    }
+
+    fn slot_signal(&self, array: &ArraySnapshot, slot: Slot) -> Option<Signal> {
+        let view = slot_view(array, slot);
+        let Some(repair) = self.repairs.get(&slot) else {
+            return match view {
+                SlotView::Doubtful(why) => Some(Signal::LegDoubtful(why)),
+                SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
+                SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
+                SlotView::Good(_) | SlotView::Unclear => None,
+            };
+        };
+        match &repair.phase {
+            Phase::Suspect { .. } | Phase::Isolating { .. } => doubt_signal(array, view),
+            Phase::Reporting | Phase::Quarantined { .. } => None,
+            Phase::Grace | Phase::Requesting { .. } => self
+                .healed_by_others(array, repair, view)
+                .or_else(|| self.returned(repair).map(Signal::LegReturned)),
+            Phase::Returning { device, .. } => self.returning_signal(array, repair, device),
+            Phase::Connecting { .. } | Phase::Verifying { .. } | Phase::Adding { .. } => {
+                self.incoming_signal(array, repair)
+            }
+            Phase::Rebuilding { .. } => rebuilding_signal(array, repair, view),
+            Phase::Retiring { .. } => match (repair.cause, view) {
+                (Cause::FewerCopies, _) => None,
+                (
+                    Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
+                    SlotView::Failed | SlotView::Vacant,
+                ) => Some(Signal::LegFailed),
+                (
+                    Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
+                    SlotView::Good(_)
+                    | SlotView::Doubtful(_)
+                    | SlotView::Recovering
+                    | SlotView::Unclear,
+                ) => None,
+            },
+            Phase::Held { why, then, .. } => self.held_signal(array, repair, why, then, view),
+        }
+    }
+
+    fn held_signal(
+        &self,
+        array: &ArraySnapshot,
+        repair: &Repair,
+        why: &HeldWhy,
+        then: &Step,
+        view: SlotView<'_>,
+    ) -> Option<Signal> {
+        if matches!(then, Step::Doubt) {
+            return doubt_signal(array, view);
+        }
+        // A hold ends with its reason; the look that ends an outside repair may end it as well, if
+        // nothing is left to do then.
+        let nothing_to_retire = repair.incoming.is_none() && repair.also_retire.is_empty();
+        if nothing_to_retire {
+            if let Some(signal) = self.healed_by_others(array, repair, view) {
+                return Some(signal);
+            }
+        }
+        let takes_back = match why {
+            HeldWhy::NoProvisioner
+            | HeldWhy::OneAtATime { .. }
+            | HeldWhy::Budget
+            | HeldWhy::Refused { .. }
+            | HeldWhy::Rejected { .. }
+            | HeldWhy::StepFailed { .. } => true,
+            HeldWhy::Operator { .. }
+            | HeldWhy::Observing
+            | HeldWhy::ArrayState(_)
+            | HeldWhy::ArrayBusy
+            | HeldWhy::Guard { .. }
+            | HeldWhy::NotDurable { .. } => false,
+        };
+        if takes_back {
+            self.returned(repair).map(Signal::LegReturned)
+        } else {
+            None
+        }
+    }
+
+    /// The slot is good or being filled though we did nothing: somebody else did.
+    fn healed_by_others(
+        &self,
+        array: &ArraySnapshot,
+        repair: &Repair,
+        view: SlotView<'_>,
+    ) -> Option<Signal> {
+        match repair.cause {
+            Cause::LegLost => match view {
+                SlotView::Good(_) => Some(Signal::LegInSync),
+                SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
+                SlotView::Doubtful(_) | SlotView::Failed | SlotView::Vacant | SlotView::Unclear => {
+                    None
+                }
+            },
+            // The slot is good because the leg that has to go is still in it.
+            Cause::ReplicaTerminating | Cause::MoreCopies | Cause::FewerCopies => None,
+        }
+    }
+
+    /// The lost leg's own namespace, if it is back, whole, unbound and allowed back.
+    pub(super) fn returned(&self, repair: &Repair) -> Option<DeviceIdentity> {
+        if repair.cause != Cause::LegLost || !self.may_return(repair) {
+            return None;
+        }
+        let lost = repair.lost.as_ref()?;
+        let device = self.idle_namespace(&lost.namespace?)?;
+        let same_subsystem = lost.nqn.as_ref().is_none_or(|nqn| *nqn == device.nqn);
+        let refused = repair.not_again.as_ref() == Some(&device);
+        (same_subsystem && !refused).then_some(device)
+    }
+
+    /// The identity of the namespace `id`, if it is present, usable and nothing holds it. A faulty
+    /// member of this very array that still stands on it does not count: it is unbound first.
+    pub(super) fn idle_namespace(&self, id: &NamespaceId) -> Option<DeviceIdentity> {
+        let namespace = namespace_of(&self.namespaces, id)?;
+        let array = self.snapshot()?;
+        let ours = leg_of(array, id).is_some_and(LegSnapshot::is_faulty);
+        let idle = ours || namespace.holders.is_known_and(Vec::is_empty);
+        if idle && namespace.has_usable_path() {
+            namespace.identity(id)
+        } else {
+            None
+        }
+    }
+
+    fn returning_signal(
+        &self,
+        array: &ArraySnapshot,
+        repair: &Repair,
+        device: &DeviceIdentity,
+    ) -> Option<Signal> {
+        if let Some(leg) = leg_of(array, &device.namespace) {
+            if leg.is_in_sync() {
+                return Some(Signal::LegInSync);
+            }
+            if leg.is_recovering() {
+                return Some(Signal::LegRecovering(array.sync_progress));
+            }
+            if leg.is_spare() {
+                return None; // Taken back; MD gives it its slot in a moment.
+            }
+        }
+        let there = self.idle_namespace(&device.namespace).as_ref() == Some(device);
+        if there && self.may_return(repair) {
+            None
+        } else {
+            Some(Signal::LegLeft)
+        }
+    }
+
+    fn incoming_signal(&self, array: &ArraySnapshot, repair: &Repair) -> Option<Signal> {
+        let id = repair.incoming.as_ref()?.target.namespace;
+        if let Some(leg) = leg_of(array, &id) {
+            if leg.is_in_sync() {
+                return Some(Signal::LegInSync);
+            }
+            if leg.is_recovering() {
+                return Some(Signal::LegRecovering(array.sync_progress));
+            }
+            let adding = matches!(repair.phase, Phase::Adding { .. });
+            return if leg.is_faulty() && adding {
+                Some(Signal::LegFailed)
+            } else {
+                None
+            };
+        }
+        let found = self.idle_namespace(&id);
+        match &repair.phase {
+            Phase::Connecting { .. } => found.map(Signal::NamespaceFound),
+            Phase::Verifying { device, .. } | Phase::Adding { device, .. } => {
+                // While it is being added its holders change under our eyes: only a device that
+                // is really gone, or another one, counts as left.
+                let present = namespace_of(&self.namespaces, &id)
+                    .and_then(|namespace| namespace.identity(&id))
+                    .is_some_and(|identity| identity == *device);
+                if present { None } else { Some(Signal::LegLeft) }
+            }
+            Phase::Suspect { .. }
+            | Phase::Isolating { .. }
+            | Phase::Reporting
+            | Phase::Grace
+            | Phase::Returning { .. }
+            | Phase::Requesting { .. }
+            | Phase::Rebuilding { .. }
+            | Phase::Retiring { .. }
+            | Phase::Held { .. }
+            | Phase::Quarantined { .. } => None,
+        }
+    }
+
+    /// A leg that its provisioner wants out has failed before it was moved: now it is a loss.
+    fn terminating_leg_failed(&mut self, now: Now, array: &ArraySnapshot, slot: Slot) {
+        let failed = matches!(slot_view(array, slot), SlotView::Failed | SlotView::Vacant);
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        if !failed || repair.cause != Cause::ReplicaTerminating {
+            return;
+        }
+        if matches!(
+            repair.phase,
+            Phase::Rebuilding { .. } | Phase::Retiring { .. }
+        ) {
+            return; // MD drops the old leg itself when the copy is complete.
+        }
+        repair.cause = Cause::LegLost;
+        self.dirty = true;
+        let waiting = matches!(repair.phase, Phase::Grace | Phase::Requesting { .. });
+        let lost = repair.lost.clone();
+        if waiting {
+            self.signal(now, slot, Signal::LegFailed);
+        } else {
+            self.owe(
+                now,
+                lost.as_ref(),
+                OwedMessage::Report(heal_types::Condition::Missing),
+            );
+        }
+    }
+}
+
+fn doubt_signal(array: &ArraySnapshot, view: SlotView<'_>) -> Option<Signal> {
+    match view {
+        SlotView::Good(_) => Some(Signal::LegInSync),
+        SlotView::Doubtful(why) => Some(Signal::LegDoubtful(why)),
+        SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
+        SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
+        SlotView::Unclear => None,
+    }
+}
+
+fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
+    let expected = match (&repair.incoming, &repair.lost) {
+        (Some(incoming), _) => Some(incoming.target.namespace),
+        (None, lost) => lost.as_ref().and_then(|lost| lost.namespace),
+    };
+    let leg = expected.and_then(|id| leg_of(array, &id));
+    match leg {
+        Some(leg) if leg.is_in_sync() => Some(Signal::LegInSync),
+        Some(leg) if leg.is_recovering() => Some(Signal::LegRecovering(array.sync_progress)),
+        Some(leg) if leg.is_faulty() => Some(Signal::LegFailed),
+        Some(_) => None, // A spare that MD is about to use.
+        // The leg that has to go is still good in its slot: what has failed is its replacement.
+        None if repair.cause == Cause::ReplicaTerminating => Some(Signal::LegFailed),
+        // A rebuild that somebody else began, or one whose device is gone under it.
+        None => match view {
+            SlotView::Good(_) => Some(Signal::LegInSync),
+            SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
+            SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
+            SlotView::Doubtful(_) | SlotView::Unclear => None,
+        },
+    }
+}

@@ -1,0 +1,480 @@
+//! The one place where a repair changes its phase.
+//!
+//! A signal is looked up in the table; if the table says "go", the phase it names is built from the
+//! signal and from what the repair knows. If the two disagree, or the table calls the signal
+//! impossible, the array is quarantined: a machine that is not what its table says must not act.
+
+use heal_types::{Condition, Deadline, DeviceIdentity, GracePolicy, Now, Replica, Slot};
+
+use crate::audit::{AuditKind, Severity};
+use crate::phase::{
+    Cause, DoubtWhy, HeldWhy, Phase, PhaseKind, QuarantinedWhy, RejectedWhy, Repair, Turn,
+};
+use crate::record::{Member, OwedMessage, Step};
+use crate::restart;
+use crate::signal::Signal;
+use crate::transitions::{Verdict, verdict};
+use crate::view::{leg_of, member_of};
+
+use super::{ArrayMachine, HostActionBox};
+
+impl ArrayMachine {
+    /// Applies one signal to the repair of `slot`, opening it if there is none.
+    pub(super) fn signal(&mut self, now: Now, slot: Slot, signal: Signal) {
+        let from = self
+            .repairs
+            .get(&slot)
+            .map_or(PhaseKind::Whole, |r| r.phase.kind());
+        match verdict(from, signal.kind()) {
+            Verdict::Stay(_) => self.stay(now, slot, &signal),
+            Verdict::Go(to) => self.go(now, slot, from, to, signal),
+            Verdict::Resume => self.resume(now, slot, from),
+            Verdict::Illegal => {
+                let detail = format!("{} in phase {from} of slot {slot}", signal.kind());
+                self.quarantine(now, QuarantinedWhy::Impossible { detail });
+            }
+        }
+    }
+
+    /// A signal that moves nothing may still be news within the phase.
+    fn stay(&mut self, now: Now, slot: Slot, signal: &Signal) {
+        let confirm = now.mono.after(self.policy.gone_confirm);
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        match (&mut repair.phase, signal) {
+            (Phase::Rebuilding { progress }, Signal::LegRecovering(seen)) => *progress = *seen,
+            (Phase::Suspect { why, decide_at }, Signal::LegDoubtful(seen)) => {
+                *why = *seen;
+                match seen {
+                    DoubtWhy::DeviceGone => {
+                        decide_at.get_or_insert(confirm);
+                    }
+                    // Isolating a leg whose path is lost needs more witnesses than this look.
+                    DoubtWhy::NoUsablePath => *decide_at = None,
+                }
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn go(&mut self, now: Now, slot: Slot, from: PhaseKind, to: PhaseKind, signal: Signal) {
+        let told = signal.clone();
+        if from == PhaseKind::Whole {
+            self.open_repair(now, slot, &signal);
+        }
+        self.carry(now, slot, from, to, &signal);
+        if to == PhaseKind::Whole {
+            self.tell_move(now, slot, from, to, &told);
+            self.repairs.remove(&slot);
+            self.dirty = true;
+            return;
+        }
+        let phase = self.build(now, slot, to, signal);
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        match phase {
+            Some(phase) if phase.kind() == to => {
+                repair.phase = phase;
+                repair.since = now.wall;
+                self.dirty = true;
+                self.tell_move(now, slot, from, to, &told);
+            }
+            Some(_) | None => {
+                let detail = format!("{} cannot lead from {from} to {to}", told.kind());
+                self.quarantine(now, QuarantinedWhy::Impossible { detail });
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Now, slot: Slot, from: PhaseKind) {
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        let then = match &repair.phase {
+            Phase::Held { then, .. } | Phase::Quarantined { then, .. } => then.clone(),
+            Phase::Suspect { .. }
+            | Phase::Isolating { .. }
+            | Phase::Reporting
+            | Phase::Grace
+            | Phase::Returning { .. }
+            | Phase::Requesting { .. }
+            | Phase::Connecting { .. }
+            | Phase::Verifying { .. }
+            | Phase::Adding { .. }
+            | Phase::Rebuilding { .. }
+            | Phase::Retiring { .. } => return,
+        };
+        repair.phase = restart::resume(&then);
+        repair.since = now.wall;
+        let to = repair.phase.kind();
+        self.dirty = true;
+        self.tell_move(now, slot, from, to, &Signal::HoldEnded);
+    }
+
+    fn open_repair(&mut self, now: Now, slot: Slot, signal: &Signal) {
+        self.open_incident(now);
+        let cause = match signal {
+            Signal::ReplicaTerminating => Cause::ReplicaTerminating,
+            Signal::MoreCopies(_) => Cause::MoreCopies,
+            Signal::FewerCopies => Cause::FewerCopies,
+            _ => Cause::LegLost,
+        };
+        let lost = match cause {
+            Cause::MoreCopies => None,
+            Cause::LegLost | Cause::ReplicaTerminating | Cause::FewerCopies => self
+                .members
+                .get(&slot)
+                .cloned()
+                .or_else(|| self.missing_replica()),
+        };
+        let repair = Repair {
+            slot,
+            cause,
+            began: now.wall,
+            lost,
+            incoming: None,
+            also_retire: Vec::new(),
+            grace: None,
+            return_after: None,
+            not_again: None,
+            since: now.wall,
+            phase: Phase::Reporting,
+        };
+        self.repairs.insert(slot, repair);
+    }
+
+    /// Who is missing, when nobody remembers who held the slot: the one replica of the volume that
+    /// is neither a leg nor spoken for. Two candidates are no answer.
+    fn missing_replica(&self) -> Option<Member> {
+        let volume = self.volume.known()?;
+        let array = self.snapshot()?;
+        let mut missing = volume.replicas.iter().filter(|replica| {
+            let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
+            let good = leg_of(array, &replica.target.namespace).is_some_and(|leg| !leg.is_faulty());
+            let spoken_for = self.members.values().any(named)
+                || self
+                    .repairs
+                    .values()
+                    .any(|repair| repair.lost.as_ref().is_some_and(named));
+            !good && !spoken_for
+        });
+        let replica = missing.next()?;
+        if missing.next().is_some() {
+            return None;
+        }
+        Some(member_of_replica(replica))
+    }
+
+    /// What a move takes along besides the phase itself.
+    fn carry(&mut self, now: Now, slot: Slot, from: PhaseKind, to: PhaseKind, signal: &Signal) {
+        match to {
+            PhaseKind::Reporting => self.carry_loss(now, slot, from),
+            PhaseKind::Grace => self.carry_grace(now, slot, signal),
+            PhaseKind::Requesting => {
+                if let Some(repair) = self.repairs.get_mut(&slot) {
+                    repair.incoming = None;
+                }
+            }
+            PhaseKind::Connecting => {
+                if let (
+                    Some(repair),
+                    Signal::Granted(replica)
+                    | Signal::ReplicaReplaced(replica)
+                    | Signal::MoreCopies(replica),
+                ) = (self.repairs.get_mut(&slot), signal)
+                {
+                    repair.incoming = Some((**replica).clone());
+                    self.volume.add(replica);
+                }
+            }
+            PhaseKind::Retiring if *signal == Signal::LegInSync => self.carry_in_sync(now, slot),
+            PhaseKind::Held => {
+                if let Signal::Rejected(why) = signal {
+                    self.carry_rejected(now, slot, why);
+                }
+            }
+            PhaseKind::Whole
+            | PhaseKind::Suspect
+            | PhaseKind::Isolating
+            | PhaseKind::Returning
+            | PhaseKind::Verifying
+            | PhaseKind::Adding
+            | PhaseKind::Rebuilding
+            | PhaseKind::Retiring
+            | PhaseKind::Quarantined => {}
+        }
+    }
+
+    /// A loss: who, until when to wait, and what is owed to the provisioner.
+    fn carry_loss(&mut self, now: Now, slot: Slot, from: PhaseKind) {
+        let replacement_failed = matches!(
+            from,
+            PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring
+        );
+        let grace = self.grace_from(now);
+        let back = Deadline::new(now, &self.boot, self.policy.return_hold_down);
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        let mut reported = repair.lost.clone();
+        if replacement_failed {
+            if let Some(incoming) = repair.incoming.take() {
+                let failed = member_of_replica(&incoming);
+                reported = Some(failed.clone());
+                if repair.cause == Cause::ReplicaTerminating {
+                    // The leg that has to go is still good; only its replacement failed.
+                    repair.also_retire.push(failed);
+                } else {
+                    repair.also_retire.extend(repair.lost.replace(failed));
+                    repair.cause = Cause::LegLost;
+                }
+            }
+        }
+        repair.grace = grace;
+        repair.return_after = Some(back);
+        self.members.remove(&slot);
+        self.owe(
+            now,
+            reported.as_ref(),
+            OwedMessage::Report(Condition::Missing),
+        );
+    }
+
+    fn carry_grace(&mut self, now: Now, slot: Slot, signal: &Signal) {
+        let grace = self.grace_from(now);
+        let Some(repair) = self.repairs.get_mut(&slot) else {
+            return;
+        };
+        match (signal, &repair.phase) {
+            (Signal::ReplicaTerminating, _) => repair.grace = grace,
+            (Signal::StepRefused { .. }, Phase::Returning { device, .. }) => {
+                repair.not_again = Some(device.clone());
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// The slot is good again: remember who holds it, and owe the good news.
+    fn carry_in_sync(&mut self, now: Now, slot: Slot) {
+        let Some(repair) = self.repairs.get(&slot) else {
+            return;
+        };
+        let expected = match (&repair.incoming, &repair.lost) {
+            (Some(incoming), _) => Some(incoming.target.namespace),
+            (None, lost) => lost.as_ref().and_then(|lost| lost.namespace),
+        };
+        let Some(array) = self.snapshot() else { return };
+        let leg = expected
+            .and_then(|id| leg_of(array, &id))
+            .or_else(|| array.leg_in(slot).filter(|leg| leg.is_in_sync()));
+        let member = leg.map(|leg| member_of(leg, self.volume.known()));
+        let was_terminating_only = repair.cause == Cause::FewerCopies;
+        if let (Some(member), false) = (member, was_terminating_only) {
+            self.owe(
+                now,
+                Some(&member),
+                OwedMessage::Report(Condition::Available),
+            );
+            self.members.insert(slot, member);
+        }
+    }
+
+    fn carry_rejected(&mut self, now: Now, slot: Slot, why: &RejectedWhy) {
+        let incoming = self
+            .repairs
+            .get(&slot)
+            .and_then(|repair| repair.incoming.clone());
+        if let Some(incoming) = incoming {
+            let member = member_of_replica(&incoming);
+            let condition = Condition::Unusable {
+                why: why.to_string(),
+            };
+            self.owe(now, Some(&member), OwedMessage::Report(condition));
+        }
+    }
+
+    /// Builds the phase `to` for the repair of `slot`.
+    fn build(&mut self, now: Now, slot: Slot, to: PhaseKind, signal: Signal) -> Option<Phase> {
+        let phase = match to {
+            PhaseKind::Whole => return None,
+            PhaseKind::Suspect => match signal {
+                Signal::LegDoubtful(why) => Phase::Suspect {
+                    why,
+                    decide_at: self.decide(now, why),
+                },
+                _ => return None,
+            },
+            PhaseKind::Isolating => Phase::Isolating { turn: Turn::now() },
+            PhaseKind::Reporting => Phase::Reporting,
+            PhaseKind::Grace => Phase::Grace,
+            PhaseKind::Returning => match signal {
+                Signal::LegReturned(device) => self.build_returning(now, slot, device)?,
+                _ => return None,
+            },
+            PhaseKind::Requesting => {
+                let key = self.key(now, "request");
+                Phase::Requesting {
+                    key,
+                    turn: Turn::now(),
+                }
+            }
+            PhaseKind::Connecting => Phase::Connecting {
+                connected_at: None,
+                turn: Turn::now(),
+            },
+            PhaseKind::Verifying => match signal {
+                Signal::NamespaceFound(device) => Phase::Verifying {
+                    device,
+                    turn: Turn::now(),
+                },
+                _ => return None,
+            },
+            PhaseKind::Adding => match &self.repairs.get(&slot)?.phase {
+                Phase::Verifying { device, .. } => Phase::Adding {
+                    device: device.clone(),
+                    turn: Turn::now(),
+                },
+                _ => return None,
+            },
+            PhaseKind::Rebuilding => match signal {
+                Signal::LegRecovering(progress) => Phase::Rebuilding { progress },
+                _ => return None,
+            },
+            PhaseKind::Retiring => Phase::Retiring { turn: Turn::now() },
+            PhaseKind::Held => self.build_held(now, slot, signal)?,
+            PhaseKind::Quarantined => match signal {
+                Signal::Contradiction(why) => {
+                    let then = self.step_after(slot)?;
+                    Phase::Quarantined { why, then }
+                }
+                _ => return None,
+            },
+        };
+        Some(phase)
+    }
+
+    fn build_returning(&self, now: Now, slot: Slot, device: DeviceIdentity) -> Option<Phase> {
+        let repair = self.repairs.get(&slot)?;
+        let earliest = repair
+            .return_after
+            .as_ref()
+            .map(|deadline| deadline.moment(now, &self.boot, self.policy.return_hold_down));
+        let turn = earliest.map_or_else(Turn::now, Turn::at);
+        Some(Phase::Returning {
+            device,
+            verified: false,
+            turn,
+        })
+    }
+
+    fn build_held(&mut self, now: Now, slot: Slot, signal: Signal) -> Option<Phase> {
+        let mut then = self.step_after(slot)?;
+        let retry = Some(now.mono.after(self.policy.refused_retry));
+        let (why, until) = match signal {
+            Signal::HoldBegan(why) => (why, None),
+            Signal::Refused(detail) => {
+                // The key was answered: the next request is another one.
+                then = Step::Request {
+                    key: self.key(now, "request"),
+                };
+                (HeldWhy::Refused { detail }, retry)
+            }
+            Signal::Rejected(why) => {
+                let replica = self.repairs.get(&slot)?.incoming.as_ref()?.id.clone();
+                (HeldWhy::Rejected { replica, why }, None)
+            }
+            Signal::StepRefused { verb, detail } => (HeldWhy::StepFailed { verb, detail }, retry),
+            _ => return None,
+        };
+        Some(Phase::Held {
+            why,
+            then,
+            until,
+            wants: None,
+        })
+    }
+
+    fn step_after(&self, slot: Slot) -> Option<Step> {
+        let repair = self.repairs.get(&slot)?;
+        Some(match &repair.phase {
+            Phase::Held { then, .. } | Phase::Quarantined { then, .. } => then.clone(),
+            phase => restart::step_of(phase),
+        })
+    }
+
+    /// Puts a hold on a repair, unless MD has the work in hand or it is held for that very reason.
+    pub(super) fn hold_repair(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        why: HeldWhy,
+        until: Option<heal_types::Moment>,
+        wants: HostActionBox,
+    ) {
+        let held_so = self.repairs.get(&slot).is_some_and(
+            |repair| matches!(&repair.phase, Phase::Held { why: held, .. } if *held == why),
+        );
+        if !held_so {
+            self.signal(now, slot, Signal::HoldBegan(why));
+        }
+        if let Some(Repair {
+            phase: Phase::Held {
+                until: u, wants: w, ..
+            },
+            ..
+        }) = self.repairs.get_mut(&slot)
+        {
+            *u = until;
+            *w = wants;
+        }
+    }
+
+    fn decide(&self, now: Now, why: DoubtWhy) -> Option<heal_types::Moment> {
+        match why {
+            DoubtWhy::DeviceGone => Some(now.mono.after(self.policy.gone_confirm)),
+            DoubtWhy::NoUsablePath => None,
+        }
+    }
+
+    /// The deadline of a grace that begins now; `None` for one that never ends.
+    fn grace_from(&self, now: Now) -> Option<Deadline> {
+        let own = self.volume.known().and_then(|volume| volume.grace);
+        match own.unwrap_or(self.policy.grace) {
+            GracePolicy::After(grace) => Some(Deadline::new(
+                now,
+                &self.boot,
+                grace.min(self.policy.longest_grace),
+            )),
+            GracePolicy::Never => None,
+        }
+    }
+
+    /// The end of a repair's grace on this boot's clock.
+    pub(super) fn grace_end(&self, repair: &Repair) -> Option<heal_types::Moment> {
+        // Both clocks are needed only across a reboot, which `taken_up` has already folded in.
+        repair.grace.as_ref().map(|deadline| deadline.mono)
+    }
+
+    /// Says what the audit says of a hold that is only noted, for lack of a phase of its own.
+    pub(super) fn tell_withheld(&mut self, now: Now, slot: Slot, what: &str) {
+        let text = format!(
+            "{}: would now {what} for slot {slot}, but only observes",
+            self.name()
+        );
+        self.tell_slot(now, AuditKind::WouldAct, Severity::Notice, text, slot);
+    }
+}
+
+/// A replica that was never seen as a leg, as a member.
+fn member_of_replica(replica: &Replica) -> Member {
+    Member {
+        device: None,
+        dev: None,
+        md_device: None,
+        namespace: Some(replica.target.namespace),
+        nqn: Some(replica.target.nqn.clone()),
+        replica: Some(replica.id.clone()),
+    }
+}

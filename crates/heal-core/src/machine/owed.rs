@@ -1,0 +1,157 @@
+//! What the provisioner must be told: kept until it has taken it, in order, for ever.
+
+use heal_types::{FaultClass, Moment, Now, ProvisionerCall, ProvisionerFault, Slot};
+
+use crate::audit::{AuditKind, Severity};
+use crate::effect::{Effect, EffectId};
+use crate::phase::{Turn, TurnState};
+use crate::policy::Mode;
+use crate::record::{Member, Owed, OwedMessage};
+
+use super::{ArrayMachine, due_at};
+
+impl ArrayMachine {
+    /// Owes the provisioner a word on `member`. Nothing is owed where there is nobody to tell, or
+    /// where only observing is allowed.
+    pub(super) fn owe(&mut self, now: Now, member: Option<&Member>, message: OwedMessage) {
+        let replica = member.and_then(|member| member.replica.clone());
+        let volume = self.volume.known().map(|volume| volume.id.clone());
+        let (Some(replica), Some(volume)) = (replica, volume) else {
+            return;
+        };
+        if self.policy.mode == Mode::Observe || !self.policy.provisioned {
+            return;
+        }
+        let last = self.owed.iter().rev().find(|owed| owed.replica == replica);
+        if last.is_some_and(|owed| owed.message == message) {
+            return;
+        }
+        let word = match &message {
+            OwedMessage::Report(condition) => condition.word(),
+            OwedMessage::Removed => "removed",
+        };
+        let key = self.key(now, word);
+        self.owed.push_back(Owed {
+            key,
+            volume,
+            replica,
+            message,
+            since: now.wall,
+        });
+        self.dirty = true;
+    }
+
+    /// The end of a repair: what was put away may be deleted, if it is certain that it is out.
+    pub(super) fn settle(&mut self, now: Now, slot: Slot) {
+        let Some(repair) = self.repairs.get(&slot) else {
+            return;
+        };
+        for member in self.leaving(repair) {
+            if self.is_provably_out(slot, &member) {
+                self.owe(now, Some(&member), OwedMessage::Removed);
+            }
+        }
+    }
+
+    pub(super) fn owed_due(&self) -> Option<Moment> {
+        if self.owed.is_empty() || self.hold.is_some() || self.policy.mode == Mode::Observe {
+            return None;
+        }
+        due_at(&self.owing)
+    }
+
+    /// Sends the oldest word that is owed.
+    pub(super) fn tell_owed(&mut self, now: Now) {
+        if !self.owed_due().is_some_and(|due| due <= now.mono) {
+            return;
+        }
+        let Some(owed) = self.owed.front() else {
+            return;
+        };
+        let (volume, replica) = (owed.volume.clone(), owed.replica.clone());
+        let key = owed.key.clone();
+        let call = match &owed.message {
+            OwedMessage::Report(condition) => ProvisionerCall::Report {
+                volume,
+                replica,
+                condition: condition.clone(),
+                since: owed.since,
+                key,
+            },
+            OwedMessage::Removed => ProvisionerCall::ConfirmRemoved {
+                volume,
+                replica,
+                key,
+            },
+        };
+        let id = self.effect_id();
+        self.owing.state = TurnState::UnderWay(id);
+        self.out.effects.push(Effect::Call { id, call });
+    }
+
+    /// Whether `id` is the word under way; if so, what became of it is dealt with.
+    pub(super) fn owed_answered(
+        &mut self,
+        now: Now,
+        id: EffectId,
+        answer: Result<(), ProvisionerFault>,
+    ) -> bool {
+        if self.owing.state != TurnState::UnderWay(id) {
+            return false;
+        }
+        let Some(owed) = self.owed.front().cloned() else {
+            self.owing = Turn::now();
+            return true;
+        };
+        let what = match &owed.message {
+            OwedMessage::Report(condition) => {
+                format!("replica {} is {}", owed.replica, condition.word())
+            }
+            OwedMessage::Removed => format!("replica {} is no longer used", owed.replica),
+        };
+        match answer {
+            Ok(()) => {
+                self.drop_owed();
+                let text = format!("{}: the provisioner knows that {what}", self.name());
+                self.tell_key(
+                    now,
+                    AuditKind::ReportDelivered,
+                    Severity::Notice,
+                    text,
+                    &owed,
+                );
+                // What it makes of the news shows in its next answer.
+                self.volume.ask_again(now.mono);
+            }
+            Err(fault) => match fault.class {
+                FaultClass::NotFound | FaultClass::Refused | FaultClass::Unsupported => {
+                    self.drop_owed();
+                    let text = format!(
+                        "{}: the provisioner will not hear that {what}: {fault}",
+                        self.name()
+                    );
+                    self.tell_key(
+                        now,
+                        AuditKind::ReportRejected,
+                        Severity::Warning,
+                        text,
+                        &owed,
+                    );
+                }
+                FaultClass::Unreachable | FaultClass::Unauthorized | FaultClass::Invalid => {
+                    self.owing.failures += 1;
+                    let pause = self.policy.backoff(self.owing.failures);
+                    self.owing.state = TurnState::Due(now.mono.after(pause));
+                    self.note_fault(now, fault);
+                }
+            },
+        }
+        true
+    }
+
+    fn drop_owed(&mut self) {
+        self.owed.pop_front();
+        self.owing = Turn::now();
+        self.dirty = true;
+    }
+}

@@ -1,0 +1,549 @@
+//! What the provisioner says of the volume, and what follows from it.
+//!
+//! "The provisioner did not answer" keeps the last known answer and its age, and never means "not
+//! managed". A replica that vanished from an answer is taken for withdrawn only if an earlier answer
+//! had shown it: an answer that was on its way when the replica was granted may be an old one.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use heal_types::{
+    FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall, ProvisionerFault, Replica,
+    ReplicaId, ReplicaState, Slot, Volume, VolumeQuery,
+};
+use uuid::Uuid;
+
+use crate::audit::{AuditKind, Severity};
+use crate::effect::{Effect, EffectId, IncidentId};
+use crate::phase::{Cause, HeldWhy, Phase, PhaseKind, Repair, Turn, TurnState};
+use crate::record::Step;
+use crate::signal::Signal;
+use crate::view::{SlotView, slot_view};
+
+use super::{ArrayMachine, Standing};
+
+/// The last word of the provisioner, and when to ask again.
+#[derive(Debug, Clone)]
+pub(super) struct VolumeView {
+    /// The last answer: `Some(None)` is the clear word that there is no volume.
+    answer: Option<Option<Volume>>,
+    /// When it came, in this life.
+    pub(super) at: Option<Moment>,
+    /// The failure since then.
+    pub(super) fault: Option<ProvisionerFault>,
+    /// Replicas that some answer of this life has shown.
+    seen: BTreeSet<ReplicaId>,
+    /// The next question.
+    pub(super) turn: Turn,
+}
+
+impl VolumeView {
+    pub(super) fn new() -> Self {
+        Self {
+            answer: None,
+            at: None,
+            fault: None,
+            seen: BTreeSet::new(),
+            turn: Turn::now(),
+        }
+    }
+
+    /// What an earlier life knew.
+    pub(super) fn remember(&mut self, volume: Option<Volume>) {
+        self.answer = volume.map(Some);
+    }
+
+    /// The volume, as far as it was ever known.
+    pub(super) fn known(&self) -> Option<&Volume> {
+        self.answer.as_ref().and_then(Option::as_ref)
+    }
+
+    pub(super) fn ask_again(&mut self, now: Moment) {
+        if !matches!(self.turn.state, TurnState::UnderWay(_)) {
+            self.turn.state = TurnState::Due(now);
+        }
+    }
+
+    /// The question was dropped with the record it rested on.
+    pub(super) fn dropped(&mut self, again: Moment) {
+        self.turn.state = TurnState::Due(again);
+    }
+
+    /// A replica that was granted is part of the volume from then on.
+    pub(super) fn add(&mut self, replica: &Replica) {
+        if let Some(Some(volume)) = &mut self.answer {
+            if volume.replica(&replica.id).is_none() {
+                volume.replicas.push(replica.clone());
+            }
+        }
+    }
+
+    pub(super) fn hold_check(&self) -> Moment {
+        let last = self.at.unwrap_or_default();
+        last.after(Duration::from_secs(60))
+    }
+}
+
+impl ArrayMachine {
+    pub(super) fn has_fabric_leg(&self) -> bool {
+        let bound = self.snapshot().is_some_and(|array| {
+            array
+                .legs
+                .iter()
+                .any(|leg| matches!(leg.backing, heal_types::Backing::Namespace(_)))
+        });
+        bound
+            || self
+                .members
+                .values()
+                .any(|member| member.namespace.is_some())
+    }
+
+    fn standing_now(&self) -> Standing {
+        let Some(array) = self.snapshot() else {
+            return self.standing.clone();
+        };
+        if !self.has_fabric_leg() {
+            return Standing::NotOurs("no leg is an NVMe-oF namespace");
+        }
+        match array.level {
+            Level::Raid1 | Level::Raid10 { .. } => {}
+            Level::Other => return Standing::NotOurs("its RAID level is not healed"),
+        }
+        match array.metadata {
+            Metadata::V1 => {}
+            Metadata::V090 => return Standing::NotOurs("its metadata is of version 0.90"),
+            Metadata::External => return Standing::NotOurs("another program keeps its metadata"),
+            Metadata::None => return Standing::NotOurs("it has no metadata"),
+            Metadata::Clustered => return Standing::NotOurs("it is clustered"),
+        }
+        if !self.policy.provisioned {
+            return Standing::Unprovisioned;
+        }
+        match &self.volume.answer {
+            None => Standing::Undecided,
+            Some(None) => Standing::NotOurs("the provisioner knows no volume for it"),
+            Some(Some(volume)) if self.is_replicated_by(volume) => Standing::Managed,
+            Some(Some(_)) => Standing::NotOurs("no leg is a replica of its volume"),
+        }
+    }
+
+    fn is_replicated_by(&self, volume: &Volume) -> bool {
+        volume.replicas.iter().any(|replica| {
+            let id = &replica.target.namespace;
+            let bound = self
+                .snapshot()
+                .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
+            bound
+                || self
+                    .members
+                    .values()
+                    .any(|member| member.namespace == Some(*id))
+        })
+    }
+
+    pub(super) fn decide_standing(&mut self, now: Now) {
+        let standing = self.standing_now();
+        if standing == self.standing {
+            return;
+        }
+        self.standing = standing;
+        let name = self.name();
+        match self.standing.clone() {
+            Standing::Managed => {
+                let volume = self
+                    .volume
+                    .known()
+                    .map(|v| v.id.to_string())
+                    .unwrap_or_default();
+                let text = format!("{name}: managed: it is volume {volume}");
+                self.tell(now, AuditKind::ArrayManaged, Severity::Info, text);
+                self.look_at_slots(now);
+                self.volume_signals(now);
+            }
+            Standing::Unprovisioned => {
+                let text = format!("{name}: observed: no provisioner is configured");
+                self.tell(now, AuditKind::ArrayObserved, Severity::Info, text);
+                self.look_at_slots(now);
+            }
+            Standing::NotOurs(why) => {
+                let text = format!("{name}: observed, never touched: {why}");
+                self.tell(now, AuditKind::ArrayObserved, Severity::Info, text);
+            }
+            Standing::Undecided => {}
+        }
+    }
+
+    fn asks(&self) -> bool {
+        self.policy.provisioned && self.snapshot().is_some() && self.has_fabric_leg()
+    }
+
+    pub(super) fn volume_due(&self) -> Option<Moment> {
+        if self.asks() {
+            super::due_at(&self.volume.turn)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn ask_volume(&mut self, now: Now) {
+        if !self.volume_due().is_some_and(|due| due <= now.mono) {
+            return;
+        }
+        let Some(array) = self.snapshot() else { return };
+        let query = VolumeQuery {
+            array: self.id,
+            alias: array.alias.clone(),
+        };
+        self.lookups += 1;
+        let id = EffectId {
+            incident: IncidentId(Uuid::nil()),
+            number: self.lookups,
+        };
+        self.volume.turn.state = TurnState::UnderWay(id);
+        self.out.effects.push(Effect::Call {
+            id,
+            call: ProvisionerCall::FindVolume(query),
+        });
+    }
+
+    /// The provisioner said which volume this array is, or that it is none.
+    pub(super) fn volume_answered(&mut self, now: Now, answer: Option<Volume>) {
+        if self.volume.fault.take().is_some() {
+            let text = format!("{}: the provisioner answers again", self.name());
+            self.tell(now, AuditKind::ProvisionerRecovered, Severity::Notice, text);
+        }
+        let pause = if self.repairs.is_empty() && self.owed.is_empty() {
+            self.policy.refresh_when_whole
+        } else {
+            self.policy.refresh_in_repair
+        };
+        self.volume.turn = Turn::at(now.mono.after(pause));
+        self.volume.at = Some(now.mono);
+        if self.volume.answer.as_ref() != Some(&answer) {
+            // A change of state words alone is no reason to write a record.
+            let known = |v: Option<&Volume>| {
+                v.map(|v| {
+                    v.replicas
+                        .iter()
+                        .map(|r| (r.id.clone(), r.state))
+                        .collect::<Vec<_>>()
+                })
+            };
+            self.dirty |= known(self.volume.known()) != known(answer.as_ref());
+            self.volume.answer = Some(answer);
+        }
+        self.decide_standing(now);
+        self.adopt_replica_names();
+        self.volume_signals(now);
+        let shown: Vec<ReplicaId> = self
+            .volume
+            .known()
+            .map(|volume| {
+                volume
+                    .replicas
+                    .iter()
+                    .map(|replica| replica.id.clone())
+                    .collect()
+            })
+            .unwrap_or_default();
+        self.volume.seen.extend(shown);
+    }
+
+    /// The provisioner did not say.
+    pub(super) fn volume_faulted(&mut self, now: Now, fault: ProvisionerFault) {
+        self.volume.turn.failures += 1;
+        let pause = self.policy.backoff(self.volume.turn.failures);
+        self.volume.turn.state = TurnState::Due(now.mono.after(pause));
+        self.note_fault(now, fault);
+    }
+
+    /// Says once that the provisioner is in trouble, and again when the trouble changes.
+    pub(super) fn note_fault(&mut self, now: Now, fault: ProvisionerFault) {
+        let new = self
+            .volume
+            .fault
+            .as_ref()
+            .is_none_or(|known| known.class != fault.class);
+        if new {
+            let severity = match fault.class {
+                FaultClass::Unauthorized | FaultClass::Invalid => Severity::Error,
+                FaultClass::Unreachable
+                | FaultClass::NotFound
+                | FaultClass::Refused
+                | FaultClass::Unsupported => Severity::Warning,
+            };
+            let text = format!("{}: the provisioner does not help: {fault}", self.name());
+            self.tell(now, AuditKind::ProvisionerFaulted, severity, text);
+        }
+        self.volume.fault = Some(fault);
+    }
+
+    /// Members that were first seen before the provisioner answered learn which replica they are.
+    fn adopt_replica_names(&mut self) {
+        let Some(volume) = self.volume.known().cloned() else {
+            return;
+        };
+        let name_of = |namespace| {
+            volume
+                .replicas
+                .iter()
+                .find(|replica| Some(replica.target.namespace) == namespace)
+                .map(|replica| replica.id.clone())
+        };
+        for member in self.members.values_mut() {
+            if member.replica.is_none() {
+                member.replica = name_of(member.namespace);
+                self.dirty |= member.replica.is_some();
+            }
+        }
+    }
+
+    pub(super) fn volume_signals(&mut self, now: Now) {
+        if self.standing != Standing::Managed || self.quarantine.is_some() {
+            return;
+        }
+        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        for slot in slots {
+            if let Some(signal) = self.volume_signal(slot) {
+                self.signal(now, slot, signal);
+            }
+        }
+        self.begin_terminating(now);
+        self.begin_resize(now);
+    }
+
+    fn volume_signal(&self, slot: Slot) -> Option<Signal> {
+        let volume = self.volume.known()?;
+        let repair = self.repairs.get(&slot)?;
+        let state_of = |id: &ReplicaId| volume.replica(id).map(|replica| replica.state);
+        match repair.phase.kind() {
+            PhaseKind::Grace | PhaseKind::Requesting => self
+                .still_terminating(repair, volume)
+                .or_else(|| self.replaced(repair, volume)),
+            PhaseKind::Held if takes_offers(repair) => self
+                .still_terminating(repair, volume)
+                .or_else(|| self.replaced(repair, volume)),
+            PhaseKind::Connecting | PhaseKind::Verifying => {
+                let incoming = repair.incoming.as_ref()?;
+                match state_of(&incoming.id) {
+                    Some(ReplicaState::Bad | ReplicaState::Terminating) => {
+                        Some(Signal::ReplicaWithdrawn)
+                    }
+                    None if self.volume.seen.contains(&incoming.id) => {
+                        Some(Signal::ReplicaWithdrawn)
+                    }
+                    None
+                    | Some(
+                        ReplicaState::Available
+                        | ReplicaState::Synchronizing
+                        | ReplicaState::Missing
+                        | ReplicaState::Unknown,
+                    ) => None,
+                }
+            }
+            PhaseKind::Whole
+            | PhaseKind::Suspect
+            | PhaseKind::Isolating
+            | PhaseKind::Reporting
+            | PhaseKind::Returning
+            | PhaseKind::Adding
+            | PhaseKind::Rebuilding
+            | PhaseKind::Retiring
+            | PhaseKind::Held
+            | PhaseKind::Quarantined => None,
+        }
+    }
+
+    fn still_terminating(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
+        if repair.cause != Cause::ReplicaTerminating {
+            return None;
+        }
+        let lost = repair.lost.as_ref()?.replica.as_ref()?;
+        match volume.replica(lost).map(|replica| replica.state) {
+            Some(ReplicaState::Available | ReplicaState::Synchronizing) => {
+                Some(Signal::NoLongerNeeded)
+            }
+            Some(
+                ReplicaState::Terminating
+                | ReplicaState::Bad
+                | ReplicaState::Missing
+                | ReplicaState::Unknown,
+            )
+            | None => None,
+        }
+    }
+
+    /// Whether the provisioner has put another replica in the lost one's place by itself.
+    fn replaced(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
+        let lost = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
+        let given_up = match lost.map(|id| volume.replica(id).map(|replica| replica.state)) {
+            Some(Some(ReplicaState::Missing | ReplicaState::Terminating | ReplicaState::Bad)) => {
+                true
+            }
+            Some(None) => true,
+            Some(Some(
+                ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown,
+            )) => false,
+            None => false,
+        };
+        if !given_up {
+            return None;
+        }
+        self.newcomer(volume)
+            .map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
+    }
+
+    /// A replica of the volume that is meant to be used and that nobody here has yet.
+    fn newcomer(&self, volume: &Volume) -> Option<Replica> {
+        let taken = |replica: &Replica| {
+            let id = &replica.target.namespace;
+            let bound = self
+                .snapshot()
+                .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
+            let member = self
+                .members
+                .values()
+                .any(|m| m.replica.as_ref() == Some(&replica.id));
+            let in_repair = self.repairs.values().any(|repair| {
+                let named = |m: &crate::record::Member| m.replica.as_ref() == Some(&replica.id);
+                repair
+                    .incoming
+                    .as_ref()
+                    .is_some_and(|incoming| incoming.id == replica.id)
+                    || repair.lost.as_ref().is_some_and(named)
+                    || repair.also_retire.iter().any(named)
+            });
+            bound || member || in_repair
+        };
+        let usable = |state| match state {
+            ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown => true,
+            ReplicaState::Missing | ReplicaState::Terminating | ReplicaState::Bad => false,
+        };
+        volume
+            .replicas
+            .iter()
+            .find(|r| usable(r.state) && !taken(r))
+            .cloned()
+    }
+
+    /// Good legs whose replicas the provisioner wants out.
+    fn begin_terminating(&mut self, now: Now) {
+        let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else {
+            return;
+        };
+        if volume.copies < array.raid_disks {
+            return; // Fewer copies are wanted: begin_resize.
+        }
+        let leaving: Vec<Slot> = (0..array.raid_disks)
+            .map(Slot)
+            .filter(|slot| !self.repairs.contains_key(slot))
+            .filter(|slot| matches!(slot_view(array, *slot), SlotView::Good(_)))
+            .filter(|slot| {
+                let replica = self
+                    .members
+                    .get(slot)
+                    .and_then(|member| member.replica.as_ref());
+                replica
+                    .and_then(|id| volume.replica(id))
+                    .is_some_and(|replica| replica.state == ReplicaState::Terminating)
+            })
+            .collect();
+        for slot in leaving {
+            self.signal(now, slot, Signal::ReplicaTerminating);
+            // The provisioner may have named the new replica in the same answer.
+            if let Some(signal) = self.volume_signal(slot) {
+                self.signal(now, slot, signal);
+            }
+        }
+    }
+
+    /// More or fewer copies, only ever begun on an array that is whole.
+    fn begin_resize(&mut self, now: Now) {
+        let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else {
+            return;
+        };
+        let whole = self.repairs.is_empty()
+            && (0..array.raid_disks)
+                .all(|slot| matches!(slot_view(array, Slot(slot)), SlotView::Good(_)));
+        if !whole || array.level != Level::Raid1 {
+            return;
+        }
+        if volume.copies > array.raid_disks {
+            if let Some(replica) = self.newcomer(volume) {
+                let slot = Slot(array.raid_disks);
+                self.signal(now, slot, Signal::MoreCopies(Box::new(replica)));
+            }
+        } else if volume.copies < array.raid_disks {
+            let surplus = (0..array.raid_disks).map(Slot).rev().find(|slot| {
+                let replica = self
+                    .members
+                    .get(slot)
+                    .and_then(|member| member.replica.as_ref());
+                replica.is_some_and(|id| match volume.replica(id).map(|r| r.state) {
+                    None | Some(ReplicaState::Terminating | ReplicaState::Bad) => true,
+                    Some(
+                        ReplicaState::Available
+                        | ReplicaState::Synchronizing
+                        | ReplicaState::Missing
+                        | ReplicaState::Unknown,
+                    ) => false,
+                })
+            });
+            if let Some(slot) = surplus {
+                self.signal(now, slot, Signal::FewerCopies);
+            }
+        }
+    }
+
+    /// Whether the lost replica may be taken back: not if the last known word on it is bad.
+    pub(super) fn may_return(&self, repair: &Repair) -> bool {
+        match &self.standing {
+            Standing::Unprovisioned => self.policy.re_add,
+            Standing::Undecided | Standing::NotOurs(_) => false,
+            Standing::Managed => {
+                let Some(volume) = self.volume.known() else {
+                    return false;
+                };
+                let replica = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
+                match replica
+                    .and_then(|id| volume.replica(id))
+                    .map(|replica| replica.state)
+                {
+                    Some(
+                        ReplicaState::Available
+                        | ReplicaState::Synchronizing
+                        | ReplicaState::Missing
+                        | ReplicaState::Unknown,
+                    ) => true,
+                    Some(ReplicaState::Terminating | ReplicaState::Bad) | None => false,
+                }
+            }
+        }
+    }
+
+    /// The array's presence, as far as it is known.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.array, Observed::Known(None))
+    }
+}
+
+/// Whether a held repair goes on when the provisioner offers a replica by itself.
+fn takes_offers(repair: &Repair) -> bool {
+    let Phase::Held { why, then, .. } = &repair.phase else {
+        return false;
+    };
+    match why {
+        HeldWhy::Refused { .. } | HeldWhy::Rejected { .. } => true,
+        HeldWhy::StepFailed { .. } => matches!(then, Step::Request { .. } | Step::Grace),
+        HeldWhy::Operator { .. }
+        | HeldWhy::Observing
+        | HeldWhy::NoProvisioner
+        | HeldWhy::OneAtATime { .. }
+        | HeldWhy::Budget
+        | HeldWhy::ArrayState(_)
+        | HeldWhy::ArrayBusy
+        | HeldWhy::Guard { .. }
+        | HeldWhy::NotDurable { .. } => false,
+    }
+}

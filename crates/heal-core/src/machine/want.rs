@@ -1,0 +1,342 @@
+//! What a phase wants next, given what the snapshot shows: one step, as data.
+//!
+//! Each phase derives its next step from the facts and not from a list it keeps, so a step that
+//! somebody else has done already, or that an earlier life had done, is simply not wanted any more.
+
+use heal_types::{
+    ArraySnapshot, Backing, ControllerName, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, Now,
+    Nqn, Observed, ProvisionerCall, Slot,
+};
+
+use crate::guards;
+use crate::phase::{Cause, HeldWhy, Phase, RejectedWhy, Repair};
+use crate::record::Member;
+use crate::signal::Signal;
+use crate::view::{bound_faulty, leg_of, member_of, namespace_of};
+
+use super::ArrayMachine;
+
+/// The next step of a repair.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Want {
+    /// Do this to the host.
+    Act(HostAction),
+    /// Say this to the provisioner.
+    Call(ProvisionerCall),
+    /// The facts already say what comes.
+    Signal(Signal),
+    /// Something stands in the way.
+    Hold(HeldWhy),
+    /// Wait for the next look, or for this long at the most.
+    Wait(std::time::Duration),
+}
+
+impl ArrayMachine {
+    pub(super) fn want(&self, now: Now, repair: &Repair) -> Option<Want> {
+        let array = self.snapshot()?;
+        match &repair.phase {
+            Phase::Suspect { .. }
+            | Phase::Reporting
+            | Phase::Grace
+            | Phase::Rebuilding { .. }
+            | Phase::Held { .. }
+            | Phase::Quarantined { .. } => None,
+            Phase::Isolating { .. } => Some(self.want_isolated(array, repair)),
+            Phase::Returning {
+                device, verified, ..
+            } => Some(Want::Act(
+                match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
+                    Some(leg) => self.remove(leg, repair.lost.as_ref()),
+                    None if *verified => HostAction::ReAddLeg {
+                        array: self.id,
+                        device: device.clone(),
+                    },
+                    None => HostAction::Examine {
+                        device: device.clone(),
+                    },
+                },
+            )),
+            Phase::Requesting { key, .. } => Some(self.want_replacement(repair, key.clone())),
+            Phase::Connecting { connected_at, .. } => {
+                Some(self.want_connected(now, repair, *connected_at))
+            }
+            Phase::Verifying { device, .. } => {
+                let namespace = namespace_of(&self.namespaces, &device.namespace);
+                Some(
+                    match namespace.map(|namespace| guards::candidate(array, namespace)) {
+                        Some(Err(guards::GuardWhy::Candidate(why))) => {
+                            Want::Signal(Signal::Rejected(why))
+                        }
+                        Some(Err(_)) => Want::Wait(self.policy.retry_min),
+                        Some(Ok(())) => Want::Act(HostAction::Examine {
+                            device: device.clone(),
+                        }),
+                        None => Want::Signal(Signal::LegLeft),
+                    },
+                )
+            }
+            Phase::Adding { .. } => Some(self.want_added(array, repair)),
+            Phase::Retiring { .. } => Some(self.want_retired(array, repair)),
+        }
+    }
+
+    fn want_isolated(&self, array: &ArraySnapshot, repair: &Repair) -> Want {
+        match array.leg_in(repair.slot) {
+            Some(leg) if leg.is_in_sync() => Want::Act(HostAction::FailLeg {
+                array: self.id,
+                leg: leg_ref(leg, repair.lost.as_ref()),
+                why: FailWhy::DeviceGone,
+            }),
+            Some(_) | None => Want::Signal(Signal::LegFailed),
+        }
+    }
+
+    fn want_replacement(&self, repair: &Repair, key: heal_types::CallKey) -> Want {
+        let lost = repair.lost.as_ref().and_then(|lost| lost.replica.clone());
+        let volume = self.volume.known().map(|volume| volume.id.clone());
+        let (Some(lost), Some(volume)) = (lost, volume) else {
+            let detail = "G5: which replica was lost is not known".to_owned();
+            return Want::Hold(HeldWhy::Guard { detail });
+        };
+        let why = match repair.cause {
+            Cause::LegLost => "the replica was lost and did not come back within its grace",
+            Cause::ReplicaTerminating => "the replica is terminating",
+            Cause::MoreCopies | Cause::FewerCopies => "the number of copies changes",
+        };
+        Want::Call(ProvisionerCall::RequestReplacement {
+            volume,
+            lost,
+            why: why.to_owned(),
+            key,
+        })
+    }
+
+    fn want_connected(
+        &self,
+        now: Now,
+        repair: &Repair,
+        connected_at: Option<heal_types::Moment>,
+    ) -> Want {
+        let Some(incoming) = &repair.incoming else {
+            let detail = "G5: the incoming replica is not known".to_owned();
+            return Want::Hold(HeldWhy::Guard { detail });
+        };
+        let target = &incoming.target;
+        match connected_at {
+            Some(at) if now.mono.since(at) >= self.policy.namespace_timeout => {
+                let found: Vec<String> = self
+                    .namespaces
+                    .iter()
+                    .filter(|namespace| namespace.nqn.is_known_and(|nqn| *nqn == target.nqn))
+                    .map(|namespace| namespace.ids.to_string())
+                    .collect();
+                let found = if found.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    found.join(", ")
+                };
+                let promised = target.namespace.to_string();
+                Want::Signal(Signal::Rejected(RejectedWhy::NamespaceNotFound {
+                    promised,
+                    found,
+                }))
+            }
+            Some(at) => Want::Wait(
+                self.policy
+                    .namespace_timeout
+                    .saturating_sub(now.mono.since(at)),
+            ),
+            None => Want::Act(HostAction::Connect {
+                target: target.clone(),
+                options: self.policy.connect.clone(),
+            }),
+        }
+    }
+
+    fn want_added(&self, array: &ArraySnapshot, repair: &Repair) -> Want {
+        let (Some(incoming), Phase::Adding { device, .. }) = (&repair.incoming, &repair.phase)
+        else {
+            return Want::Hold(HeldWhy::Guard {
+                detail: "G5: nothing to add".to_owned(),
+            });
+        };
+        if let Some(leg) = bound_faulty(array, repair.slot, repair.lost.as_ref()) {
+            return Want::Act(self.remove(leg, repair.lost.as_ref()));
+        }
+        let moved = repair.cause == Cause::ReplicaTerminating;
+        let leaving = array.leg_in(repair.slot).filter(|_| moved);
+        let wishing = array.in_sync().find(|leg| {
+            leg.flags.has(LegFlag::WantReplacement)
+                && leaving.is_none_or(|leaving| leaving.device != leg.device)
+        });
+        if let Some(leg) = wishing {
+            let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
+            return Want::Act(HostAction::ClearWantReplacement {
+                array: self.id,
+                leg,
+            });
+        }
+        let bound = leg_of(array, &incoming.target.namespace);
+        match (bound, leaving) {
+            (None, _) => Want::Act(HostAction::AddLeg {
+                array: self.id,
+                device: device.clone(),
+            }),
+            (Some(_), _) if repair.slot.0 >= array.raid_disks => {
+                let raid_disks = array.raid_disks.saturating_add(1);
+                Want::Act(HostAction::SetRaidDisks {
+                    array: self.id,
+                    raid_disks,
+                })
+            }
+            (Some(spare), Some(leaving)) if spare.is_spare() => Want::Act(HostAction::ReplaceLeg {
+                array: self.id,
+                from: leg_ref(leaving, repair.lost.as_ref()),
+                to: device.clone(),
+            }),
+            // MD takes a spare into an empty slot by itself.
+            (Some(_), _) => Want::Wait(self.policy.retry_max),
+        }
+    }
+
+    fn want_retired(&self, array: &ArraySnapshot, repair: &Repair) -> Want {
+        if repair.cause == Cause::FewerCopies {
+            if let Some(want) = self.want_fewer(array, repair) {
+                return want;
+            }
+        }
+        let leaving = self.leaving(repair);
+        for member in &leaving {
+            let bound = array.legs.iter().find(|leg| {
+                leg.is_faulty()
+                    && (member.device.as_ref() == Some(&leg.device)
+                        || member.namespace.is_some_and(|id| leg.is_namespace(&id)))
+            });
+            if let Some(leg) = bound {
+                return Want::Act(self.remove(leg, Some(member)));
+            }
+        }
+        for member in &leaving {
+            if let Some(action) = self.disconnect(array, member) {
+                return Want::Act(action);
+            }
+        }
+        Want::Signal(Signal::Settled)
+    }
+
+    fn want_fewer(&self, array: &ArraySnapshot, repair: &Repair) -> Option<Want> {
+        let lost = repair.lost.as_ref()?;
+        let copies = self.volume.known()?.copies;
+        let bound = lost.namespace.and_then(|id| leg_of(array, &id));
+        match bound {
+            Some(leg) if leg.is_faulty() => Some(Want::Act(self.remove(leg, Some(lost)))),
+            Some(leg) => Some(Want::Act(HostAction::FailLeg {
+                array: self.id,
+                leg: leg_ref(leg, Some(lost)),
+                why: FailWhy::NoLongerWanted,
+            })),
+            None if array.raid_disks > copies => Some(Want::Act(HostAction::SetRaidDisks {
+                array: self.id,
+                raid_disks: array.raid_disks.saturating_sub(1),
+            })),
+            None => None,
+        }
+    }
+
+    /// Who is put away at the end of this repair.
+    pub(super) fn leaving(&self, repair: &Repair) -> Vec<Member> {
+        let replaced = repair.incoming.is_some() || repair.cause == Cause::FewerCopies;
+        let lost = repair.lost.iter().filter(|_| replaced);
+        let stays = |member: &&Member| {
+            // A replacement that failed and then came back by itself is a leg again.
+            !self
+                .members
+                .values()
+                .any(|leg| leg.namespace == member.namespace)
+                || repair.cause == Cause::FewerCopies
+        };
+        lost.chain(&repair.also_retire)
+            .filter(stays)
+            .cloned()
+            .collect()
+    }
+
+    /// The controllers of a member's subsystem, if we made them and nothing uses them.
+    fn disconnect(&self, array: &ArraySnapshot, member: &Member) -> Option<HostAction> {
+        let nqn = member.nqn.as_ref()?;
+        if !self.connected.contains(nqn) || self.is_used(array, nqn) {
+            return None;
+        }
+        let mut controllers: Vec<ControllerName> = self
+            .namespaces
+            .iter()
+            .filter(|namespace| namespace.nqn.is_known_and(|own| own == nqn))
+            .flat_map(|namespace| &namespace.paths)
+            .map(|path| path.controller.clone())
+            .collect();
+        controllers.sort();
+        controllers.dedup();
+        Some(HostAction::Disconnect {
+            nqn: nqn.clone(),
+            controllers,
+        })
+    }
+
+    fn is_used(&self, array: &ArraySnapshot, nqn: &Nqn) -> bool {
+        let by_leg = array.legs.iter().any(|leg| match &leg.backing {
+            Backing::Namespace(namespace) => !namespace.nqn.is_known_and(|own| own != nqn),
+            Backing::Local | Backing::Gone | Backing::Unreadable => false,
+        });
+        let by_repair = self.repairs.values().any(|repair| {
+            repair
+                .incoming
+                .as_ref()
+                .is_some_and(|incoming| incoming.target.nqn == *nqn)
+        });
+        by_leg || by_repair
+    }
+
+    fn remove(&self, leg: &LegSnapshot, member: Option<&Member>) -> HostAction {
+        HostAction::RemoveLeg {
+            array: self.id,
+            leg: leg_ref(leg, member),
+        }
+    }
+
+    /// Whether it is certain that a member is no part of the array any more.
+    pub(super) fn is_provably_out(&self, slot: Slot, member: &Member) -> bool {
+        let Observed::Known(Some(array)) = &self.array else {
+            return false;
+        };
+        let Some(id) = member.namespace else {
+            return false;
+        };
+        let bound_elsewhere =
+            bound_faulty(array, slot, Some(member)).is_some() || leg_of(array, &id).is_some();
+        let held = namespace_of(&self.namespaces, &id)
+            .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
+        let hidden = array.legs.iter().any(|leg| {
+            member.device.as_ref() == Some(&leg.device)
+                && !matches!(leg.backing, Backing::Namespace(_))
+        });
+        !bound_elsewhere && !held && !hidden
+    }
+}
+
+/// A leg as an action names it.
+fn leg_ref(leg: &LegSnapshot, member: Option<&Member>) -> LegRef {
+    let id = member.and_then(|member| member.namespace);
+    LegRef {
+        device: leg.device.clone(),
+        slot: leg.slot,
+        md_device: leg
+            .md_device
+            .known()
+            .copied()
+            .or_else(|| member.and_then(|member| member.md_device)),
+        identity: match &leg.backing {
+            Backing::Namespace(namespace) => id.and_then(|id| namespace.identity(&id)),
+            Backing::Local | Backing::Gone | Backing::Unreadable => None,
+        },
+    }
+}
