@@ -50,10 +50,7 @@ impl AuditEntry {
     /// The value of one field.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -167,17 +164,11 @@ mod tests {
     #[test]
     fn names_and_message_ids_are_unique_and_well_formed() {
         let names: BTreeSet<_> = AuditKind::ALL.iter().map(|kind| kind.name()).collect();
-        let ids: BTreeSet<_> = AuditKind::ALL
-            .iter()
-            .map(|kind| kind.message_id())
-            .collect();
+        let ids: BTreeSet<_> = AuditKind::ALL.iter().map(|kind| kind.message_id()).collect();
         assert_eq!(names.len(), AuditKind::ALL.len());
         assert_eq!(ids.len(), AuditKind::ALL.len());
         for id in ids {
-            assert!(
-                id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()),
-                "{id}"
-            );
+            assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
         }
     }
 }

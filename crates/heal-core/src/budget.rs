@@ -173,11 +173,7 @@ mod tests {
         assert_eq!(budget.ask(second(0), array(1)), vec![array(1)]);
         assert_eq!(budget.ask(second(0), array(2)), vec![array(2)]);
         assert_eq!(budget.ask(second(0), array(3)), vec![]);
-        assert_eq!(
-            budget.ask(second(0), array(3)),
-            vec![],
-            "asking twice is no second place"
-        );
+        assert_eq!(budget.ask(second(0), array(3)), vec![], "asking twice is no second place");
         assert_eq!(budget.give_back(second(1), array(1)), vec![array(3)]);
         assert_eq!(budget.give_back(second(1), array(2)), vec![]);
     }
@@ -188,15 +184,8 @@ mod tests {
         for n in 1..=3 {
             assert_eq!(budget.degraded(second(0), array(n)), None);
         }
-        assert_eq!(
-            budget.degraded(second(1), array(4)),
-            Some(Storm { arrays: 4 })
-        );
-        assert_eq!(
-            budget.degraded(second(2), array(5)),
-            None,
-            "one alarm, not two"
-        );
+        assert_eq!(budget.degraded(second(1), array(4)), Some(Storm { arrays: 4 }));
+        assert_eq!(budget.degraded(second(2), array(5)), None, "one alarm, not two");
         assert_eq!(budget.ask(second(2), array(1)), vec![array(1)]);
         assert_eq!(budget.ask(second(2), array(2)), vec![]);
         assert_eq!(budget.next_deadline(), Some(second(12)));
@@ -206,11 +195,7 @@ mod tests {
 
     #[test]
     fn a_policy_of_hold_gives_no_leave_in_a_storm() {
-        let limits = Limits {
-            storm_arrays: 0,
-            after_storm: AfterStorm::Hold,
-            ..Limits::default()
-        };
+        let limits = Limits { storm_arrays: 0, after_storm: AfterStorm::Hold, ..Limits::default() };
         let mut budget = Budget::new(limits);
         assert!(budget.degraded(second(0), array(1)).is_some());
         assert_eq!(budget.ask(second(1), array(1)), vec![]);

@@ -75,10 +75,7 @@ impl fmt::Display for GuardWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoOtherGoodLeg { slot: Some(slot) } => {
-                write!(
-                    f,
-                    "G1: no leg other than slot {slot} is known to hold every block"
-                )
+                write!(f, "G1: no leg other than slot {slot} is known to hold every block")
             }
             Self::NoOtherGoodLeg { slot: None } => {
                 f.write_str("G1: no leg is known to hold every block")
@@ -108,9 +105,7 @@ impl GuardWhy {
             | Self::NotOurs { .. }
             | Self::StillUsed { .. }
             | Self::NotKnown { .. }
-            | Self::Candidate(_) => HeldWhy::Guard {
-                detail: self.to_string(),
-            },
+            | Self::Candidate(_) => HeldWhy::Guard { detail: self.to_string() },
         }
     }
 }
@@ -127,9 +122,7 @@ pub struct Footing {
 type Guarded = Result<(), GuardWhy>;
 
 fn unknown(what: &str) -> GuardWhy {
-    GuardWhy::NotKnown {
-        what: what.to_owned(),
-    }
+    GuardWhy::NotKnown { what: what.to_owned() }
 }
 
 impl Footing {
@@ -175,9 +168,7 @@ impl Footing {
                     return Ok(()); // Already so.
                 };
                 if !bound.is_faulty() && !bound.is_spare() {
-                    return Err(GuardWhy::LegState {
-                        detail: bound.flags.to_string(),
-                    });
+                    return Err(GuardWhy::LegState { detail: bound.flags.to_string() });
                 }
                 a_good_leg_other_than(array, None)
             }
@@ -203,9 +194,7 @@ impl Footing {
                 changeable(array)?;
                 match array.legs.iter().find(|bound| bound.device == leg.device) {
                     Some(bound) if is_good(bound) => Ok(()),
-                    Some(bound) => Err(GuardWhy::LegState {
-                        detail: bound.flags.to_string(),
-                    }),
+                    Some(bound) => Err(GuardWhy::LegState { detail: bound.flags.to_string() }),
                     None => Ok(()), // Already so.
                 }
             }
@@ -219,30 +208,22 @@ impl Footing {
     }
 
     fn wanted_target(&self, target: &Target) -> Guarded {
-        let wanted = self.volume.as_ref().is_some_and(|volume| {
-            volume
-                .replicas
-                .iter()
-                .any(|replica| replica.target == *target)
-        });
+        let wanted = self
+            .volume
+            .as_ref()
+            .is_some_and(|volume| volume.replicas.iter().any(|replica| replica.target == *target));
         if wanted {
             Ok(())
         } else {
-            Err(GuardWhy::NotOurs {
-                detail: format!("{} is no replica's target", target.nqn),
-            })
+            Err(GuardWhy::NotOurs { detail: format!("{} is no replica's target", target.nqn) })
         }
     }
 
     /// The device must be a replica that the provisioner wants in this volume.
     fn wanted_namespace(&self, device: &DeviceIdentity) -> Guarded {
-        let replica = self
-            .volume
-            .iter()
-            .flat_map(|volume| &volume.replicas)
-            .find(|replica| {
-                replica.target.namespace == device.namespace && replica.target.nqn == device.nqn
-            });
+        let replica = self.volume.iter().flat_map(|volume| &volume.replicas).find(|replica| {
+            replica.target.namespace == device.namespace && replica.target.nqn == device.nqn
+        });
         match replica.map(|replica| replica.state) {
             Some(
                 ReplicaState::Available
@@ -250,12 +231,12 @@ impl Footing {
                 | ReplicaState::Missing
                 | ReplicaState::Unknown,
             ) => Ok(()),
-            Some(ReplicaState::Terminating | ReplicaState::Bad) => Err(GuardWhy::NotOurs {
-                detail: format!("{} is on its way out", device.namespace),
-            }),
-            None => Err(GuardWhy::NotOurs {
-                detail: format!("{} is no replica", device.namespace),
-            }),
+            Some(ReplicaState::Terminating | ReplicaState::Bad) => {
+                Err(GuardWhy::NotOurs { detail: format!("{} is on its way out", device.namespace) })
+            }
+            None => {
+                Err(GuardWhy::NotOurs { detail: format!("{} is no replica", device.namespace) })
+            }
         }
     }
 }
@@ -291,11 +272,7 @@ fn changeable(array: &ArraySnapshot) -> Guarded {
         ) => {}
         Observed::Unknown(_) => return Err(unknown("sync_action")),
     }
-    if array.reshaping {
-        Err(GuardWhy::ArrayBusy)
-    } else {
-        Ok(())
-    }
+    if array.reshaping { Err(GuardWhy::ArrayBusy) } else { Ok(()) }
 }
 
 /// G3 for changes that take a leg away or change the shape: no resync may be running, because then
@@ -338,12 +315,7 @@ fn mirror_set(array: &ArraySnapshot, slot: Slot) -> Vec<Slot> {
 /// G1. With `slot`, a good leg must hold the blocks of that slot besides it; without, every block of
 /// the array must be held by some good leg.
 fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
-    let good = |s: &Slot| {
-        array
-            .legs
-            .iter()
-            .any(|leg| leg.slot == Some(*s) && is_good(leg))
-    };
+    let good = |s: &Slot| array.legs.iter().any(|leg| leg.slot == Some(*s) && is_good(leg));
     let fails = || Err(GuardWhy::NoOtherGoodLeg { slot });
     let Some(slot) = slot else {
         let mut slots = (0..array.raid_disks).map(Slot);
@@ -353,11 +325,7 @@ fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
                 let set = mirror_set(array, s);
                 // Where sets overlap, one slot without a good leg is what any layout with two
                 // copies survives; more is not reasoned about.
-                if set.is_empty() {
-                    missing(array) <= 1
-                } else {
-                    set.iter().any(good)
-                }
+                if set.is_empty() { missing(array) <= 1 } else { set.iter().any(good) }
             }),
             Level::Other => false,
         };
@@ -365,10 +333,7 @@ fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
     };
     let set = mirror_set(array, slot);
     let held = if set.is_empty() {
-        (0..array.raid_disks)
-            .map(Slot)
-            .filter(|s| *s != slot)
-            .all(|s| good(&s))
+        (0..array.raid_disks).map(Slot).filter(|s| *s != slot).all(|s| good(&s))
     } else {
         set.iter().filter(|s| **s != slot).any(good)
     };
@@ -388,29 +353,22 @@ fn fail_leg(array: &ArraySnapshot, leg: &LegRef, why: FailWhy) -> Guarded {
         return Ok(()); // Already so.
     }
     if bound.slot != leg.slot {
-        return Err(GuardWhy::LegState {
-            detail: "it holds another slot".to_owned(),
-        });
+        return Err(GuardWhy::LegState { detail: "it holds another slot".to_owned() });
     }
-    let slot = bound.slot.ok_or_else(|| GuardWhy::LegState {
-        detail: "no slot".to_owned(),
-    })?;
+    let slot = bound.slot.ok_or_else(|| GuardWhy::LegState { detail: "no slot".to_owned() })?;
     match why {
         FailWhy::DeviceGone => match &bound.backing {
             Backing::Gone => a_good_leg_other_than(array, Some(slot)),
             Backing::Unreadable => Err(unknown("the leg's device")),
-            Backing::Namespace(_) | Backing::Local => Err(GuardWhy::LegState {
-                detail: "its device is back".to_owned(),
-            }),
+            Backing::Namespace(_) | Backing::Local => {
+                Err(GuardWhy::LegState { detail: "its device is back".to_owned() })
+            }
         },
         FailWhy::NoLongerWanted => {
             let others = (0..array.raid_disks).map(Slot).filter(|s| *s != slot);
-            let all_good = others.into_iter().all(|s| {
-                array
-                    .legs
-                    .iter()
-                    .any(|leg| leg.slot == Some(s) && is_good(leg))
-            });
+            let all_good = others
+                .into_iter()
+                .all(|s| array.legs.iter().any(|leg| leg.slot == Some(s) && is_good(leg)));
             if all_good && array.raid_disks > 1 {
                 Ok(())
             } else {
@@ -451,15 +409,13 @@ fn present<'a>(
 
 fn unbound(array: &ArraySnapshot, namespace: &NamespaceSnapshot) -> Guarded {
     if array.legs.iter().any(|leg| stands_on(leg, namespace)) {
-        return Err(GuardWhy::LegState {
-            detail: "it is bound already".to_owned(),
-        });
+        return Err(GuardWhy::LegState { detail: "it is bound already".to_owned() });
     }
     match &namespace.holders {
         Observed::Known(holders) if holders.is_empty() => Ok(()),
-        Observed::Known(holders) => Err(GuardWhy::StillUsed {
-            detail: format!("held by {}", holders[0]),
-        }),
+        Observed::Known(holders) => {
+            Err(GuardWhy::StillUsed { detail: format!("held by {}", holders[0]) })
+        }
         Observed::Unknown(_) => Err(unknown("the namespace's holders")),
     }
 }
@@ -476,11 +432,7 @@ fn stands_on(leg: &LegSnapshot, namespace: &NamespaceSnapshot) -> bool {
 #[must_use]
 pub fn needed_size(array: &ArraySnapshot) -> Option<SectorCount> {
     let component = array.component_size.known()?;
-    let offset = array
-        .legs
-        .iter()
-        .filter_map(|leg| leg.data_offset.known())
-        .max()?;
+    let offset = array.legs.iter().filter_map(|leg| leg.data_offset.known()).max()?;
     Some(SectorCount(component.0.saturating_add(offset.0)))
 }
 
@@ -491,63 +443,28 @@ pub fn needed_size(array: &ArraySnapshot) -> Option<SectorCount> {
 pub fn candidate(array: &ArraySnapshot, namespace: &NamespaceSnapshot) -> Guarded {
     let reject = |why| Err(GuardWhy::Candidate(why));
     let needs = needed_size(array).ok_or_else(|| unknown("the size a leg needs"))?;
-    let has = namespace
-        .size
-        .known()
-        .ok_or_else(|| unknown("the namespace's size"))?;
+    let has = namespace.size.known().ok_or_else(|| unknown("the namespace's size"))?;
     if *has < needs {
-        return reject(RejectedWhy::TooSmall {
-            has: has.0,
-            needs: needs.0,
-        });
+        return reject(RejectedWhy::TooSmall { has: has.0, needs: needs.0 });
     }
-    let block = namespace
-        .logical_block
-        .known()
-        .ok_or_else(|| unknown("its block size"))?;
-    let own = array
-        .logical_block
-        .known()
-        .ok_or_else(|| unknown("the array's block size"))?;
+    let block = namespace.logical_block.known().ok_or_else(|| unknown("its block size"))?;
+    let own = array.logical_block.known().ok_or_else(|| unknown("the array's block size"))?;
     if block > own {
-        return reject(RejectedWhy::BlockSize {
-            has: *block,
-            array: *own,
-        });
+        return reject(RejectedWhy::BlockSize { has: *block, array: *own });
     }
-    if *namespace
-        .read_only
-        .known()
-        .ok_or_else(|| unknown("whether it is read-only"))?
-    {
+    if *namespace.read_only.known().ok_or_else(|| unknown("whether it is read-only"))? {
         return reject(RejectedWhy::ReadOnly);
     }
-    let holders = namespace
-        .holders
-        .known()
-        .ok_or_else(|| unknown("its holders"))?;
+    let holders = namespace.holders.known().ok_or_else(|| unknown("its holders"))?;
     if let Some(holder) = holders.first() {
-        return reject(RejectedWhy::InUse {
-            detail: format!("held by {holder}"),
-        });
+        return reject(RejectedWhy::InUse { detail: format!("held by {holder}") });
     }
-    if *namespace
-        .in_use
-        .known()
-        .ok_or_else(|| unknown("whether it is mounted"))?
-    {
-        return reject(RejectedWhy::InUse {
-            detail: "mounted or used as swap".to_owned(),
-        });
+    if *namespace.in_use.known().ok_or_else(|| unknown("whether it is mounted"))? {
+        return reject(RejectedWhy::InUse { detail: "mounted or used as swap".to_owned() });
     }
-    let partitions = *namespace
-        .partitions
-        .known()
-        .ok_or_else(|| unknown("its partitions"))?;
+    let partitions = *namespace.partitions.known().ok_or_else(|| unknown("its partitions"))?;
     if partitions > 0 {
-        return reject(RejectedWhy::InUse {
-            detail: format!("{partitions} partitions"),
-        });
+        return reject(RejectedWhy::InUse { detail: format!("{partitions} partitions") });
     }
     Ok(())
 }
@@ -561,41 +478,31 @@ fn no_wish_to_replace(array: &ArraySnapshot, except: Option<&LegRef>) -> Guarded
     });
     match wishing {
         None => Ok(()),
-        Some(leg) => Err(GuardWhy::LegState {
-            detail: format!("{} wants to be replaced", leg.device),
-        }),
+        Some(leg) => {
+            Err(GuardWhy::LegState { detail: format!("{} wants to be replaced", leg.device) })
+        }
     }
 }
 
 fn replace_leg(array: &ArraySnapshot, from: &LegRef, to: &NamespaceSnapshot) -> Guarded {
     let Some(leaving) = array.legs.iter().find(|leg| leg.device == from.device) else {
-        return Err(GuardWhy::NotThatDevice {
-            detail: format!("{} is not bound", from.device),
-        });
+        return Err(GuardWhy::NotThatDevice { detail: format!("{} is not bound", from.device) });
     };
     if leaving.slot != from.slot || !is_good(leaving) {
-        return Err(GuardWhy::LegState {
-            detail: leaving.flags.to_string(),
-        });
+        return Err(GuardWhy::LegState { detail: leaving.flags.to_string() });
     }
     let Some(spare) = array.legs.iter().find(|leg| stands_on(leg, to)) else {
-        return Err(GuardWhy::NotThatDevice {
-            detail: format!("{} is not bound", to.device),
-        });
+        return Err(GuardWhy::NotThatDevice { detail: format!("{} is not bound", to.device) });
     };
     if !spare.is_spare() {
-        return Err(GuardWhy::LegState {
-            detail: spare.flags.to_string(),
-        });
+        return Err(GuardWhy::LegState { detail: spare.flags.to_string() });
     }
     no_wish_to_replace(array, Some(from))
 }
 
 fn resize(array: &ArraySnapshot, raid_disks: u16) -> Guarded {
     if array.level != Level::Raid1 {
-        return Err(GuardWhy::NotOurs {
-            detail: "only RAID1 changes its number of legs".into(),
-        });
+        return Err(GuardWhy::NotOurs { detail: "only RAID1 changes its number of legs".into() });
     }
     let good = array.legs.iter().filter(|leg| is_good(leg)).count();
     let wanted = usize::from(raid_disks.min(array.raid_disks));
@@ -603,9 +510,7 @@ fn resize(array: &ArraySnapshot, raid_disks: u16) -> Guarded {
         return Err(GuardWhy::NoOtherGoodLeg { slot: None });
     }
     if raid_disks.abs_diff(array.raid_disks) > 1 {
-        return Err(GuardWhy::LegState {
-            detail: "more than one slot at once".to_owned(),
-        });
+        return Err(GuardWhy::LegState { detail: "more than one slot at once".to_owned() });
     }
     Ok(())
 }
@@ -620,16 +525,12 @@ fn disconnect(array: &ArraySnapshot, namespaces: &[NamespaceSnapshot], nqn: &Nqn
             continue;
         }
         if array.legs.iter().any(|leg| stands_on(leg, namespace)) {
-            return Err(GuardWhy::StillUsed {
-                detail: format!("{} is a leg", namespace.device),
-            });
+            return Err(GuardWhy::StillUsed { detail: format!("{} is a leg", namespace.device) });
         }
         let idle = namespace.holders.is_known_and(Vec::is_empty)
             && namespace.in_use.is_known_and(|used| !used);
         if !idle {
-            return Err(GuardWhy::StillUsed {
-                detail: namespace.device.to_string(),
-            });
+            return Err(GuardWhy::StillUsed { detail: namespace.device.to_string() });
         }
     }
     Ok(())

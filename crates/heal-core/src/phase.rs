@@ -185,19 +185,13 @@ impl Turn {
     /// The first try, due at once.
     #[must_use]
     pub fn now() -> Self {
-        Self {
-            failures: 0,
-            state: TurnState::Due(Moment(0)),
-        }
+        Self { failures: 0, state: TurnState::Due(Moment(0)) }
     }
 
     /// The first try, due at `moment`.
     #[must_use]
     pub fn at(moment: Moment) -> Self {
-        Self {
-            failures: 0,
-            state: TurnState::Due(moment),
-        }
+        Self { failures: 0, state: TurnState::Due(moment) }
     }
 }
 
@@ -504,10 +498,7 @@ impl fmt::Display for RejectedWhy {
                 write!(f, "too small: {has} sectors, a leg needs {needs}")
             }
             Self::BlockSize { has, array } => {
-                write!(
-                    f,
-                    "logical blocks of {has} bytes do not fit an array of {array}"
-                )
+                write!(f, "logical blocks of {has} bytes do not fit an array of {array}")
             }
             Self::ReadOnly => f.write_str("it is read-only"),
             Self::InUse { detail } => write!(f, "it is in use: {detail}"),

@@ -79,8 +79,6 @@ impl Policy {
     #[must_use]
     pub fn backoff(&self, attempt: u32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(16);
-        self.retry_min
-            .saturating_mul(1 << doublings)
-            .min(self.retry_max)
+        self.retry_min.saturating_mul(1 << doublings).min(self.retry_max)
     }
 }

@@ -28,10 +28,9 @@ pub(crate) fn step_of(phase: &Phase) -> Step {
         Phase::Rebuilding { .. } => Step::Rebuild,
         // Every part of putting away is idempotent and judged by the next look.
         Phase::Retiring { .. } => Step::Retire,
-        Phase::Held { why, then, .. } => Step::Hold {
-            why: why.clone(),
-            then: Box::new(then.clone()),
-        },
+        Phase::Held { why, then, .. } => {
+            Step::Hold { why: why.clone(), then: Box::new(then.clone()) }
+        }
         // The quarantine itself is in the record, once for the array.
         Phase::Quarantined { then, .. } => then.clone(),
     }
@@ -41,34 +40,20 @@ pub(crate) fn step_of(phase: &Phase) -> Step {
 pub(crate) fn resume(step: &Step) -> Phase {
     match step {
         // The next look says what the doubt is, and sets the time to decide.
-        Step::Doubt => Phase::Suspect {
-            why: DoubtWhy::NoUsablePath,
-            decide_at: None,
-        },
+        Step::Doubt => Phase::Suspect { why: DoubtWhy::NoUsablePath, decide_at: None },
         // Owed reports are in the record as well; reporting again only re-reads the deadline.
         Step::Report => Phase::Reporting,
         Step::Grace => Phase::Grace,
         // Asked under the same key: a grant that was given and never heard is given again.
-        Step::Request { key } => Phase::Requesting {
-            key: key.clone(),
-            turn: Turn::now(),
-        },
-        Step::Connect => Phase::Connecting {
-            connected_at: None,
-            turn: Turn::now(),
-        },
+        Step::Request { key } => Phase::Requesting { key: key.clone(), turn: Turn::now() },
+        Step::Connect => Phase::Connecting { connected_at: None, turn: Turn::now() },
         Step::Rebuild => Phase::Rebuilding { progress: None },
         Step::Retire => Phase::Retiring { turn: Turn::now() },
         Step::Hold { why, then } => match why {
             // A person's word survives a restart.
             HeldWhy::Operator { .. } => {
                 let (why, then) = (why.clone(), (**then).clone());
-                Phase::Held {
-                    why,
-                    then,
-                    until: None,
-                    wants: None,
-                }
+                Phase::Held { why, then, until: None, wants: None }
             }
             // Every other reason is found again if it still holds.
             HeldWhy::Observing

@@ -42,16 +42,9 @@ pub(crate) fn slot_view(array: &ArraySnapshot, slot: Slot) -> SlotView<'_> {
         Backing::Namespace(namespace) if namespace.has_usable_path() => SlotView::Good(leg),
         Backing::Namespace(namespace) => {
             let known = namespace.paths.iter().all(|path| {
-                matches!(
-                    (&path.state, &path.ana_usable),
-                    (Observed::Known(_), Observed::Known(_))
-                )
+                matches!((&path.state, &path.ana_usable), (Observed::Known(_), Observed::Known(_)))
             });
-            if known {
-                SlotView::Doubtful(DoubtWhy::NoUsablePath)
-            } else {
-                SlotView::Unclear
-            }
+            if known { SlotView::Doubtful(DoubtWhy::NoUsablePath) } else { SlotView::Unclear }
         }
     }
 }
@@ -70,9 +63,7 @@ pub(crate) fn bound_faulty<'a>(
     array.legs.iter().find(|leg| {
         let same_slot = leg.slot == Some(slot);
         let same_name = member.is_some_and(|m| m.device.as_ref() == Some(&leg.device));
-        let same_space = member
-            .and_then(|m| m.namespace)
-            .is_some_and(|id| leg.is_namespace(&id));
+        let same_space = member.and_then(|m| m.namespace).is_some_and(|id| leg.is_namespace(&id));
         leg.is_faulty() && (same_slot || same_name || same_space)
     })
 }
@@ -100,20 +91,14 @@ pub(crate) fn member_of(leg: &LegSnapshot, volume: Option<&Volume>) -> Member {
     };
     member.dev = Some(namespace.dev);
     member.nqn = namespace.nqn.known().cloned();
-    let replica = volume
-        .iter()
-        .flat_map(|volume| &volume.replicas)
-        .find(|replica| {
-            namespace.goes_by(&replica.target.namespace)
-                && namespace.nqn.is_known_and(|nqn| *nqn == replica.target.nqn)
-        });
+    let replica = volume.iter().flat_map(|volume| &volume.replicas).find(|replica| {
+        namespace.goes_by(&replica.target.namespace)
+            && namespace.nqn.is_known_and(|nqn| *nqn == replica.target.nqn)
+    });
     member.replica = replica.map(|replica| replica.id.clone());
     member.namespace = match replica {
         Some(replica) => Some(replica.target.namespace),
-        None => namespace
-            .ids
-            .known()
-            .and_then(|ids| ids.iter().next().copied()),
+        None => namespace.ids.known().and_then(|ids| ids.iter().next().copied()),
     };
     member
 }

@@ -170,10 +170,7 @@ pub struct HostAnswer {
 
 impl From<Outcome> for HostAnswer {
     fn from(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            content: None,
-        }
+        Self { outcome, content: None }
     }
 }
 

@@ -109,14 +109,7 @@ uuid_newtype! {
 
 fn md_groups(uuid: &Uuid, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let hex = uuid.simple().to_string();
-    write!(
-        f,
-        "{}:{}:{}:{}",
-        &hex[0..8],
-        &hex[8..16],
-        &hex[16..24],
-        &hex[24..32]
-    )
+    write!(f, "{}:{}:{}:{}", &hex[0..8], &hex[8..16], &hex[16..24], &hex[24..32])
 }
 
 impl fmt::Display for ArrayId {

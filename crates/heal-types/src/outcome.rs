@@ -104,10 +104,7 @@ impl fmt::Display for RetryWhy {
             Self::TimedOut => f.write_str("it did not end in time"),
             Self::Stuck => f.write_str("an earlier act still hangs in the kernel"),
             Self::Unreachable { detail } => write!(f, "target not reachable: {detail}"),
-            Self::ToolFailed {
-                exit: Some(exit),
-                detail,
-            } => {
+            Self::ToolFailed { exit: Some(exit), detail } => {
                 write!(f, "the tool failed with exit code {exit}: {detail}")
             }
             Self::ToolFailed { exit: None, detail } => write!(f, "the tool was killed: {detail}"),

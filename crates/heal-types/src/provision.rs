@@ -96,35 +96,22 @@ impl Volume {
     pub fn check(&self) -> Result<(), VolumeError> {
         let volume = || self.id.clone();
         if self.copies == 0 || usize::from(self.copies) > MAX_REPLICAS {
-            return Err(VolumeError::Copies {
-                volume: volume(),
-                copies: self.copies,
-            });
+            return Err(VolumeError::Copies { volume: volume(), copies: self.copies });
         }
         if self.replicas.len() > MAX_REPLICAS {
             let count = self.replicas.len();
-            return Err(VolumeError::TooManyReplicas {
-                volume: volume(),
-                count,
-            });
+            return Err(VolumeError::TooManyReplicas { volume: volume(), count });
         }
         for (i, replica) in self.replicas.iter().enumerate() {
             let count = replica.target.portals.len();
             if count == 0 || count > MAX_PORTALS {
                 let replica = replica.id.clone();
-                return Err(VolumeError::Portals {
-                    volume: volume(),
-                    replica,
-                    count,
-                });
+                return Err(VolumeError::Portals { volume: volume(), replica, count });
             }
             for earlier in &self.replicas[..i] {
                 if earlier.id == replica.id {
                     let replica = replica.id.clone();
-                    return Err(VolumeError::DuplicateReplica {
-                        volume: volume(),
-                        replica,
-                    });
+                    return Err(VolumeError::DuplicateReplica { volume: volume(), replica });
                 }
                 if earlier.target.namespace == replica.target.namespace {
                     return Err(VolumeError::SharedNamespace {
@@ -357,9 +344,6 @@ impl ProvisionerFault {
     /// A fault of `class`; `detail` is cut to a length that can be logged.
     #[must_use]
     pub fn new(class: FaultClass, detail: impl fmt::Display) -> Self {
-        Self {
-            class,
-            detail: detail.to_string().chars().take(Self::MAX_DETAIL).collect(),
-        }
+        Self { class, detail: detail.to_string().chars().take(Self::MAX_DETAIL).collect() }
     }
 }

@@ -153,11 +153,7 @@ impl FromStr for ArrayState {
             "active-idle" => Self::ActiveIdle,
             "broken" => Self::Broken,
             _ => {
-                return Err(InvalidText::new(
-                    "array_state",
-                    text,
-                    "no such state is known",
-                ));
+                return Err(InvalidText::new("array_state", text, "no such state is known"));
             }
         })
     }
@@ -227,11 +223,7 @@ impl FromStr for SyncAction {
             "reshape" => Self::Reshape,
             "frozen" => Self::Frozen,
             _ => {
-                return Err(InvalidText::new(
-                    "sync_action",
-                    text,
-                    "no such action is known",
-                ));
+                return Err(InvalidText::new("sync_action", text, "no such action is known"));
             }
         })
     }
@@ -250,12 +242,7 @@ impl SyncProgress {
     /// Whole percent, rounded down.
     #[must_use]
     pub fn percent(self) -> u8 {
-        let percent = self
-            .done
-            .0
-            .saturating_mul(100)
-            .checked_div(self.total.0)
-            .unwrap_or(0);
+        let percent = self.done.0.saturating_mul(100).checked_div(self.total.0).unwrap_or(0);
         u8::try_from(percent.min(100)).unwrap_or(100)
     }
 }
@@ -395,11 +382,7 @@ impl LegFlags {
         let mut set = 0;
         for word in text.trim().split(',') {
             // Kernels before 4.x and mdadm write "writemostly", md.c writes "write_mostly".
-            let word = if word == "writemostly" {
-                "write_mostly"
-            } else {
-                word
-            };
+            let word = if word == "writemostly" { "write_mostly" } else { word };
             for (flag, name) in LegFlag::ALL {
                 if word == name {
                     set |= flag as u16;
@@ -524,8 +507,7 @@ impl PathSnapshot {
     /// Whether I/O sent down this path can be expected to move.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.state
-            .is_known_and(|state| *state == ControllerState::Live)
+        self.state.is_known_and(|state| *state == ControllerState::Live)
             && self.ana_usable.is_known_and(|usable| *usable)
     }
 }
@@ -561,11 +543,7 @@ impl FromStr for ControllerState {
             "deleting (no IO)" => Self::DeletingNoIo,
             "dead" => Self::Dead,
             _ => {
-                return Err(InvalidText::new(
-                    "controller state",
-                    text,
-                    "no such state is known",
-                ));
+                return Err(InvalidText::new("controller state", text, "no such state is known"));
             }
         })
     }
@@ -594,23 +572,14 @@ mod tests {
         let flags = LegFlags::parse("faulty,blocked,write_error,want_replacement\n");
         assert!(flags.has(LegFlag::Faulty) && flags.has(LegFlag::WantReplacement));
         assert!(!flags.has(LegFlag::InSync));
-        assert_eq!(
-            flags.to_string(),
-            "faulty,blocked,write_error,want_replacement"
-        );
-        assert_eq!(
-            LegFlags::parse("in_sync,some_new_flag"),
-            LegFlags::of(&[LegFlag::InSync])
-        );
+        assert_eq!(flags.to_string(), "faulty,blocked,write_error,want_replacement");
+        assert_eq!(LegFlags::parse("in_sync,some_new_flag"), LegFlags::of(&[LegFlag::InSync]));
         assert_eq!(LegFlags::parse(""), LegFlags::default());
     }
 
     #[test]
     fn progress_survives_a_total_of_zero() {
-        let progress = SyncProgress {
-            done: SectorCount(5),
-            total: SectorCount(0),
-        };
+        let progress = SyncProgress { done: SectorCount(5), total: SectorCount(0) };
         assert_eq!(progress.percent(), 0);
     }
 

@@ -19,11 +19,7 @@ impl InvalidText {
     /// `text` is not a valid `what`, because `why`.
     #[must_use]
     pub fn new(what: &'static str, text: &str, why: &'static str) -> Self {
-        Self {
-            what,
-            text: text.chars().take(SHOWN).collect(),
-            why,
-        }
+        Self { what, text: text.chars().take(SHOWN).collect(), why }
     }
 
     /// The rule the text broke.
@@ -48,18 +44,10 @@ pub(crate) fn check(
         return Err(InvalidText::new(what, text, "it is too long"));
     }
     if text.starts_with('-') {
-        return Err(InvalidText::new(
-            what,
-            text,
-            "it starts with a dash, like an option",
-        ));
+        return Err(InvalidText::new(what, text, "it starts with a dash, like an option"));
     }
     if !text.chars().all(allowed) {
-        return Err(InvalidText::new(
-            what,
-            text,
-            "it holds a character that is not allowed",
-        ));
+        return Err(InvalidText::new(what, text, "it holds a character that is not allowed"));
     }
     Ok(())
 }

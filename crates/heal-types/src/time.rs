@@ -15,10 +15,7 @@ impl Moment {
     /// This moment, `later` on.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// How long ago `earlier` was; zero if it is still to come.
@@ -38,10 +35,7 @@ impl WallTime {
     /// This time, `later` on.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// How long ago `earlier` was; zero if it is still to come.
@@ -82,11 +76,7 @@ impl Deadline {
     /// The deadline `after` from `now`, set in `boot`.
     #[must_use]
     pub fn new(now: Now, boot: &BootId, after: Duration) -> Self {
-        Self {
-            boot: boot.clone(),
-            mono: now.mono.after(after),
-            wall: now.wall.after(after),
-        }
+        Self { boot: boot.clone(), mono: now.mono.after(after), wall: now.wall.after(after) }
     }
 
     /// The same deadline on the monotonic clock of the boot that runs now.
@@ -115,29 +105,17 @@ mod tests {
     #[test]
     fn a_deadline_ignores_the_wall_clock_until_a_reboot() {
         let boot = BootId("a".into());
-        let now = Now {
-            mono: Moment(5_000_000_000),
-            wall: WallTime(1_000_000),
-        };
+        let now = Now { mono: Moment(5_000_000_000), wall: WallTime(1_000_000) };
         let deadline = Deadline::new(now, &boot, Duration::from_secs(10));
-        let jumped = Now {
-            mono: Moment(6_000_000_000),
-            wall: WallTime(9_000_000),
-        };
+        let jumped = Now { mono: Moment(6_000_000_000), wall: WallTime(9_000_000) };
         let hour = Duration::from_secs(3600);
         assert_eq!(deadline.moment(jumped, &boot, hour), Moment(15_000_000_000));
 
-        let rebooted = Now {
-            mono: Moment(1_000_000_000),
-            wall: WallTime(1_004_000),
-        };
+        let rebooted = Now { mono: Moment(1_000_000_000), wall: WallTime(1_004_000) };
         let after = deadline.moment(rebooted, &BootId("b".into()), hour);
         assert_eq!(after, Moment(7_000_000_000));
 
-        let clock_lost = Now {
-            mono: Moment(0),
-            wall: WallTime(0),
-        };
+        let clock_lost = Now { mono: Moment(0), wall: WallTime(0) };
         let bounded = deadline.moment(clock_lost, &BootId("b".into()), Duration::from_secs(10));
         assert_eq!(bounded, Moment(10_000_000_000));
     }

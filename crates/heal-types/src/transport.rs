@@ -34,11 +34,7 @@ impl FromStr for TransportKind {
         match text.trim() {
             "tcp" => Ok(Self::Tcp),
             "rdma" => Ok(Self::Rdma),
-            _ => Err(InvalidText::new(
-                "transport",
-                text,
-                "it is neither tcp nor rdma",
-            )),
+            _ => Err(InvalidText::new("transport", text, "it is neither tcp nor rdma")),
         }
     }
 }

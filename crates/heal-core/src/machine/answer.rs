@@ -15,7 +15,7 @@ use crate::view::leg_of;
 use super::ArrayMachine;
 
 impl ArrayMachine {
-    pub(super) fn acted(&mut self, now: Now, id: EffectId, answer: HostAnswer) {
+    pub(super) fn acted(&mut self, now: Now, id: EffectId, answer: &HostAnswer) {
         let Some(intent) = self.intents.remove(&id) else {
             return;
         };
@@ -32,21 +32,17 @@ impl ArrayMachine {
                     turn.failures = 0;
                     turn.state = settle;
                 }
-                self.step_done(now, slot, &intent, &answer);
+                self.step_done(now, slot, &intent, answer);
             }
             Outcome::Retry { after, why } => {
                 let pause = self.count_failure(slot).map(|failures| {
-                    self.policy
-                        .backoff(failures)
-                        .max(after.min(self.policy.retry_max))
+                    self.policy.backoff(failures).max(after.min(self.policy.retry_max))
                 });
                 self.again(now, slot, &intent, why.to_string(), pause);
             }
             Outcome::Refused(why) => self.step_refused(now, slot, &intent, &why),
             Outcome::Unknown(why) => {
-                let pause = self
-                    .count_failure(slot)
-                    .map(|failures| self.policy.backoff(failures));
+                let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
                 self.again(now, slot, &intent, why.to_string(), pause);
             }
         }
@@ -56,10 +52,7 @@ impl ArrayMachine {
         self.repairs
             .values()
             .find(|repair| {
-                repair
-                    .phase
-                    .turn()
-                    .is_some_and(|turn| turn.state == TurnState::UnderWay(id))
+                repair.phase.turn().is_some_and(|turn| turn.state == TurnState::UnderWay(id))
             })
             .map(|repair| repair.slot)
     }
@@ -92,10 +85,7 @@ impl ArrayMachine {
             let verb = intent.verb.clone();
             return self.signal(now, slot, Signal::StepRefused { verb, detail });
         }
-        self.set_turn(
-            slot,
-            TurnState::Due(now.mono.after(pause.unwrap_or_default())),
-        );
+        self.set_turn(slot, TurnState::Due(now.mono.after(pause.unwrap_or_default())));
         self.signal(now, slot, Signal::StepAgain);
     }
 
@@ -111,9 +101,7 @@ impl ArrayMachine {
             | RefusedWhy::NotInThatState { .. }
             | RefusedWhy::Guard { .. }
             | RefusedWhy::NoDurableIntent => {
-                let pause = self
-                    .count_failure(slot)
-                    .map(|failures| self.policy.backoff(failures));
+                let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
                 self.again(now, slot, intent, why.to_string(), pause);
             }
         }
@@ -153,12 +141,12 @@ impl ArrayMachine {
                 let signal = match answer.content.as_ref() {
                     Some(Content::Blank) => Signal::StepDone,
                     Some(Content::MdMember(sb)) if sb.array == self.id => Signal::StepDone,
-                    Some(Content::MdMember(sb)) => Signal::Rejected(RejectedWhy::OtherArray {
-                        array: sb.array.to_string(),
-                    }),
-                    Some(Content::Foreign(kind)) => Signal::Rejected(RejectedWhy::ForeignContent {
-                        detail: kind.to_string(),
-                    }),
+                    Some(Content::MdMember(sb)) => {
+                        Signal::Rejected(RejectedWhy::OtherArray { array: sb.array.to_string() })
+                    }
+                    Some(Content::Foreign(kind)) => {
+                        Signal::Rejected(RejectedWhy::ForeignContent { detail: kind.to_string() })
+                    }
                     None => Signal::StepAgain,
                 };
                 self.signal(now, slot, signal);
@@ -251,13 +239,8 @@ impl ArrayMachine {
     }
 
     fn request_failed(&mut self, now: Now, slot: Slot, fault: ProvisionerFault) {
-        let pause = self
-            .count_failure(slot)
-            .map(|failures| self.policy.backoff(failures));
-        self.set_turn(
-            slot,
-            TurnState::Due(now.mono.after(pause.unwrap_or_default())),
-        );
+        let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
+        self.set_turn(slot, TurnState::Due(now.mono.after(pause.unwrap_or_default())));
         self.signal(now, slot, Signal::StepAgain);
         self.note_fault(now, fault);
     }
@@ -270,18 +253,11 @@ impl ArrayMachine {
         }
         match contradiction {
             Some(detail) => {
-                self.signal(
-                    now,
-                    slot,
-                    Signal::Rejected(RejectedWhy::BadGrant { detail }),
-                );
+                self.signal(now, slot, Signal::Rejected(RejectedWhy::BadGrant { detail }));
             }
             None => {
-                let text = format!(
-                    "{}: replica {} is granted for slot {slot}",
-                    self.name(),
-                    replica.id
-                );
+                let text =
+                    format!("{}: replica {} is granted for slot {slot}", self.name(), replica.id);
                 self.tell_slot(now, AuditKind::ActEnded, Severity::Info, text, slot);
                 self.signal(now, slot, Signal::Granted(Box::new(replica)));
             }
@@ -291,21 +267,14 @@ impl ArrayMachine {
     fn contradiction(&self, slot: Slot, replica: &Replica) -> Option<String> {
         let repair = self.repairs.get(&slot)?;
         let array = self.snapshot()?;
-        if repair
-            .lost
-            .as_ref()
-            .is_some_and(|lost| lost.replica.as_ref() == Some(&replica.id))
-        {
+        if repair.lost.as_ref().is_some_and(|lost| lost.replica.as_ref() == Some(&replica.id)) {
             return Some("it is the replica that was lost".to_owned());
         }
         if let Some(leg) = leg_of(array, &replica.target.namespace) {
             return Some(format!("it is {}, a leg of this array already", leg.device));
         }
         let known = self.members.values().chain(repair.lost.iter());
-        if known
-            .into_iter()
-            .any(|member| member.namespace == Some(replica.target.namespace))
-        {
+        if known.into_iter().any(|member| member.namespace == Some(replica.target.namespace)) {
             return Some("its namespace is one that the array has or lost".to_owned());
         }
         None

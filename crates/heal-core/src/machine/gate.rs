@@ -20,11 +20,7 @@ impl ArrayMachine {
         let Some(repair) = self.repairs.get(&slot) else {
             return;
         };
-        let due = repair
-            .phase
-            .turn()
-            .and_then(due_at)
-            .is_some_and(|due| due <= now.mono);
+        let due = repair.phase.turn().and_then(due_at).is_some_and(|due| due <= now.mono);
         if !due {
             return;
         }
@@ -56,9 +52,7 @@ impl ArrayMachine {
     /// Reasons not to do anything for this repair now, whatever it wants.
     fn barred(&self, slot: Slot, kind: PhaseKind) -> Option<HeldWhy> {
         if let Some(hold) = &self.hold {
-            return Some(HeldWhy::Operator {
-                reason: hold.reason.clone(),
-            });
+            return Some(HeldWhy::Operator { reason: hold.reason.clone() });
         }
         match &self.standing {
             Standing::Managed | Standing::Unprovisioned => {}
@@ -69,9 +63,7 @@ impl ArrayMachine {
                 return Some(HeldWhy::Guard { detail });
             }
             Standing::NotOurs(why) => {
-                return Some(HeldWhy::Guard {
-                    detail: format!("G4: not ours: {why}"),
-                });
+                return Some(HeldWhy::Guard { detail: format!("G4: not ours: {why}") });
             }
         }
         if kind.is_replacing() {
@@ -153,22 +145,10 @@ impl ArrayMachine {
         }
         let id = self.effect_id();
         let verb = action.verb().to_owned();
-        self.intents.insert(
-            id,
-            Intent {
-                id,
-                verb,
-                slot: Some(slot),
-                at: now.wall,
-            },
-        );
+        self.intents.insert(id, Intent { id, verb, slot: Some(slot), at: now.wall });
         self.set_turn(slot, TurnState::UnderWay(id));
         self.tell_begun(now, slot, id, &action);
-        self.out.effects.push(Effect::Act {
-            id,
-            action,
-            footing: Box::new(footing),
-        });
+        self.out.effects.push(Effect::Act { id, action, footing: Box::new(footing) });
     }
 
     fn let_call(&mut self, now: Now, slot: Slot, kind: PhaseKind, call: ProvisionerCall) {
@@ -204,10 +184,7 @@ impl ArrayMachine {
                 self.signal(now, slot, Signal::LegLeft);
             }
             GuardWhy::NotKnown { .. } => {
-                self.set_turn(
-                    slot,
-                    TurnState::NextLook(now.mono.after(self.policy.retry_min)),
-                );
+                self.set_turn(slot, TurnState::NextLook(now.mono.after(self.policy.retry_min)));
                 self.want_look();
             }
             GuardWhy::StillUsed { .. } if kind == PhaseKind::Retiring => {
@@ -232,10 +209,7 @@ impl ArrayMachine {
     }
 
     pub(super) fn footing(&self) -> Footing {
-        Footing {
-            array: self.id,
-            volume: self.volume.known().cloned(),
-        }
+        Footing { array: self.id, volume: self.volume.known().cloned() }
     }
 
     /// Doubts that lasted and graces that ended.
@@ -279,13 +253,7 @@ impl ArrayMachine {
         let Some(repair) = self.repairs.get(&slot) else {
             return false;
         };
-        let Phase::Held {
-            why,
-            then,
-            until,
-            wants,
-        } = &repair.phase
-        else {
+        let Phase::Held { why, then, until, wants } = &repair.phase else {
             return false;
         };
         if until.is_some_and(|until| until <= now.mono) {
@@ -314,10 +282,7 @@ impl ArrayMachine {
     /// Whether the guards let an action through now, or what it named is not there any more and the
     /// repair has to look for itself again.
     fn would_pass(&self, action: &HostAction) -> bool {
-        match self
-            .footing()
-            .permits_on(action, self.snapshot(), &self.namespaces)
-        {
+        match self.footing().permits_on(action, self.snapshot(), &self.namespaces) {
             Ok(()) | Err(GuardWhy::NotThatDevice { .. }) => true,
             Err(
                 GuardWhy::NoOtherGoodLeg { .. }
@@ -338,10 +303,7 @@ impl ArrayMachine {
             repair.phase.kind().is_replacing()
                 || matches!(
                     repair.phase,
-                    Phase::Held {
-                        why: HeldWhy::Budget | HeldWhy::OneAtATime { .. },
-                        ..
-                    }
+                    Phase::Held { why: HeldWhy::Budget | HeldWhy::OneAtATime { .. }, .. }
                 )
         });
         if !needed && self.permit != Permit::None {

@@ -97,11 +97,7 @@ impl ArrayMachine {
             return;
         };
         let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
-        slots.extend(
-            self.repairs
-                .keys()
-                .filter(|slot| slot.0 >= array.raid_disks),
-        );
+        slots.extend(self.repairs.keys().filter(|slot| slot.0 >= array.raid_disks));
         for slot in slots {
             self.terminating_leg_failed(now, &array, slot);
             if let Some(signal) = self.slot_signal(&array, slot) {
@@ -208,11 +204,7 @@ impl ArrayMachine {
             | HeldWhy::Guard { .. }
             | HeldWhy::NotDurable { .. } => false,
         };
-        if takes_back {
-            self.returned(repair).map(Signal::LegReturned)
-        } else {
-            None
-        }
+        if takes_back { self.returned(repair).map(Signal::LegReturned) } else { None }
     }
 
     /// The slot is good or being filled though we did nothing: somebody else did.
@@ -254,11 +246,7 @@ impl ArrayMachine {
         let array = self.snapshot()?;
         let ours = leg_of(array, id).is_some_and(LegSnapshot::is_faulty);
         let idle = ours || namespace.holders.is_known_and(Vec::is_empty);
-        if idle && namespace.has_usable_path() {
-            namespace.identity(id)
-        } else {
-            None
-        }
+        if idle && namespace.has_usable_path() { namespace.identity(id) } else { None }
     }
 
     fn returning_signal(
@@ -279,11 +267,7 @@ impl ArrayMachine {
             }
         }
         let there = self.idle_namespace(&device.namespace).as_ref() == Some(device);
-        if there && self.may_return(repair) {
-            None
-        } else {
-            Some(Signal::LegLeft)
-        }
+        if there && self.may_return(repair) { None } else { Some(Signal::LegLeft) }
     }
 
     fn incoming_signal(&self, array: &ArraySnapshot, repair: &Repair) -> Option<Signal> {
@@ -296,11 +280,7 @@ impl ArrayMachine {
                 return Some(Signal::LegRecovering(array.sync_progress));
             }
             let adding = matches!(repair.phase, Phase::Adding { .. });
-            return if leg.is_faulty() && adding {
-                Some(Signal::LegFailed)
-            } else {
-                None
-            };
+            return if leg.is_faulty() && adding { Some(Signal::LegFailed) } else { None };
         }
         let found = self.idle_namespace(&id);
         match &repair.phase {
@@ -335,10 +315,7 @@ impl ArrayMachine {
         if !failed || repair.cause != Cause::ReplicaTerminating {
             return;
         }
-        if matches!(
-            repair.phase,
-            Phase::Rebuilding { .. } | Phase::Retiring { .. }
-        ) {
+        if matches!(repair.phase, Phase::Rebuilding { .. } | Phase::Retiring { .. }) {
             return; // MD drops the old leg itself when the copy is complete.
         }
         repair.cause = Cause::LegLost;
@@ -348,11 +325,7 @@ impl ArrayMachine {
         if waiting {
             self.signal(now, slot, Signal::LegFailed);
         } else {
-            self.owe(
-                now,
-                lost.as_ref(),
-                OwedMessage::Report(heal_types::Condition::Missing),
-            );
+            self.owe(now, lost.as_ref(), OwedMessage::Report(heal_types::Condition::Missing));
         }
     }
 }

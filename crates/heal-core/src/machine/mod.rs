@@ -217,12 +217,12 @@ impl ArrayMachine {
         }
         match event {
             Event::Looked(look) => self.looked(now, *look),
-            Event::Acted { id, answer } => self.acted(now, id, answer),
+            Event::Acted { id, answer } => self.acted(now, id, &answer),
             Event::Answered { id, answer } => self.answered(now, id, answer),
             Event::VolumeStale => self.volume.ask_again(now.mono),
             Event::Operator(operator) => self.operator(now, operator),
             Event::Permitted => self.permit = Permit::Given,
-            Event::NotDurable { why } => self.not_durable(now, why),
+            Event::NotDurable { why } => self.not_durable(now, &why),
             Event::Tick => {}
         }
         self.maintain(now);
@@ -283,15 +283,8 @@ impl ArrayMachine {
         if self.standing != Standing::Managed {
             return BTreeSet::new();
         }
-        let lost = self
-            .repairs
-            .values()
-            .filter_map(|repair| repair.lost.as_ref());
-        self.members
-            .values()
-            .chain(lost)
-            .filter_map(|member| member.dev)
-            .collect()
+        let lost = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+        self.members.values().chain(lost).filter_map(|member| member.dev).collect()
     }
 
     /// Whether the array is gone and nothing is owed: the machine and its record may be dropped.
@@ -323,9 +316,7 @@ impl ArrayMachine {
             lost: record.lost,
             incoming: record.incoming,
             also_retire: record.also_retire,
-            grace: record
-                .grace
-                .map(|d| on_this_boot(d, self.policy.longest_grace)),
+            grace: record.grace.map(|d| on_this_boot(d, self.policy.longest_grace)),
             return_after: record
                 .return_after
                 .map(|d| on_this_boot(d, self.policy.return_hold_down)),
@@ -365,10 +356,7 @@ impl ArrayMachine {
     }
 
     fn phases(&self) -> Vec<(Slot, Phase)> {
-        self.repairs
-            .iter()
-            .map(|(slot, repair)| (*slot, repair.phase.clone()))
-            .collect()
+        self.repairs.iter().map(|(slot, repair)| (*slot, repair.phase.clone())).collect()
     }
 
     /// The record of the last event was durable when this one was handed over.
@@ -384,31 +372,22 @@ impl ArrayMachine {
         }
     }
 
-    fn not_durable(&mut self, now: Now, why: String) {
+    fn not_durable(&mut self, now: Now, why: &str) {
         self.tell(
             now,
             AuditKind::LedgerFailed,
             Severity::Critical,
-            format!(
-                "{}: the ledger cannot be written, nothing is done: {why}",
-                self.name()
-            ),
+            format!("{}: the ledger cannot be written, nothing is done: {why}", self.name()),
         );
         // The effects that rested on the record were dropped by the shell.
         self.intents.clear();
-        self.permit = if self.permit == Permit::Asked {
-            Permit::None
-        } else {
-            self.permit
-        };
+        self.permit = if self.permit == Permit::Asked { Permit::None } else { self.permit };
         let again = now.mono.after(self.policy.retry_max);
         self.volume.dropped(again);
         self.owing.state = TurnState::Due(again);
         let slots: Vec<Slot> = self.repairs.keys().copied().collect();
         for slot in slots {
-            let why = HeldWhy::NotDurable {
-                detail: why.clone(),
-            };
+            let why = HeldWhy::NotDurable { detail: why.to_owned() };
             self.hold_repair(now, slot, why, Some(again), None);
         }
         self.dirty = true;
@@ -428,9 +407,7 @@ impl ArrayMachine {
                 self.tell(now, AuditKind::HoldPlaced, Severity::Warning, text);
                 let slots: Vec<Slot> = self.repairs.keys().copied().collect();
                 for slot in slots {
-                    let why = HeldWhy::Operator {
-                        reason: reason.clone(),
-                    };
+                    let why = HeldWhy::Operator { reason: reason.clone() };
                     self.hold_repair(now, slot, why, None, None);
                 }
             }
@@ -471,11 +448,8 @@ impl ArrayMachine {
     }
 
     fn expire_hold(&mut self, now: Now) {
-        let over = self
-            .hold
-            .as_ref()
-            .and_then(|hold| hold.until)
-            .is_some_and(|until| until <= now.wall);
+        let over =
+            self.hold.as_ref().and_then(|hold| hold.until).is_some_and(|until| until <= now.wall);
         if over {
             self.hold = None;
             self.dirty = true;
@@ -486,10 +460,7 @@ impl ArrayMachine {
 
     fn hold_end(&self) -> Option<Moment> {
         // The wall clock may step; the daemon wakes once a minute at most for a hold.
-        self.hold
-            .as_ref()
-            .and_then(|hold| hold.until)
-            .map(|_| self.volume.hold_check())
+        self.hold.as_ref().and_then(|hold| hold.until).map(|_| self.volume.hold_check())
     }
 
     /// A contradiction: this array does nothing more until a person has looked.
@@ -497,7 +468,6 @@ impl ArrayMachine {
         if self.quarantine.is_some() {
             return;
         }
-        self.quarantine = Some(why.clone());
         self.dirty = true;
         let text = format!("{}: quarantined: {why}", self.name());
         self.tell(now, AuditKind::ArrayQuarantined, Severity::Critical, text);
@@ -505,6 +475,7 @@ impl ArrayMachine {
         for slot in slots {
             self.signal(now, slot, Signal::Contradiction(why.clone()));
         }
+        self.quarantine = Some(why);
     }
 
     fn open_incident(&mut self, now: Now) {
@@ -512,10 +483,7 @@ impl ArrayMachine {
             return;
         }
         let id = mint(now, self.id, self.next_effect);
-        self.incident = Some(Incident {
-            id,
-            began: now.wall,
-        });
+        self.incident = Some(Incident { id, began: now.wall });
         let text = format!("{}: incident opened", self.name());
         self.tell(now, AuditKind::IncidentOpened, Severity::Notice, text);
     }

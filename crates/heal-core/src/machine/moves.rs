@@ -21,10 +21,7 @@ use super::{ArrayMachine, HostActionBox};
 impl ArrayMachine {
     /// Applies one signal to the repair of `slot`, opening it if there is none.
     pub(super) fn signal(&mut self, now: Now, slot: Slot, signal: Signal) {
-        let from = self
-            .repairs
-            .get(&slot)
-            .map_or(PhaseKind::Whole, |r| r.phase.kind());
+        let from = self.repairs.get(&slot).map_or(PhaseKind::Whole, |r| r.phase.kind());
         match verdict(from, signal.kind()) {
             Verdict::Stay(_) => self.stay(now, slot, &signal),
             Verdict::Go(to) => self.go(now, slot, from, to, signal),
@@ -115,19 +112,20 @@ impl ArrayMachine {
 
     fn open_repair(&mut self, now: Now, slot: Slot, signal: &Signal) {
         self.open_incident(now);
-        let cause = match signal {
-            Signal::ReplicaTerminating => Cause::ReplicaTerminating,
-            Signal::MoreCopies(_) => Cause::MoreCopies,
-            Signal::FewerCopies => Cause::FewerCopies,
-            _ => Cause::LegLost,
+        let cause = if matches!(signal, Signal::ReplicaTerminating) {
+            Cause::ReplicaTerminating
+        } else if matches!(signal, Signal::MoreCopies(_)) {
+            Cause::MoreCopies
+        } else if matches!(signal, Signal::FewerCopies) {
+            Cause::FewerCopies
+        } else {
+            Cause::LegLost
         };
         let lost = match cause {
             Cause::MoreCopies => None,
-            Cause::LegLost | Cause::ReplicaTerminating | Cause::FewerCopies => self
-                .members
-                .get(&slot)
-                .cloned()
-                .or_else(|| self.missing_replica()),
+            Cause::LegLost | Cause::ReplicaTerminating | Cause::FewerCopies => {
+                self.members.get(&slot).cloned().or_else(|| self.missing_replica())
+            }
         };
         let repair = Repair {
             slot,
@@ -154,10 +152,7 @@ impl ArrayMachine {
             let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
             let good = leg_of(array, &replica.target.namespace).is_some_and(|leg| !leg.is_faulty());
             let spoken_for = self.members.values().any(named)
-                || self
-                    .repairs
-                    .values()
-                    .any(|repair| repair.lost.as_ref().is_some_and(named));
+                || self.repairs.values().any(|repair| repair.lost.as_ref().is_some_and(named));
             !good && !spoken_for
         });
         let replica = missing.next()?;
@@ -209,10 +204,8 @@ impl ArrayMachine {
 
     /// A loss: who, until when to wait, and what is owed to the provisioner.
     fn carry_loss(&mut self, now: Now, slot: Slot, from: PhaseKind) {
-        let replacement_failed = matches!(
-            from,
-            PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring
-        );
+        let replacement_failed =
+            matches!(from, PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring);
         let grace = self.grace_from(now);
         let back = Deadline::new(now, &self.boot, self.policy.return_hold_down);
         let Some(repair) = self.repairs.get_mut(&slot) else {
@@ -235,11 +228,7 @@ impl ArrayMachine {
         repair.grace = grace;
         repair.return_after = Some(back);
         self.members.remove(&slot);
-        self.owe(
-            now,
-            reported.as_ref(),
-            OwedMessage::Report(Condition::Missing),
-        );
+        self.owe(now, reported.as_ref(), OwedMessage::Report(Condition::Missing));
     }
 
     fn carry_grace(&mut self, now: Now, slot: Slot, signal: &Signal) {
@@ -272,25 +261,16 @@ impl ArrayMachine {
         let member = leg.map(|leg| member_of(leg, self.volume.known()));
         let was_terminating_only = repair.cause == Cause::FewerCopies;
         if let (Some(member), false) = (member, was_terminating_only) {
-            self.owe(
-                now,
-                Some(&member),
-                OwedMessage::Report(Condition::Available),
-            );
+            self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
             self.members.insert(slot, member);
         }
     }
 
     fn carry_rejected(&mut self, now: Now, slot: Slot, why: &RejectedWhy) {
-        let incoming = self
-            .repairs
-            .get(&slot)
-            .and_then(|repair| repair.incoming.clone());
+        let incoming = self.repairs.get(&slot).and_then(|repair| repair.incoming.clone());
         if let Some(incoming) = incoming {
             let member = member_of_replica(&incoming);
-            let condition = Condition::Unusable {
-                why: why.to_string(),
-            };
+            let condition = Condition::Unusable { why: why.to_string() };
             self.owe(now, Some(&member), OwedMessage::Report(condition));
         }
     }
@@ -299,58 +279,42 @@ impl ArrayMachine {
     fn build(&mut self, now: Now, slot: Slot, to: PhaseKind, signal: Signal) -> Option<Phase> {
         let phase = match to {
             PhaseKind::Whole => return None,
-            PhaseKind::Suspect => match signal {
-                Signal::LegDoubtful(why) => Phase::Suspect {
-                    why,
-                    decide_at: self.decide(now, why),
-                },
-                _ => return None,
-            },
+            PhaseKind::Suspect => {
+                let Signal::LegDoubtful(why) = signal else { return None };
+                Phase::Suspect { why, decide_at: self.decide(now, why) }
+            }
             PhaseKind::Isolating => Phase::Isolating { turn: Turn::now() },
             PhaseKind::Reporting => Phase::Reporting,
             PhaseKind::Grace => Phase::Grace,
-            PhaseKind::Returning => match signal {
-                Signal::LegReturned(device) => self.build_returning(now, slot, device)?,
-                _ => return None,
-            },
+            PhaseKind::Returning => {
+                let Signal::LegReturned(device) = signal else { return None };
+                self.build_returning(now, slot, device)?
+            }
             PhaseKind::Requesting => {
                 let key = self.key(now, "request");
-                Phase::Requesting {
-                    key,
-                    turn: Turn::now(),
-                }
+                Phase::Requesting { key, turn: Turn::now() }
             }
-            PhaseKind::Connecting => Phase::Connecting {
-                connected_at: None,
-                turn: Turn::now(),
-            },
-            PhaseKind::Verifying => match signal {
-                Signal::NamespaceFound(device) => Phase::Verifying {
-                    device,
-                    turn: Turn::now(),
-                },
-                _ => return None,
-            },
-            PhaseKind::Adding => match &self.repairs.get(&slot)?.phase {
-                Phase::Verifying { device, .. } => Phase::Adding {
-                    device: device.clone(),
-                    turn: Turn::now(),
-                },
-                _ => return None,
-            },
-            PhaseKind::Rebuilding => match signal {
-                Signal::LegRecovering(progress) => Phase::Rebuilding { progress },
-                _ => return None,
-            },
+            PhaseKind::Connecting => Phase::Connecting { connected_at: None, turn: Turn::now() },
+            PhaseKind::Verifying => {
+                let Signal::NamespaceFound(device) = signal else { return None };
+                Phase::Verifying { device, turn: Turn::now() }
+            }
+            PhaseKind::Adding => {
+                let Phase::Verifying { device, .. } = &self.repairs.get(&slot)?.phase else {
+                    return None;
+                };
+                Phase::Adding { device: device.clone(), turn: Turn::now() }
+            }
+            PhaseKind::Rebuilding => {
+                let Signal::LegRecovering(progress) = signal else { return None };
+                Phase::Rebuilding { progress }
+            }
             PhaseKind::Retiring => Phase::Retiring { turn: Turn::now() },
             PhaseKind::Held => self.build_held(now, slot, signal)?,
-            PhaseKind::Quarantined => match signal {
-                Signal::Contradiction(why) => {
-                    let then = self.step_after(slot)?;
-                    Phase::Quarantined { why, then }
-                }
-                _ => return None,
-            },
+            PhaseKind::Quarantined => {
+                let Signal::Contradiction(why) = signal else { return None };
+                Phase::Quarantined { why, then: self.step_after(slot)? }
+            }
         };
         Some(phase)
     }
@@ -362,46 +326,35 @@ impl ArrayMachine {
             .as_ref()
             .map(|deadline| deadline.moment(now, &self.boot, self.policy.return_hold_down));
         let turn = earliest.map_or_else(Turn::now, Turn::at);
-        Some(Phase::Returning {
-            device,
-            verified: false,
-            turn,
-        })
+        Some(Phase::Returning { device, verified: false, turn })
     }
 
     fn build_held(&mut self, now: Now, slot: Slot, signal: Signal) -> Option<Phase> {
         let mut then = self.step_after(slot)?;
         let retry = Some(now.mono.after(self.policy.refused_retry));
-        let (why, until) = match signal {
-            Signal::HoldBegan(why) => (why, None),
-            Signal::Refused(detail) => {
-                // The key was answered: the next request is another one.
-                then = Step::Request {
-                    key: self.key(now, "request"),
-                };
-                (HeldWhy::Refused { detail }, retry)
-            }
-            Signal::Rejected(why) => {
-                let replica = self.repairs.get(&slot)?.incoming.as_ref()?.id.clone();
-                (HeldWhy::Rejected { replica, why }, None)
-            }
-            Signal::StepRefused { verb, detail } => (HeldWhy::StepFailed { verb, detail }, retry),
-            _ => return None,
+        let (why, until) = if let Signal::HoldBegan(why) = signal {
+            (why, None)
+        } else if let Signal::Refused(detail) = signal {
+            // The key was answered: the next request is another one.
+            then = Step::Request { key: self.key(now, "request") };
+            (HeldWhy::Refused { detail }, retry)
+        } else if let Signal::Rejected(why) = signal {
+            let replica = self.repairs.get(&slot)?.incoming.as_ref()?.id.clone();
+            (HeldWhy::Rejected { replica, why }, None)
+        } else if let Signal::StepRefused { verb, detail } = signal {
+            (HeldWhy::StepFailed { verb, detail }, retry)
+        } else {
+            return None;
         };
-        Some(Phase::Held {
-            why,
-            then,
-            until,
-            wants: None,
-        })
+        Some(Phase::Held { why, then, until, wants: None })
     }
 
     fn step_after(&self, slot: Slot) -> Option<Step> {
-        let repair = self.repairs.get(&slot)?;
-        Some(match &repair.phase {
-            Phase::Held { then, .. } | Phase::Quarantined { then, .. } => then.clone(),
-            phase => restart::step_of(phase),
-        })
+        let phase = &self.repairs.get(&slot)?.phase;
+        if let Phase::Held { then, .. } = phase {
+            return Some(then.clone());
+        }
+        Some(restart::step_of(phase))
     }
 
     /// Puts a hold on a repair, unless MD has the work in hand or it is held for that very reason.
@@ -419,12 +372,8 @@ impl ArrayMachine {
         if !held_so {
             self.signal(now, slot, Signal::HoldBegan(why));
         }
-        if let Some(Repair {
-            phase: Phase::Held {
-                until: u, wants: w, ..
-            },
-            ..
-        }) = self.repairs.get_mut(&slot)
+        if let Some(Repair { phase: Phase::Held { until: u, wants: w, .. }, .. }) =
+            self.repairs.get_mut(&slot)
         {
             *u = until;
             *w = wants;
@@ -442,11 +391,9 @@ impl ArrayMachine {
     fn grace_from(&self, now: Now) -> Option<Deadline> {
         let own = self.volume.known().and_then(|volume| volume.grace);
         match own.unwrap_or(self.policy.grace) {
-            GracePolicy::After(grace) => Some(Deadline::new(
-                now,
-                &self.boot,
-                grace.min(self.policy.longest_grace),
-            )),
+            GracePolicy::After(grace) => {
+                Some(Deadline::new(now, &self.boot, grace.min(self.policy.longest_grace)))
+            }
             GracePolicy::Never => None,
         }
     }
@@ -459,10 +406,7 @@ impl ArrayMachine {
 
     /// Says what the audit says of a hold that is only noted, for lack of a phase of its own.
     pub(super) fn tell_withheld(&mut self, now: Now, slot: Slot, what: &str) {
-        let text = format!(
-            "{}: would now {what} for slot {slot}, but only observes",
-            self.name()
-        );
+        let text = format!("{}: would now {what} for slot {slot}, but only observes", self.name());
         self.tell_slot(now, AuditKind::WouldAct, Severity::Notice, text, slot);
     }
 }

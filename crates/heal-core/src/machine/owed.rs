@@ -31,13 +31,7 @@ impl ArrayMachine {
             OwedMessage::Removed => "removed",
         };
         let key = self.key(now, word);
-        self.owed.push_back(Owed {
-            key,
-            volume,
-            replica,
-            message,
-            since: now.wall,
-        });
+        self.owed.push_back(Owed { key, volume, replica, message, since: now.wall });
         self.dirty = true;
     }
 
@@ -62,7 +56,7 @@ impl ArrayMachine {
 
     /// Sends the oldest word that is owed.
     pub(super) fn tell_owed(&mut self, now: Now) {
-        if !self.owed_due().is_some_and(|due| due <= now.mono) {
+        if self.owed_due().is_none_or(|due| due > now.mono) {
             return;
         }
         let Some(owed) = self.owed.front() else {
@@ -78,11 +72,7 @@ impl ArrayMachine {
                 since: owed.since,
                 key,
             },
-            OwedMessage::Removed => ProvisionerCall::ConfirmRemoved {
-                volume,
-                replica,
-                key,
-            },
+            OwedMessage::Removed => ProvisionerCall::ConfirmRemoved { volume, replica, key },
         };
         let id = self.effect_id();
         self.owing.state = TurnState::UnderWay(id);
@@ -113,13 +103,7 @@ impl ArrayMachine {
             Ok(()) => {
                 self.drop_owed();
                 let text = format!("{}: the provisioner knows that {what}", self.name());
-                self.tell_key(
-                    now,
-                    AuditKind::ReportDelivered,
-                    Severity::Notice,
-                    text,
-                    &owed,
-                );
+                self.tell_key(now, AuditKind::ReportDelivered, Severity::Notice, text, &owed);
                 // What it makes of the news shows in its next answer.
                 self.volume.ask_again(now.mono);
             }
@@ -130,13 +114,7 @@ impl ArrayMachine {
                         "{}: the provisioner will not hear that {what}: {fault}",
                         self.name()
                     );
-                    self.tell_key(
-                        now,
-                        AuditKind::ReportRejected,
-                        Severity::Warning,
-                        text,
-                        &owed,
-                    );
+                    self.tell_key(now, AuditKind::ReportRejected, Severity::Warning, text, &owed);
                 }
                 FaultClass::Unreachable | FaultClass::Unauthorized | FaultClass::Invalid => {
                     self.owing.failures += 1;

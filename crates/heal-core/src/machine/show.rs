@@ -16,23 +16,13 @@ impl ArrayMachine {
     #[must_use]
     pub fn status(&self, now: Now) -> ArrayStatus {
         let array = self.snapshot();
-        let worst = self
-            .repairs
-            .values()
-            .map(|repair| repair.phase.kind())
-            .max();
+        let worst = self.repairs.values().map(|repair| repair.phase.kind()).max();
         let managed = self.standing == Standing::Managed;
         ArrayStatus {
             id: self.id.to_string(),
             device: array.map_or_else(|| "-".to_owned(), |array| array.device.to_string()),
-            alias: array
-                .and_then(|array| array.alias.as_ref())
-                .map(ToString::to_string),
-            volume: self
-                .volume
-                .known()
-                .filter(|_| managed)
-                .map(|volume| volume.id.to_string()),
+            alias: array.and_then(|array| array.alias.as_ref()).map(ToString::to_string),
+            volume: self.volume.known().filter(|_| managed).map(|volume| volume.id.to_string()),
             health: self.health(),
             phase: worst.unwrap_or(PhaseKind::Whole).to_string(),
             array_state: array.map_or_else(|| "gone".to_owned(), |array| array.state.to_string()),
@@ -42,11 +32,7 @@ impl ArrayMachine {
             legs: array
                 .map(|array| array.legs.iter().map(|leg| self.leg_status(leg)).collect())
                 .unwrap_or_default(),
-            repairs: self
-                .repairs
-                .values()
-                .map(|repair| self.repair_status(now, repair))
-                .collect(),
+            repairs: self.repairs.values().map(|repair| self.repair_status(now, repair)).collect(),
             owed_reports: self.owed_words(),
             provisioner_age_seconds: self.volume.at.map(|at| now.mono.since(at).as_secs()),
             provisioner_fault: self.volume.fault.as_ref().map(ToString::to_string),
@@ -75,21 +61,12 @@ impl ArrayMachine {
             })
             .collect();
         if !self.owed.is_empty() {
-            next.push(format!(
-                "tell the provisioner: {}",
-                array.owed_reports.join("; ")
-            ));
+            next.push(format!("tell the provisioner: {}", array.owed_reports.join("; ")));
         }
         if next.is_empty() {
             next.push("nothing: there is nothing to repair".to_owned());
         }
-        Explanation {
-            knows: self.knows(now),
-            rules,
-            next,
-            trail: Vec::new(),
-            array,
-        }
+        Explanation { knows: self.knows(now), rules, next, trail: Vec::new(), array }
     }
 
     fn health(&self) -> Health {
@@ -102,10 +79,7 @@ impl ArrayMachine {
             Standing::Unprovisioned if self.repairs.is_empty() => return Health::Observed,
             Standing::Managed | Standing::Undecided | Standing::Unprovisioned => {}
         }
-        let held = self
-            .repairs
-            .values()
-            .any(|r| matches!(r.phase, Phase::Held { .. }));
+        let held = self.repairs.values().any(|r| matches!(r.phase, Phase::Held { .. }));
         if held || self.hold.is_some() {
             Health::Held
         } else if self.repairs.is_empty() && self.owed.is_empty() {
@@ -122,10 +96,7 @@ impl ArrayMachine {
         if let Some(hold) = &self.hold {
             return format!("held by {}: {}", hold.by, hold.reason);
         }
-        let worst = self
-            .repairs
-            .values()
-            .max_by_key(|repair| repair.phase.kind());
+        let worst = self.repairs.values().max_by_key(|repair| repair.phase.kind());
         match worst {
             Some(repair) => {
                 let status = self.repair_status(now, repair);
@@ -194,9 +165,10 @@ impl ArrayMachine {
 
     fn repair_status(&self, now: Now, repair: &Repair) -> RepairStatus {
         let (rule, next, due) = self.outlook(repair);
-        let percent = match &repair.phase {
-            Phase::Rebuilding { progress } => progress.map(|progress| progress.percent()),
-            _ => None,
+        let percent = if let Phase::Rebuilding { progress: Some(progress) } = &repair.phase {
+            Some(progress.percent())
+        } else {
+            None
         };
         RepairStatus {
             slot: repair.slot.0,
@@ -204,10 +176,7 @@ impl ArrayMachine {
             cause: repair.cause.to_string(),
             since: repair.since,
             lost: repair.lost.as_ref().map(describe),
-            incoming: repair
-                .incoming
-                .as_ref()
-                .map(|incoming| incoming.id.to_string()),
+            incoming: repair.incoming.as_ref().map(|incoming| incoming.id.to_string()),
             rule,
             next,
             due: due.filter(|due| due.0 > 0).map(|due| on_the_wall(now, due)),
@@ -231,16 +200,10 @@ impl ArrayMachine {
                 };
                 (format!("in doubt: {why}"), next.to_owned(), *decide_at)
             }
-            Phase::Isolating { .. } => (
-                format!("its device is gone{tries}"),
-                "MD fails the leg".to_owned(),
-                due,
-            ),
-            Phase::Reporting => (
-                "a loss is recorded first".to_owned(),
-                "grace".to_owned(),
-                None,
-            ),
+            Phase::Isolating { .. } => {
+                (format!("its device is gone{tries}"), "MD fails the leg".to_owned(), due)
+            }
+            Phase::Reporting => ("a loss is recorded first".to_owned(), "grace".to_owned(), None),
             Phase::Grace => {
                 let rule = match &repair.grace {
                     Some(deadline) => format!("grace until {}", deadline.wall),
@@ -260,11 +223,9 @@ impl ArrayMachine {
                 );
                 (rule, "re-add it by bitmap".to_owned(), due)
             }
-            Phase::Requesting { key, .. } => (
-                format!("asked under key {key}{tries}"),
-                "the provisioner answers".to_owned(),
-                due,
-            ),
+            Phase::Requesting { key, .. } => {
+                (format!("asked under key {key}{tries}"), "the provisioner answers".to_owned(), due)
+            }
             Phase::Connecting { connected_at, .. } => {
                 let rule = match connected_at {
                     Some(_) => "connected; its namespace is not there yet".to_owned(),
@@ -276,38 +237,26 @@ impl ArrayMachine {
                 let next = "add it if it fits and holds nothing foreign".to_owned();
                 (format!("{device} is being read{tries}"), next, due)
             }
-            Phase::Adding { device, .. } => (
-                format!("{device} is proven{tries}"),
-                "MD rebuilds onto it".to_owned(),
-                due,
-            ),
+            Phase::Adding { device, .. } => {
+                (format!("{device} is proven{tries}"), "MD rebuilds onto it".to_owned(), due)
+            }
             Phase::Rebuilding { progress } => {
                 let rule = match progress {
                     Some(progress) => format!("MD rebuilds: {} %", progress.percent()),
                     None => "MD rebuilds".to_owned(),
                 };
-                (
-                    rule,
-                    "report the replica available once it is in sync".to_owned(),
-                    None,
-                )
+                (rule, "report the replica available once it is in sync".to_owned(), None)
             }
-            Phase::Retiring { .. } => (
-                format!("in sync again{tries}"),
-                "put away what was replaced".to_owned(),
-                due,
-            ),
-            Phase::Held {
-                why, then, until, ..
-            } => {
+            Phase::Retiring { .. } => {
+                (format!("in sync again{tries}"), "put away what was replaced".to_owned(), due)
+            }
+            Phase::Held { why, then, until, .. } => {
                 let next = format!("when that ends: {}", restart::resume(then).kind());
                 (why.to_string(), next, *until)
             }
-            Phase::Quarantined { why, .. } => (
-                why.to_string(),
-                "nothing, until a person resumes the array".to_owned(),
-                None,
-            ),
+            Phase::Quarantined { why, .. } => {
+                (why.to_string(), "nothing, until a person resumes the array".to_owned(), None)
+            }
         }
     }
 

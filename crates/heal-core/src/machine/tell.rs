@@ -160,55 +160,47 @@ impl ArrayMachine {
         to: PhaseKind,
         signal: &Signal,
     ) -> (AuditKind, Severity, String) {
-        let lost = repair
-            .lost
+        let lost = repair.lost.as_ref().map_or_else(|| "its leg".to_owned(), describe);
+        let incoming = repair
+            .incoming
             .as_ref()
-            .map_or_else(|| "its leg".to_owned(), describe);
-        let incoming = repair.incoming.as_ref().map_or_else(
-            || "a replica".to_owned(),
-            |incoming| format!("replica {}", incoming.id),
-        );
+            .map_or_else(|| "a replica".to_owned(), |incoming| format!("replica {}", incoming.id));
         if *signal == Signal::HoldEnded {
             let text = format!("goes on: {to}");
             return (AuditKind::RepairResumed, Severity::Notice, text);
         }
         match to {
-            PhaseKind::Whole if matches!(from, PhaseKind::Suspect | PhaseKind::Isolating) => (
-                AuditKind::LegCleared,
-                Severity::Notice,
-                format!("{lost} is good again"),
-            ),
+            PhaseKind::Whole if matches!(from, PhaseKind::Suspect | PhaseKind::Isolating) => {
+                (AuditKind::LegCleared, Severity::Notice, format!("{lost} is good again"))
+            }
             PhaseKind::Whole => {
-                let text = match signal {
-                    Signal::ArrayGone => "repair ended: the array was stopped".to_owned(),
-                    Signal::NoLongerNeeded => "repair ended: no longer wanted".to_owned(),
-                    _ => "repair done".to_owned(),
+                let text = if *signal == Signal::ArrayGone {
+                    "repair ended: the array was stopped"
+                } else if *signal == Signal::NoLongerNeeded {
+                    "repair ended: no longer wanted"
+                } else {
+                    "repair done"
                 };
-                (AuditKind::RepairEnded, Severity::Notice, text)
+                (AuditKind::RepairEnded, Severity::Notice, text.to_owned())
             }
             PhaseKind::Suspect => {
-                let why = match &repair.phase {
-                    Phase::Suspect { why, .. } => why.to_string(),
-                    _ => "it is in doubt".to_owned(),
-                };
-                let text = format!("{lost} is in doubt: {why}");
+                let mut text = format!("{lost} is in doubt");
+                if let Phase::Suspect { why, .. } = &repair.phase {
+                    text = format!("{text}: {why}");
+                }
                 (AuditKind::LegSuspected, Severity::Warning, text)
             }
             PhaseKind::Isolating => {
                 let text = format!("{lost} has no device any more and MD has not noticed");
                 (AuditKind::LegIsolating, Severity::Warning, text)
             }
-            PhaseKind::Reporting => (
-                AuditKind::LegLost,
-                Severity::Warning,
-                format!("{lost} is lost"),
-            ),
+            PhaseKind::Reporting => {
+                (AuditKind::LegLost, Severity::Warning, format!("{lost} is lost"))
+            }
             PhaseKind::Grace => self.describe_grace(repair, from, signal, &lost),
-            PhaseKind::Returning => (
-                AuditKind::LegReturned,
-                Severity::Notice,
-                format!("{lost} is back"),
-            ),
+            PhaseKind::Returning => {
+                (AuditKind::LegReturned, Severity::Notice, format!("{lost} is back"))
+            }
             PhaseKind::Requesting => {
                 let text = format!("asks the provisioner to replace {lost}");
                 (AuditKind::ReplacementRequested, Severity::Notice, text)
@@ -225,16 +217,12 @@ impl ArrayMachine {
                 let text = format!("{incoming} is verified: adding it");
                 (AuditKind::ReplacementAdding, Severity::Notice, text)
             }
-            PhaseKind::Rebuilding => (
-                AuditKind::RebuildBegan,
-                Severity::Notice,
-                "MD rebuilds the leg".to_owned(),
-            ),
-            PhaseKind::Retiring => (
-                AuditKind::LegInSync,
-                Severity::Notice,
-                "the leg is in sync".to_owned(),
-            ),
+            PhaseKind::Rebuilding => {
+                (AuditKind::RebuildBegan, Severity::Notice, "MD rebuilds the leg".to_owned())
+            }
+            PhaseKind::Retiring => {
+                (AuditKind::LegInSync, Severity::Notice, "the leg is in sync".to_owned())
+            }
             PhaseKind::Held => describe_held(repair),
             PhaseKind::Quarantined => {
                 let text = "stands still: the array is quarantined".to_owned();

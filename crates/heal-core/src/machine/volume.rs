@@ -39,13 +39,7 @@ pub(super) struct VolumeView {
 
 impl VolumeView {
     pub(super) fn new() -> Self {
-        Self {
-            answer: None,
-            at: None,
-            fault: None,
-            seen: BTreeSet::new(),
-            turn: Turn::now(),
-        }
+        Self { answer: None, at: None, fault: None, seen: BTreeSet::new(), turn: Turn::now() }
     }
 
     /// What an earlier life knew.
@@ -87,16 +81,9 @@ impl VolumeView {
 impl ArrayMachine {
     pub(super) fn has_fabric_leg(&self) -> bool {
         let bound = self.snapshot().is_some_and(|array| {
-            array
-                .legs
-                .iter()
-                .any(|leg| matches!(leg.backing, heal_types::Backing::Namespace(_)))
+            array.legs.iter().any(|leg| matches!(leg.backing, heal_types::Backing::Namespace(_)))
         });
-        bound
-            || self
-                .members
-                .values()
-                .any(|member| member.namespace.is_some())
+        bound || self.members.values().any(|member| member.namespace.is_some())
     }
 
     fn standing_now(&self) -> Standing {
@@ -134,11 +121,7 @@ impl ArrayMachine {
             let bound = self
                 .snapshot()
                 .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
-            bound
-                || self
-                    .members
-                    .values()
-                    .any(|member| member.namespace == Some(*id))
+            bound || self.members.values().any(|member| member.namespace == Some(*id))
         })
     }
 
@@ -151,11 +134,7 @@ impl ArrayMachine {
         let name = self.name();
         match self.standing.clone() {
             Standing::Managed => {
-                let volume = self
-                    .volume
-                    .known()
-                    .map(|v| v.id.to_string())
-                    .unwrap_or_default();
+                let volume = self.volume.known().map(|v| v.id.to_string()).unwrap_or_default();
                 let text = format!("{name}: managed: it is volume {volume}");
                 self.tell(now, AuditKind::ArrayManaged, Severity::Info, text);
                 self.look_at_slots(now);
@@ -179,32 +158,19 @@ impl ArrayMachine {
     }
 
     pub(super) fn volume_due(&self) -> Option<Moment> {
-        if self.asks() {
-            super::due_at(&self.volume.turn)
-        } else {
-            None
-        }
+        if self.asks() { super::due_at(&self.volume.turn) } else { None }
     }
 
     pub(super) fn ask_volume(&mut self, now: Now) {
-        if !self.volume_due().is_some_and(|due| due <= now.mono) {
+        if self.volume_due().is_none_or(|due| due > now.mono) {
             return;
         }
         let Some(array) = self.snapshot() else { return };
-        let query = VolumeQuery {
-            array: self.id,
-            alias: array.alias.clone(),
-        };
+        let query = VolumeQuery { array: self.id, alias: array.alias.clone() };
         self.lookups += 1;
-        let id = EffectId {
-            incident: IncidentId(Uuid::nil()),
-            number: self.lookups,
-        };
+        let id = EffectId { incident: IncidentId(Uuid::nil()), number: self.lookups };
         self.volume.turn.state = TurnState::UnderWay(id);
-        self.out.effects.push(Effect::Call {
-            id,
-            call: ProvisionerCall::FindVolume(query),
-        });
+        self.out.effects.push(Effect::Call { id, call: ProvisionerCall::FindVolume(query) });
     }
 
     /// The provisioner said which volume this array is, or that it is none.
@@ -223,12 +189,7 @@ impl ArrayMachine {
         if self.volume.answer.as_ref() != Some(&answer) {
             // A change of state words alone is no reason to write a record.
             let known = |v: Option<&Volume>| {
-                v.map(|v| {
-                    v.replicas
-                        .iter()
-                        .map(|r| (r.id.clone(), r.state))
-                        .collect::<Vec<_>>()
-                })
+                v.map(|v| v.replicas.iter().map(|r| (r.id.clone(), r.state)).collect::<Vec<_>>())
             };
             self.dirty |= known(self.volume.known()) != known(answer.as_ref());
             self.volume.answer = Some(answer);
@@ -239,13 +200,7 @@ impl ArrayMachine {
         let shown: Vec<ReplicaId> = self
             .volume
             .known()
-            .map(|volume| {
-                volume
-                    .replicas
-                    .iter()
-                    .map(|replica| replica.id.clone())
-                    .collect()
-            })
+            .map(|volume| volume.replicas.iter().map(|replica| replica.id.clone()).collect())
             .unwrap_or_default();
         self.volume.seen.extend(shown);
     }
@@ -260,11 +215,7 @@ impl ArrayMachine {
 
     /// Says once that the provisioner is in trouble, and again when the trouble changes.
     pub(super) fn note_fault(&mut self, now: Now, fault: ProvisionerFault) {
-        let new = self
-            .volume
-            .fault
-            .as_ref()
-            .is_none_or(|known| known.class != fault.class);
+        let new = self.volume.fault.as_ref().is_none_or(|known| known.class != fault.class);
         if new {
             let severity = match fault.class {
                 FaultClass::Unauthorized | FaultClass::Invalid => Severity::Error,
@@ -318,12 +269,12 @@ impl ArrayMachine {
         let repair = self.repairs.get(&slot)?;
         let state_of = |id: &ReplicaId| volume.replica(id).map(|replica| replica.state);
         match repair.phase.kind() {
-            PhaseKind::Grace | PhaseKind::Requesting => self
-                .still_terminating(repair, volume)
-                .or_else(|| self.replaced(repair, volume)),
-            PhaseKind::Held if takes_offers(repair) => self
-                .still_terminating(repair, volume)
-                .or_else(|| self.replaced(repair, volume)),
+            PhaseKind::Grace | PhaseKind::Requesting => {
+                self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
+            }
+            PhaseKind::Held if takes_offers(repair) => {
+                self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
+            }
             PhaseKind::Connecting | PhaseKind::Verifying => {
                 let incoming = repair.incoming.as_ref()?;
                 match state_of(&incoming.id) {
@@ -390,8 +341,7 @@ impl ArrayMachine {
         if !given_up {
             return None;
         }
-        self.newcomer(volume)
-            .map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
+        self.newcomer(volume).map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
     }
 
     /// A replica of the volume that is meant to be used and that nobody here has yet.
@@ -401,16 +351,10 @@ impl ArrayMachine {
             let bound = self
                 .snapshot()
                 .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
-            let member = self
-                .members
-                .values()
-                .any(|m| m.replica.as_ref() == Some(&replica.id));
+            let member = self.members.values().any(|m| m.replica.as_ref() == Some(&replica.id));
             let in_repair = self.repairs.values().any(|repair| {
                 let named = |m: &crate::record::Member| m.replica.as_ref() == Some(&replica.id);
-                repair
-                    .incoming
-                    .as_ref()
-                    .is_some_and(|incoming| incoming.id == replica.id)
+                repair.incoming.as_ref().is_some_and(|incoming| incoming.id == replica.id)
                     || repair.lost.as_ref().is_some_and(named)
                     || repair.also_retire.iter().any(named)
             });
@@ -420,11 +364,7 @@ impl ArrayMachine {
             ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown => true,
             ReplicaState::Missing | ReplicaState::Terminating | ReplicaState::Bad => false,
         };
-        volume
-            .replicas
-            .iter()
-            .find(|r| usable(r.state) && !taken(r))
-            .cloned()
+        volume.replicas.iter().find(|r| usable(r.state) && !taken(r)).cloned()
     }
 
     /// Good legs whose replicas the provisioner wants out.
@@ -440,10 +380,7 @@ impl ArrayMachine {
             .filter(|slot| !self.repairs.contains_key(slot))
             .filter(|slot| matches!(slot_view(array, *slot), SlotView::Good(_)))
             .filter(|slot| {
-                let replica = self
-                    .members
-                    .get(slot)
-                    .and_then(|member| member.replica.as_ref());
+                let replica = self.members.get(slot).and_then(|member| member.replica.as_ref());
                 replica
                     .and_then(|id| volume.replica(id))
                     .is_some_and(|replica| replica.state == ReplicaState::Terminating)
@@ -476,10 +413,7 @@ impl ArrayMachine {
             }
         } else if volume.copies < array.raid_disks {
             let surplus = (0..array.raid_disks).map(Slot).rev().find(|slot| {
-                let replica = self
-                    .members
-                    .get(slot)
-                    .and_then(|member| member.replica.as_ref());
+                let replica = self.members.get(slot).and_then(|member| member.replica.as_ref());
                 replica.is_some_and(|id| match volume.replica(id).map(|r| r.state) {
                     None | Some(ReplicaState::Terminating | ReplicaState::Bad) => true,
                     Some(
@@ -506,10 +440,7 @@ impl ArrayMachine {
                     return false;
                 };
                 let replica = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
-                match replica
-                    .and_then(|id| volume.replica(id))
-                    .map(|replica| replica.state)
-                {
+                match replica.and_then(|id| volume.replica(id)).map(|replica| replica.state) {
                     Some(
                         ReplicaState::Available
                         | ReplicaState::Synchronizing

@@ -42,38 +42,29 @@ impl ArrayMachine {
             | Phase::Held { .. }
             | Phase::Quarantined { .. } => None,
             Phase::Isolating { .. } => Some(self.want_isolated(array, repair)),
-            Phase::Returning {
-                device, verified, ..
-            } => Some(Want::Act(
-                match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
+            Phase::Returning { device, verified, .. } => {
+                Some(Want::Act(match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
                     Some(leg) => self.remove(leg, repair.lost.as_ref()),
-                    None if *verified => HostAction::ReAddLeg {
-                        array: self.id,
-                        device: device.clone(),
-                    },
-                    None => HostAction::Examine {
-                        device: device.clone(),
-                    },
-                },
-            )),
+                    None if *verified => {
+                        HostAction::ReAddLeg { array: self.id, device: device.clone() }
+                    }
+                    None => HostAction::Examine { device: device.clone() },
+                }))
+            }
             Phase::Requesting { key, .. } => Some(self.want_replacement(repair, key.clone())),
             Phase::Connecting { connected_at, .. } => {
                 Some(self.want_connected(now, repair, *connected_at))
             }
             Phase::Verifying { device, .. } => {
                 let namespace = namespace_of(&self.namespaces, &device.namespace);
-                Some(
-                    match namespace.map(|namespace| guards::candidate(array, namespace)) {
-                        Some(Err(guards::GuardWhy::Candidate(why))) => {
-                            Want::Signal(Signal::Rejected(why))
-                        }
-                        Some(Err(_)) => Want::Wait(self.policy.retry_min),
-                        Some(Ok(())) => Want::Act(HostAction::Examine {
-                            device: device.clone(),
-                        }),
-                        None => Want::Signal(Signal::LegLeft),
-                    },
-                )
+                Some(match namespace.map(|namespace| guards::candidate(array, namespace)) {
+                    Some(Err(guards::GuardWhy::Candidate(why))) => {
+                        Want::Signal(Signal::Rejected(why))
+                    }
+                    Some(Err(_)) => Want::Wait(self.policy.retry_min),
+                    Some(Ok(())) => Want::Act(HostAction::Examine { device: device.clone() }),
+                    None => Want::Signal(Signal::LegLeft),
+                })
             }
             Phase::Adding { .. } => Some(self.want_added(array, repair)),
             Phase::Retiring { .. } => Some(self.want_retired(array, repair)),
@@ -103,12 +94,7 @@ impl ArrayMachine {
             Cause::ReplicaTerminating => "the replica is terminating",
             Cause::MoreCopies | Cause::FewerCopies => "the number of copies changes",
         };
-        Want::Call(ProvisionerCall::RequestReplacement {
-            volume,
-            lost,
-            why: why.to_owned(),
-            key,
-        })
+        Want::Call(ProvisionerCall::RequestReplacement { volume, lost, why: why.to_owned(), key })
     }
 
     fn want_connected(
@@ -130,22 +116,13 @@ impl ArrayMachine {
                     .filter(|namespace| namespace.nqn.is_known_and(|nqn| *nqn == target.nqn))
                     .map(|namespace| namespace.ids.to_string())
                     .collect();
-                let found = if found.is_empty() {
-                    "nothing".to_owned()
-                } else {
-                    found.join(", ")
-                };
+                let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
                 let promised = target.namespace.to_string();
-                Want::Signal(Signal::Rejected(RejectedWhy::NamespaceNotFound {
-                    promised,
-                    found,
-                }))
+                Want::Signal(Signal::Rejected(RejectedWhy::NamespaceNotFound { promised, found }))
             }
-            Some(at) => Want::Wait(
-                self.policy
-                    .namespace_timeout
-                    .saturating_sub(now.mono.since(at)),
-            ),
+            Some(at) => {
+                Want::Wait(self.policy.namespace_timeout.saturating_sub(now.mono.since(at)))
+            }
             None => Want::Act(HostAction::Connect {
                 target: target.clone(),
                 options: self.policy.connect.clone(),
@@ -156,9 +133,7 @@ impl ArrayMachine {
     fn want_added(&self, array: &ArraySnapshot, repair: &Repair) -> Want {
         let (Some(incoming), Phase::Adding { device, .. }) = (&repair.incoming, &repair.phase)
         else {
-            return Want::Hold(HeldWhy::Guard {
-                detail: "G5: nothing to add".to_owned(),
-            });
+            return Want::Hold(HeldWhy::Guard { detail: "G5: nothing to add".to_owned() });
         };
         if let Some(leg) = bound_faulty(array, repair.slot, repair.lost.as_ref()) {
             return Want::Act(self.remove(leg, repair.lost.as_ref()));
@@ -171,23 +146,14 @@ impl ArrayMachine {
         });
         if let Some(leg) = wishing {
             let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
-            return Want::Act(HostAction::ClearWantReplacement {
-                array: self.id,
-                leg,
-            });
+            return Want::Act(HostAction::ClearWantReplacement { array: self.id, leg });
         }
         let bound = leg_of(array, &incoming.target.namespace);
         match (bound, leaving) {
-            (None, _) => Want::Act(HostAction::AddLeg {
-                array: self.id,
-                device: device.clone(),
-            }),
+            (None, _) => Want::Act(HostAction::AddLeg { array: self.id, device: device.clone() }),
             (Some(_), _) if repair.slot.0 >= array.raid_disks => {
                 let raid_disks = array.raid_disks.saturating_add(1);
-                Want::Act(HostAction::SetRaidDisks {
-                    array: self.id,
-                    raid_disks,
-                })
+                Want::Act(HostAction::SetRaidDisks { array: self.id, raid_disks })
             }
             (Some(spare), Some(leaving)) if spare.is_spare() => Want::Act(HostAction::ReplaceLeg {
                 array: self.id,
@@ -249,16 +215,10 @@ impl ArrayMachine {
         let lost = repair.lost.iter().filter(|_| replaced);
         let stays = |member: &&Member| {
             // A replacement that failed and then came back by itself is a leg again.
-            !self
-                .members
-                .values()
-                .any(|leg| leg.namespace == member.namespace)
+            !self.members.values().any(|leg| leg.namespace == member.namespace)
                 || repair.cause == Cause::FewerCopies
         };
-        lost.chain(&repair.also_retire)
-            .filter(stays)
-            .cloned()
-            .collect()
+        lost.chain(&repair.also_retire).filter(stays).cloned().collect()
     }
 
     /// The controllers of a member's subsystem, if we made them and nothing uses them.
@@ -276,10 +236,7 @@ impl ArrayMachine {
             .collect();
         controllers.sort();
         controllers.dedup();
-        Some(HostAction::Disconnect {
-            nqn: nqn.clone(),
-            controllers,
-        })
+        Some(HostAction::Disconnect { nqn: nqn.clone(), controllers })
     }
 
     fn is_used(&self, array: &ArraySnapshot, nqn: &Nqn) -> bool {
@@ -288,19 +245,13 @@ impl ArrayMachine {
             Backing::Local | Backing::Gone | Backing::Unreadable => false,
         });
         let by_repair = self.repairs.values().any(|repair| {
-            repair
-                .incoming
-                .as_ref()
-                .is_some_and(|incoming| incoming.target.nqn == *nqn)
+            repair.incoming.as_ref().is_some_and(|incoming| incoming.target.nqn == *nqn)
         });
         by_leg || by_repair
     }
 
     fn remove(&self, leg: &LegSnapshot, member: Option<&Member>) -> HostAction {
-        HostAction::RemoveLeg {
-            array: self.id,
-            leg: leg_ref(leg, member),
-        }
+        HostAction::RemoveLeg { array: self.id, leg: leg_ref(leg, member) }
     }
 
     /// Whether it is certain that a member is no part of the array any more.
