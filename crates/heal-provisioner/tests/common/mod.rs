@@ -1,0 +1,79 @@
+//! A place on disk for one test, and the `fixed` backend in it.
+#![allow(
+    dead_code,
+    reason = "each test binary uses its own part of this module"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test plays the operator, who writes and removes files"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use heal_provisioner::Provisioner;
+use heal_provisioner::fixed::{Fixed, FixedPaths};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct Desk {
+    pub(crate) directory: PathBuf,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("desk-{}-{number}", std::process::id());
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        Self { directory }
+    }
+
+    pub(crate) fn with(inventory: &str) -> Self {
+        let desk = Self::new();
+        desk.write_inventory(inventory);
+        desk
+    }
+
+    pub(crate) fn paths(&self) -> FixedPaths {
+        FixedPaths {
+            inventory: self.directory.join("volumes.ron"),
+            state: self.directory.join("fixed-state.ron"),
+        }
+    }
+
+    pub(crate) fn backend(&self) -> Arc<dyn Provisioner> {
+        Arc::new(Fixed::new(self.paths()))
+    }
+
+    pub(crate) fn write_inventory(&self, text: &str) {
+        std::fs::write(self.paths().inventory, text).unwrap();
+    }
+
+    pub(crate) fn write_state(&self, text: &str) {
+        std::fs::write(self.paths().state, text).unwrap();
+    }
+
+    pub(crate) fn state(&self) -> String {
+        std::fs::read_to_string(self.paths().state).unwrap()
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        std::fs::rename(self.directory.join(from), self.directory.join(to)).unwrap();
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for name in [
+            "volumes.ron",
+            "volumes.away",
+            "fixed-state.ron",
+            "fixed-state.ron.new",
+        ] {
+            let _ = std::fs::remove_file(self.directory.join(name));
+        }
+        let _ = std::fs::remove_dir(&self.directory);
+    }
+}
