@@ -1,6 +1,211 @@
+//! The lab: a stock Debian kernel in QEMU, and scenarios against real md and NVMe/TCP.
+//!
+//! Development machines have no md and no NVMe, and a kernel must not be guessed at. So a test of the
+//! host half runs here: targets (nvmet), the fabric (one network namespace a replica), the array and
+//! the daemon, all in one guest.
+//!
+//! ```text
+//!   tests/kernel/scenarios/*.sh ─► scenario ─► session ─► boot (qemu) ── image (debootstrap, kernel)
+//!                                      │           │ wire: JSON lines over virtio-serial
+//!                                      ▼           ▼
+//!                                   verdict ◄── guest::agent ─► bash + tests/kernel/lib
+//!                                      └─► report: target/lab/RUN/SCENARIO/
+//! ```
+//!
+//! Scenarios share a boot, one after another, as a boot is half the cost; the library's `lab_reset`
+//! makes the guest clean in between, and a guest that cannot be cleaned is thrown away. The price: the
+//! order of scenarios could matter in ways the reset does not know; `# boot: fresh` is the way out.
+
+mod boot;
+mod command;
+mod cpio;
 pub(crate) mod demo;
+mod image;
+pub(crate) mod kernel;
+mod report;
+pub(crate) mod scenario;
+pub(crate) mod session;
+mod shell;
+mod tools;
+pub(crate) mod verdict;
+pub(crate) mod wire;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use kernel::Series;
+use scenario::{Boot, Scenario};
+use session::{BootOptions, ScenarioResult, Session};
+
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
-pub(crate) fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: LabCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LabCommand {
+    /// Build the VM image, or say that it is there.
+    Prepare {
+        #[arg(long, value_enum, default_value_t)]
+        kernel: Series,
+        /// Build it anew, with the newest kernel of the series.
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// Run the scenarios whose names hold one of the patterns; all of them without a pattern.
+    Run(RunArgs),
+    /// Name the scenarios.
+    List,
+    /// A root shell in the VM kept by KEEP=1, or in a fresh one.
+    Shell {
+        #[arg(long, value_enum, default_value_t)]
+        kernel: Series,
+        #[arg(long)]
+        deb: Option<PathBuf>,
+    },
+    /// End the VM kept by KEEP=1.
+    Stop,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    patterns: Vec<String>,
+    /// Kernels to run them on.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "6.1")]
+    kernel: Vec<Series>,
+    /// The package to install; built when a scenario needs it and none is given.
+    #[arg(long)]
+    deb: Option<PathBuf>,
+    /// Print every line of the scenarios, not only what they tell.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.command {
+        LabCommand::Prepare { kernel, refresh } => {
+            let started = Instant::now();
+            let image = image::prepare(*kernel, *refresh)?;
+            let took = started.elapsed().as_secs();
+            println!(
+                "lab: {} in {} ({took} s)",
+                image.package(),
+                image.root().display()
+            );
+            Ok(())
+        }
+        LabCommand::Run(args) => run_scenarios(args),
+        LabCommand::List => list(),
+        LabCommand::Shell { kernel, deb } => shell(*kernel, deb.clone()),
+        LabCommand::Stop => stop(),
+    }
+}
+
+fn list() -> anyhow::Result<()> {
+    for scenario in scenario::select(&scenario::directory(), &[])? {
+        println!("{:28} {}", scenario.name, scenario.what);
+    }
+    Ok(())
+}
+
+fn shell(kernel: Series, deb: Option<PathBuf>) -> anyhow::Result<()> {
+    if let Some(kept) = report::kept() {
+        return shell::attach(&kept.shell);
+    }
+    let session = Session::boot(&BootOptions::new(kernel, deb)?)?;
+    shell::attach(&session.shell_socket())
+}
+
+fn stop() -> anyhow::Result<()> {
+    let kept = report::kept().context("no VM is kept")?;
+    let pid = i32::try_from(kept.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.context("not a pid")?, rustix::process::Signal::KILL)?;
+    if let Some(sockets) = kept.shell.parent() {
+        std::fs::remove_dir_all(sockets)?;
+    }
+    println!("lab: VM {} ended", kept.pid);
+    Ok(())
+}
+
+fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
+    let scenarios = scenario::select(&scenario::directory(), &args.patterns)?;
+    let started = Instant::now();
+    let mut results = Vec::new();
+    for &kernel in &args.kernel {
+        let mut options = BootOptions::new(kernel, args.deb.clone())?;
+        if options.deb.is_none() && scenarios.iter().any(|scenario| scenario.needs_deb) {
+            options.deb = Some(crate::package::deb::build()?);
+        }
+        let mut wanted: Vec<&Scenario> = scenarios
+            .iter()
+            .filter(|scenario| scenario.runs_on(kernel))
+            .collect();
+        // Those that share a boot first: one that wants its own ends it for all others.
+        wanted.sort_by_key(|scenario| scenario.boot == Boot::Fresh);
+        options.keep = options.keep && !wanted.is_empty();
+        results.extend(run_all(&options, &wanted, args.verbose)?);
+        if options.keep {
+            println!("lab: the VM is kept: `cargo xtask lab shell`, then `cargo xtask lab stop`");
+        }
+    }
+    let failed: Vec<&str> = results
+        .iter()
+        .filter(|result| !result.passed)
+        .map(|result| result.name.as_str())
+        .collect();
+    let took = started.elapsed().as_secs();
+    if failed.is_empty() {
+        println!("lab: {} scenarios passed in {took} s", results.len());
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{} of {} scenarios failed in {took} s: {}",
+        failed.len(),
+        results.len(),
+        failed.join(" ")
+    )
+}
+
+/// Runs scenarios on one kernel: one boot as long as it serves, another when it does not.
+pub(crate) fn run_all(
+    options: &BootOptions,
+    scenarios: &[&Scenario],
+    verbose: bool,
+) -> anyhow::Result<Vec<ScenarioResult>> {
+    let mut session: Option<Session> = None;
+    let mut results = Vec::new();
+    for scenario in scenarios {
+        let had_one = session.is_some();
+        let mut current = match session.take() {
+            Some(used) if used.usable && scenario.boot == Boot::Shared => used,
+            Some(used) => {
+                used.end();
+                Session::boot(options)?
+            }
+            None => Session::boot(options)?,
+        };
+        println!("---- {}: {}", scenario.name, scenario.what);
+        let mut on_line = |line: &session::Line| report::print_line(line, verbose);
+        let mut result = current.run(scenario, &mut on_line)?;
+        // The one before left a guest that cannot be cleaned: that is not this scenario's failure.
+        if had_one && result.failures == [verdict::FailureWhy::GuestNotClean] {
+            println!("lab: the guest cannot be cleaned; a new one");
+            current.end();
+            current = Session::boot(options)?;
+            result = current.run(scenario, &mut on_line)?;
+        }
+        report::print_result(&result);
+        results.push(result);
+        if scenario.boot == Boot::Fresh {
+            current.usable = false;
+        }
+        session = Some(current);
+    }
+    Ok(results)
 }

@@ -1,0 +1,267 @@
+//! Debian's stock kernel, fetched as a package and unpacked; never installed on the build machine.
+//!
+//! The plain flavour is taken, not `cloud`: that one has no NVMe target. Which package it is, the
+//! metapackage `linux-image-amd64` says through its dependency.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::command::{program, run, stdout};
+
+/// A kernel series the lab knows how to boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, clap::ValueEnum)]
+pub(crate) enum Series {
+    /// Debian 12's own.
+    #[default]
+    #[value(name = "6.1")]
+    V6_1,
+    /// From bookworm-backports.
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl std::fmt::Display for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        })
+    }
+}
+
+impl std::str::FromStr for Series {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "6.1" => Ok(Self::V6_1),
+            "6.12" => Ok(Self::V6_12),
+            other => bail!("no kernel `{other}`: there are 6.1 and 6.12"),
+        }
+    }
+}
+
+/// An unpacked kernel package.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// What `uname -r` will say.
+    pub(crate) release: String,
+    pub(crate) package: String,
+    pub(crate) tree: PathBuf,
+}
+
+impl Kernel {
+    pub(crate) fn image(&self) -> PathBuf {
+        self.tree.join(format!("boot/vmlinuz-{}", self.release))
+    }
+
+    pub(crate) fn modules(&self) -> PathBuf {
+        self.tree.join("lib/modules").join(&self.release)
+    }
+
+    /// Module files to insert for these modules, dependencies first, each once.
+    pub(crate) fn load_order(&self, modules: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+        let shown = stdout(
+            program("modprobe")
+                .arg("--dirname")
+                .arg(&self.tree)
+                .args(["--set-version", &self.release, "--show-depends", "--all"])
+                .args(modules),
+        )?;
+        Ok(parse_load_order(&shown))
+    }
+}
+
+/// `modprobe --show-depends` prints `insmod PATH [options]`, or `builtin NAME`.
+fn parse_load_order(shown: &str) -> Vec<PathBuf> {
+    let mut order: Vec<PathBuf> = Vec::new();
+    for path in shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("insmod "))
+    {
+        let path = PathBuf::from(path.trim().split(' ').next().unwrap_or_default());
+        if !order.contains(&path) {
+            order.push(path);
+        }
+    }
+    order
+}
+
+/// Downloads and unpacks a kernel below `into`.
+pub(crate) fn fetch(series: Series, apt: &Apt, into: &Path) -> anyhow::Result<Kernel> {
+    let shown = stdout(
+        apt.command("apt-cache")?
+            .args(["show", "linux-image-amd64"]),
+    )?;
+    let (package, version) = newest_image(&shown, series).with_context(|| {
+        format!("the configured Debian archives have no kernel {series} (linux-image-amd64)")
+    })?;
+    println!("lab: fetching {package} {version}");
+    let deb = apt.download(&package, into)?;
+    let tree = into.join("kernel");
+    run(program("dpkg").arg("--extract").arg(&deb).arg(&tree))?;
+    std::fs::remove_file(&deb)?;
+    // Newer packages put their modules straight into the merged /usr.
+    if !tree.join("lib").exists() {
+        std::os::unix::fs::symlink("usr/lib", tree.join("lib"))?;
+    }
+    let modules = tree.join("lib/modules");
+    let release = std::fs::read_dir(&modules)
+        .with_context(|| format!("{package} holds no modules"))?
+        .find_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .context("lib/modules is empty")?;
+    run(program("depmod").arg("--basedir").arg(&tree).arg(&release))?;
+    Ok(Kernel {
+        release,
+        package,
+        tree,
+    })
+}
+
+/// From `apt-cache show linux-image-amd64` (newest version first): image package and its version.
+fn newest_image(shown: &str, series: Series) -> Option<(String, String)> {
+    let prefix = format!("linux-image-{series}.");
+    shown.lines().find_map(|line| {
+        let depends = line.strip_prefix("Depends: ")?;
+        depends
+            .split(", ")
+            .find(|package| package.starts_with(&prefix))
+            .map(|found| {
+                let (name, version) = found.split_once(' ').unwrap_or((found, ""));
+                (
+                    name.to_owned(),
+                    version.trim_matches(['(', ')', '=', ' ']).to_owned(),
+                )
+            })
+    })
+}
+
+/// The archives packages are taken from: the machine's own, and for a kernel that Debian 12 does not
+/// have, backports beside them in lists of our own. The machine's apt configuration is never changed.
+#[derive(Debug)]
+pub(crate) struct Apt {
+    private: Option<PathBuf>,
+}
+
+impl Apt {
+    pub(crate) fn for_series(series: Series, cache: &Path) -> anyhow::Result<Self> {
+        match series {
+            Series::V6_1 => {
+                let apt = Self { private: None };
+                if stdout(
+                    apt.command("apt-cache")?
+                        .args(["search", "--names-only", "^mdadm$"]),
+                )?
+                .is_empty()
+                {
+                    println!("lab: apt has no package lists; running apt-get update");
+                    run(program("apt-get").arg("update"))?;
+                }
+                Ok(apt)
+            }
+            Series::V6_12 => {
+                let private = cache.join("apt-backports");
+                std::fs::create_dir_all(private.join("lists/partial"))?;
+                std::fs::create_dir_all(private.join("cache/archives/partial"))?;
+                let line = format!(
+                    "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} \
+                     bookworm-backports main\n",
+                    mirror()?
+                );
+                std::fs::write(private.join("sources.list"), line)?;
+                let apt = Self {
+                    private: Some(private),
+                };
+                run(apt.command("apt-get")?.arg("update"))?;
+                Ok(apt)
+            }
+        }
+    }
+
+    fn command(&self, name: &str) -> anyhow::Result<std::process::Command> {
+        let mut command = program(name);
+        if let Some(private) = &self.private {
+            for (option, path) in [
+                ("Dir::Etc::SourceList", private.join("sources.list")),
+                ("Dir::Etc::SourceParts", PathBuf::from("/dev/null")),
+                ("Dir::State::Lists", private.join("lists")),
+                ("Dir::Cache", private.join("cache")),
+            ] {
+                let path = path.to_str().context("the cache path is not UTF-8")?;
+                command.arg("-o").arg(format!("{option}={path}"));
+            }
+            command.args(["-o", "APT::Sandbox::User=root"]);
+        }
+        Ok(command)
+    }
+
+    /// Downloads one package into a directory and gives its path.
+    pub(crate) fn download(&self, package: &str, into: &Path) -> anyhow::Result<PathBuf> {
+        std::fs::create_dir_all(into)?;
+        run(self
+            .command("apt-get")?
+            .args(["download", package])
+            .current_dir(into))?;
+        let prefix = format!("{package}_");
+        std::fs::read_dir(into)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+            })
+            .with_context(|| format!("apt-get downloaded no {package}"))
+    }
+}
+
+/// The mirror this machine takes Debian 12 from.
+pub(crate) fn mirror() -> anyhow::Result<String> {
+    let targets = stdout(program("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(CODENAME) $(COMPONENT)",
+        "Created-By: Packages",
+    ]))?;
+    parse_mirror(&targets).context("apt has no source of Debian 12 (bookworm main) on this machine")
+}
+
+fn parse_mirror(targets: &str) -> Option<String> {
+    targets
+        .lines()
+        .find_map(|line| line.strip_suffix(" bookworm main"))
+        .map(|uri| uri.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metapackage_names_the_image_and_its_version() {
+        let shown = "Version: 6.12.9-1~bpo12+1\nDepends: linux-image-6.12.9+bpo-amd64 (= 6.12.9-1)\n\n\
+                     Version: 6.1.192-2\nDepends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)\n\n\
+                     Version: 6.1.176-1\nDepends: linux-image-6.1.0-50-amd64 (= 6.1.176-1)\n";
+        let (package, version) = newest_image(shown, Series::V6_1).unwrap();
+        assert_eq!(package, "linux-image-6.1.0-56-amd64");
+        assert_eq!(version, "6.1.192-2");
+        assert_eq!(
+            newest_image(shown, Series::V6_12).unwrap().0,
+            "linux-image-6.12.9+bpo-amd64"
+        );
+    }
+
+    #[test]
+    fn a_module_needed_twice_is_inserted_once_and_before_its_users() {
+        let order = parse_load_order(
+            "insmod /a/virtio.ko \ninsmod /a/blk.ko x=1\nbuiltin crc\ninsmod /a/virtio.ko\n",
+        );
+        assert_eq!(order, [Path::new("/a/virtio.ko"), Path::new("/a/blk.ko")]);
+    }
+
+    #[test]
+    fn the_mirror_is_that_of_the_release_not_of_security() {
+        let targets =
+            "http://one/security/ bookworm-security main\nhttp://two/debian/ bookworm main\n";
+        assert_eq!(parse_mirror(targets).unwrap(), "http://two/debian");
+    }
+}

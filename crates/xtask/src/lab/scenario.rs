@@ -1,0 +1,225 @@
+//! A scenario is one short bash file; what the runner must know about it stands in its header.
+//!
+//! ```text
+//!   # what: a replica dies and comes back within grace
+//!   # timeout: 120            seconds, in the guest (default 120)
+//!   # kernels: 6.1 6.12       only these (default: all)
+//!   # boot: fresh             wants a VM of its own (default: shared)
+//!   # needs: deb              installs the package
+//!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
+//! ```
+//!
+//! An unknown key is refused: a misspelt `timeout` would otherwise be a silent default.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::kernel::Series;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Boot {
+    Shared,
+    Fresh,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    pub(crate) what: String,
+    pub(crate) timeout: Duration,
+    /// Empty: every kernel.
+    pub(crate) kernels: Vec<Series>,
+    pub(crate) boot: Boot,
+    pub(crate) needs_deb: bool,
+    pub(crate) expected_errors: Vec<String>,
+    pub(crate) script: String,
+}
+
+impl Scenario {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let script = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
+        let name = name.with_context(|| format!("{} has no name", path.display()))?;
+        Self::parse(&name, script).with_context(|| format!("in {}", path.display()))
+    }
+
+    pub(crate) fn parse(name: &str, script: String) -> anyhow::Result<Self> {
+        let mut scenario = Self {
+            name: name.to_owned(),
+            what: String::new(),
+            timeout: Duration::from_secs(120),
+            kernels: Vec::new(),
+            boot: Boot::Shared,
+            needs_deb: false,
+            expected_errors: Vec::new(),
+            script: String::new(),
+        };
+        for (number, line) in script.lines().enumerate() {
+            let Some(comment) = line.strip_prefix('#') else {
+                break;
+            };
+            if let Some((key, value)) = comment.trim().split_once(": ") {
+                scenario
+                    .set(key.trim(), value.trim())
+                    .with_context(|| format!("line {}: {line}", number + 1))?;
+            }
+        }
+        if scenario.what.is_empty() {
+            bail!("the header has no `# what: …` line");
+        }
+        scenario.script = script;
+        Ok(scenario)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> anyhow::Result<()> {
+        match key {
+            "what" => value.clone_into(&mut self.what),
+            "timeout" => self.timeout = Duration::from_secs(value.parse()?),
+            "kernels" => {
+                self.kernels = value
+                    .split_whitespace()
+                    .map(str::parse)
+                    .collect::<anyhow::Result<_>>()?;
+            }
+            "boot" => {
+                self.boot = match value {
+                    "fresh" => Boot::Fresh,
+                    "shared" => Boot::Shared,
+                    other => bail!("boot is `fresh` or `shared`, not `{other}`"),
+                }
+            }
+            "needs" if value == "deb" => self.needs_deb = true,
+            "expects-error" => self.expected_errors.push(value.to_owned()),
+            other => bail!("unknown header key `{other}`"),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn runs_on(&self, kernel: Series) -> bool {
+        self.kernels.is_empty() || self.kernels.contains(&kernel)
+    }
+}
+
+/// Where the scenarios live.
+pub(crate) fn directory() -> PathBuf {
+    crate::workspace::root().join("tests/kernel/scenarios")
+}
+
+/// Every scenario whose name holds one of the patterns, in the order of their names; all of them
+/// without a pattern. A pattern that is a whole name picks that one only.
+pub(crate) fn select(directory: &Path, patterns: &[String]) -> anyhow::Result<Vec<Scenario>> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
+        .with_context(|| format!("cannot list {}", directory.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
+        .collect();
+    paths.sort();
+    let all = paths
+        .iter()
+        .map(|path| Scenario::read(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let names: Vec<String> = all.iter().map(|scenario| scenario.name.clone()).collect();
+    for pattern in patterns {
+        if !names.iter().any(|name| name.contains(pattern.as_str())) {
+            bail!(
+                "no scenario matches `{pattern}`; there are: {}",
+                names.join(" ")
+            );
+        }
+    }
+    let wanted = |name: &str| {
+        patterns.is_empty()
+            || patterns.iter().any(|pattern| {
+                if names.iter().any(|other| other == pattern) {
+                    name == pattern
+                } else {
+                    name.contains(pattern.as_str())
+                }
+            })
+    };
+    Ok(all
+        .into_iter()
+        .filter(|scenario| wanted(&scenario.name))
+        .collect())
+}
+
+/// A number a scenario printed: `FIGURE name=value unit`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: String,
+}
+
+impl Figure {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let (assignment, unit) = match line.strip_prefix("FIGURE ")?.trim().split_once(' ') {
+            Some((assignment, unit)) => (assignment, unit.trim()),
+            None => (line.strip_prefix("FIGURE ")?.trim(), ""),
+        };
+        let (name, value) = assignment.split_once('=')?;
+        Some(Self {
+            name: name.to_owned(),
+            value: value.parse().ok()?,
+            unit: unit.to_owned(),
+        })
+    }
+}
+
+/// A statement a scenario has shown to hold: `CLAIM text`.
+pub(crate) fn claim(line: &str) -> Option<&str> {
+    line.strip_prefix("CLAIM ").map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(header: &str) -> anyhow::Result<Scenario> {
+        Scenario::parse("x", header.to_owned())
+    }
+
+    #[test]
+    fn a_header_says_all_the_runner_must_know() {
+        let scenario = parse(
+            "#!/bin/bash\n# what: a leg returns\n# timeout: 30\n# kernels: 6.1 6.12\n\
+             # boot: fresh\n# needs: deb\n# expects-error: refused\nset -e\n# timeout: 1\n",
+        )
+        .unwrap();
+        assert_eq!(scenario.what, "a leg returns");
+        assert_eq!(scenario.timeout, Duration::from_secs(30));
+        assert_eq!(scenario.kernels, [Series::V6_1, Series::V6_12]);
+        assert_eq!(scenario.boot, Boot::Fresh);
+        assert!(scenario.needs_deb);
+        assert_eq!(scenario.expected_errors, ["refused"]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_and_named() {
+        let error = format!("{:#}", parse("# what: x\n# timout: 3\n").unwrap_err());
+        assert!(error.contains("timout"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_scenario_must_say_what_it_shows() {
+        assert!(parse("set -e\n").is_err());
+    }
+
+    #[test]
+    fn figures_are_read_with_and_without_a_unit() {
+        let figure = Figure::parse("FIGURE longest_write_ms=12.5 ms").unwrap();
+        assert_eq!(
+            (figure.name.as_str(), figure.value, figure.unit.as_str()),
+            ("longest_write_ms", 12.5, "ms")
+        );
+        assert_eq!(Figure::parse("FIGURE writes=7").unwrap().unit, "");
+        assert_eq!(Figure::parse("FIGURE nothing"), None);
+        assert_eq!(Figure::parse("a FIGURE x=1"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! The installed tree as data: every file of the packages, once.
+//!
+//! Adding a file to the product means adding a line here; both packages, the check of the rpm and
+//! the tests follow. Nothing is found by globbing: a file that is not in this list is not shipped.
+
+/// Where an installed file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A program cargo built; stripped on its way.
+    Program(&'static str),
+    /// A file of the repository, as it is.
+    File(&'static str),
+    /// A file of the repository, compressed without a time stamp.
+    Gzip(&'static str),
+    /// An empty directory the package owns.
+    Directory,
+}
+
+/// Which package carries a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Deb,
+    Rpm,
+}
+
+/// What becomes of an operator's changes to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Replaced by every upgrade.
+    Package,
+    /// Kept by every upgrade: a conffile, `%config(noreplace)`.
+    Operator,
+}
+
+/// One installed file or directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) source: Source,
+    /// Absolute path on the host.
+    pub(super) destination: &'static str,
+    pub(super) mode: u32,
+    pub(super) owner: Owner,
+    /// `None`: in both packages.
+    pub(super) only: Option<Format>,
+}
+
+impl Entry {
+    /// The path below a staging root.
+    pub(super) fn below_root(&self) -> &'static str {
+        self.destination
+            .strip_prefix('/')
+            .expect("a test holds every destination to be absolute")
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.source == Source::Directory
+    }
+}
+
+/// What a package of this format installs.
+pub(super) fn entries(format: Format) -> impl Iterator<Item = &'static Entry> {
+    TREE.iter()
+        .filter(move |entry| entry.only.is_none_or(|only| only == format))
+}
+
+const fn program(name: &'static str, destination: &'static str) -> Entry {
+    Entry {
+        source: Source::Program(name),
+        destination,
+        mode: 0o755,
+        owner: Owner::Package,
+        only: None,
+    }
+}
+
+const fn file(source: &'static str, destination: &'static str) -> Entry {
+    Entry {
+        source: Source::File(source),
+        destination,
+        mode: 0o644,
+        owner: Owner::Package,
+        only: None,
+    }
+}
+
+const fn config(source: &'static str, destination: &'static str) -> Entry {
+    Entry {
+        owner: Owner::Operator,
+        ..file(source, destination)
+    }
+}
+
+const fn directory(destination: &'static str, mode: u32) -> Entry {
+    Entry {
+        source: Source::Directory,
+        destination,
+        mode,
+        owner: Owner::Package,
+        only: None,
+    }
+}
+
+const fn deb(entry: Entry) -> Entry {
+    Entry {
+        only: Some(Format::Deb),
+        ..entry
+    }
+}
+
+const fn rpm(entry: Entry) -> Entry {
+    Entry {
+        only: Some(Format::Rpm),
+        ..entry
+    }
+}
+
+#[rustfmt::skip]
+static TREE: &[Entry] = &[
+    program("nvme-heald", "/usr/sbin/nvme-heald"),
+    program("nvme-heal", "/usr/bin/nvme-heal"),
+
+    file("packaging/systemd/nvme-heald.service", "/usr/lib/systemd/system/nvme-heald.service"),
+    file("packaging/sysusers.d/nvme-heal.conf", "/usr/lib/sysusers.d/nvme-heal.conf"),
+    file("udev-rules/63-nvme-heal-guard.rules", "/usr/lib/udev/rules.d/63-nvme-heal-guard.rules"),
+    file("udev-rules/65-nvme-heal.rules", "/usr/lib/udev/rules.d/65-nvme-heal.rules"),
+
+    directory("/etc/nvme-heal", 0o755),
+    config("packaging/config/nvme-heald.ron", "/etc/nvme-heal/nvme-heald.ron"),
+    config("packaging/needrestart/50-nvme-heald.conf", "/etc/needrestart/conf.d/50-nvme-heald.conf"),
+
+    // The ledger. Owned by the package because the sandbox can open it for writing only if it
+    // exists.
+    directory("/var/lib/nvme-heal", 0o700),
+
+    file("packaging/deb/copyright", "/usr/share/doc/nvme-heal/copyright"),
+    file("packaging/doc/threat-model.md", "/usr/share/doc/nvme-heal/threat-model.md"),
+    deb(Entry {
+        source: Source::Gzip("packaging/deb/changelog"),
+        ..file("packaging/deb/changelog", "/usr/share/doc/nvme-heal/changelog.gz")
+    }),
+    deb(file("packaging/deb/lintian-overrides", "/usr/share/lintian/overrides/nvme-heal")),
+    rpm(file("LICENSE", "/usr/share/licenses/nvme-heal/LICENSE")),
+];

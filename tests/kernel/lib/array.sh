@@ -1,0 +1,79 @@
+# Arrays: RAID1 over replicas, and what can be seen of them.
+
+# array_create NAME [--assume-clean] REPLICA…: with a bitmap, as provisioners make them.
+array_create() {
+    local name=$1 clean='' legs=() replica
+    shift
+    if [[ $1 == --assume-clean ]]; then clean=$1; shift; fi
+    for replica; do legs+=("$(replica_dev "$replica")"); done
+    # shellcheck disable=SC2086
+    mdadm --create "/dev/md/$name" --quiet --run --level=1 --raid-devices="${#legs[@]}" \
+        --metadata=1.2 --bitmap=internal --homehost=any $clean "${legs[@]}"
+    array_remember "$name" "$(basename /sys/block/"${legs[0]#/dev/}"/holders/md*)"
+    udevadm settle --timeout=20
+}
+
+# array_create_local NAME [SIZE_MB]: a mirror of two loop devices, which is nobody's business.
+array_create_local() {
+    local name=$1 size=${2:-16} legs=() leg
+    mkdir -p "$LAB_STATE/local"
+    for leg in 1 2; do
+        truncate -s "${size}M" "$LAB_STATE/local/$name-$leg.img"
+        legs+=("$(losetup --find --show "$LAB_STATE/local/$name-$leg.img")")
+    done
+    mdadm --create "/dev/md/$name" --quiet --run --level=1 --raid-devices=2 --metadata=1.2 \
+        --homehost=any --assume-clean "${legs[@]}"
+    array_remember "$name" "$(basename /sys/block/"${legs[0]#/dev/}"/holders/md*)"
+    udevadm settle --timeout=20
+}
+
+array_remember() {
+    mkdir -p "$LAB_STATE/arrays"
+    echo "$2" >"$LAB_STATE/arrays/$1"
+}
+
+# array_kernel_name NAME: md127; the link below /dev/md may lag behind udev.
+array_kernel_name() { cat "$LAB_STATE/arrays/$1"; }
+array_dev() { echo "/dev/$(array_kernel_name "$1")"; }
+array_md() { echo "/sys/block/$(array_kernel_name "$1")/md"; }
+
+# array_uuid NAME: as mdadm prints it.
+array_uuid() { mdadm --detail --export "$(array_dev "$1")" | sed -n 's/^MD_UUID=//p'; }
+
+# array_state NAME: [UU], [U_] …
+array_state() {
+    awk -v md="$(array_kernel_name "$1")" '$1 == md { found = 1; next }
+        found && match($0, /\[[U_]+\]/) { print substr($0, RSTART, RLENGTH); exit }
+        /^$/ { found = 0 }' /proc/mdstat
+}
+
+array_sync_action() { cat "$(array_md "$1")/sync_action"; }
+
+# array_wait_state NAME '[UU]' [SECONDS]: that, and nothing being rebuilt.
+array_wait_state() {
+    local seconds=${3:-60}
+    wait_until "$seconds" "[[ \$(array_state $1) == '$2' && \$(array_sync_action $1) == idle ]]"
+}
+
+# array_has_leg NAME REPLICA: is the replica's device a member now?
+array_has_leg() {
+    local device
+    device=$(replica_dev "$2") || return 1
+    [[ -e $(array_md "$1")/dev-${device#/dev/} ]]
+}
+
+# array_readd NAME REPLICA: by hand, as an operator would.
+array_readd() { mdadm --quiet --manage "$(array_dev "$1")" --re-add "$(replica_dev "$2")"; }
+
+# leg_checksums NAME: reads each leg's data area one by one; fails when they differ. Stop I/O first.
+leg_checksums() {
+    local leg sum first=''
+    wait_until 30 "[[ \$(cat $(array_md "$1")/array_state) != write-pending ]]"
+    for leg in "$(array_md "$1")"/dev-*; do
+        leg=/dev/${leg##*/dev-}
+        sum=$("$XTASK" guest leg-sum "$leg")
+        echo "$leg $sum"
+        first=${first:-$sum}
+        [[ $sum == "$first" ]] || fail "the legs of $1 differ"
+    done
+}

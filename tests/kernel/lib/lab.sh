@@ -1,0 +1,40 @@
+# The verbs of the lab. A scenario sources this one file; it brings the others.
+set -euo pipefail
+
+LAB_STATE=/run/lab
+LAB_OUT=${LAB_OUT:-$LAB_STATE/out}
+XTASK=/lab/xtask
+mkdir -p "$LAB_STATE" "$LAB_OUT"
+
+# say TEXT: a line for the person who watches.
+say() { echo "-- $*"; }
+
+# fail TEXT: the scenario does not hold.
+fail() { echo "FAIL $*"; exit 1; }
+
+# claim TEXT: what has just been shown.
+claim() { echo "CLAIM $*"; }
+
+# figure NAME VALUE [UNIT]: a number worth keeping.
+figure() { echo "FIGURE $1=$2 ${3:-}"; }
+
+# wait_until SECONDS 'COMMAND': until it succeeds; fails the scenario when it never does.
+wait_until() {
+    local deadline=$((SECONDS + $1))
+    until eval "$2"; do
+        ((SECONDS < deadline)) || fail "not within $1 s: $2"
+        sleep 0.2
+    done
+}
+
+# now_ms: a clock for figures.
+now_ms() { local up _; read -r up _ </proc/uptime; echo "$((10#${up/./} * 10))"; }
+
+# A command that fails ends the scenario; say which one.
+trap 'echo "FAIL line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
+set -E
+
+for part in fabric array workload heald journal; do
+    # shellcheck source=/dev/null
+    . "/lab/lib/$part.sh"
+done

@@ -1,0 +1,69 @@
+# Returns the guest to a clean state, whatever the scenario before left. Run by the agent before each;
+# when it fails the VM is thrown away. Order: let stuck I/O go, then arrays, connections, targets.
+set -uo pipefail
+export LAB_OUT=/run/lab/out
+STATE=/run/lab
+NVMET=/sys/kernel/config/nvmet
+
+note() { echo "reset: $*"; }
+
+modprobe -a nvmet nvmet-tcp nvme-tcp loop raid1 raid10 veth
+mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
+
+systemctl stop nvme-heald.service 2>/dev/null
+systemctl reset-failed nvme-heald.service 2>/dev/null
+
+# Every cable in, every namespace there, every target listening: what waits can end.
+for ns in /run/netns/tgt-*; do
+    [[ -e $ns ]] || continue
+    name=${ns##*/tgt-}
+    tc -n "tgt-$name" qdisc del dev "tv-$name" root 2>/dev/null
+    ip -n "tgt-$name" link set "tv-$name" up
+done
+for enable in "$NVMET"/subsystems/*/namespaces/*/enable; do
+    [[ -e $enable ]] && echo 1 >"$enable" 2>/dev/null
+done
+
+for array in /sys/block/md*; do
+    [[ -e $array ]] || continue
+    echo frozen >"$array/md/sync_action" 2>/dev/null
+    for try in 1 2 3 4 5; do
+        timeout 15 mdadm --quiet --stop "/dev/${array##*/}" && break
+        sleep 1
+    done
+done
+nvme disconnect-all 2>/dev/null
+for controller in /sys/class/nvme/nvme*; do
+    [[ -e $controller ]] && timeout 15 sh -c "echo 1 >$controller/delete_controller"
+done
+
+for link in "$NVMET"/ports/*/subsystems/*; do [[ -L $link ]] && rm "$link"; done
+for port in "$NVMET"/ports/*; do [[ -d $port ]] && rmdir "$port"; done
+for namespace in "$NVMET"/subsystems/*/namespaces/*; do
+    [[ -d $namespace ]] || continue
+    echo 0 >"$namespace/enable"
+    rmdir "$namespace"
+done
+for subsystem in "$NVMET"/subsystems/*; do [[ -d $subsystem ]] && rmdir "$subsystem"; done
+for ns in /run/netns/tgt-*; do [[ -e $ns ]] && ip netns del "${ns##*/}"; done
+losetup --detach-all
+for nullb in /sys/kernel/config/nullb/*/; do
+    [[ -d $nullb ]] || continue
+    echo 0 >"$nullb/power"
+    rmdir "$nullb"
+done
+udevadm settle --timeout=20
+
+mountpoint -q "$STATE/backing" && umount "$STATE/backing"
+rm -rf "$STATE"/{replicas,arrays,local,out,kills,replicas-made,workload.stop}
+rm -rf /var/lib/nvme-heal/* /run/nvme-heald/* /run/nvme-heal/*
+[[ -e $STATE/shipped.ron ]] && cp "$STATE/shipped.ron" /etc/nvme-heal/nvme-heald.ron
+mkdir -p "$LAB_OUT"
+
+# Now look: a leftover would be the next scenario's riddle.
+left=0
+for what in /sys/block/md* /sys/class/nvme/nvme* "$NVMET"/ports/* "$NVMET"/subsystems/* \
+    /run/netns/tgt-* /sys/class/net/hv-*; do
+    [[ -e $what ]] && { note "still there: $what"; left=1; }
+done
+exit "$left"
