@@ -14,6 +14,8 @@
 //! Maintenance runs after *every* event and is level-based: it asks what is due and allowed now, not
 //! what just happened. A lost event therefore costs time and never a step.
 
+#[cfg(test)]
+mod agrees;
 mod answer;
 mod gate;
 mod look;
