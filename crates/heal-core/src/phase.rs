@@ -42,6 +42,8 @@ pub struct Repair {
     pub grace: Option<Deadline>,
     /// No earlier than this the lost replica may be taken back.
     pub return_after: Option<Deadline>,
+    /// The key of a request that was not answered: the next request is the same one.
+    pub request: Option<CallKey>,
     /// A device that was refused as the returning leg: not tried again under that identity.
     pub not_again: Option<DeviceIdentity>,
     /// When the present phase was entered, wall clock.

@@ -97,6 +97,8 @@ pub struct RepairRecord {
     pub grace: Option<Deadline>,
     /// No earlier than this the lost replica may be taken back.
     pub return_after: Option<Deadline>,
+    /// The key of a request that was not answered: the next request is the same one.
+    pub request: Option<CallKey>,
     /// What is still to do.
     pub step: Step,
 }

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use heal_core::transitions;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the crate lies two levels below the root")
+        .to_path_buf()
 }
 
 /// Compares with the file, or writes it when `UPDATE_GOLDEN` is set.
 fn golden(path: &Path, text: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         #[expect(clippy::disallowed_methods, reason = "a deliberate change of a golden file")]
-        std::fs::write(path, text).unwrap();
+        std::fs::write(path, text).expect("golden files can be written");
     }
     let known = std::fs::read_to_string(path).unwrap_or_default();
     assert!(

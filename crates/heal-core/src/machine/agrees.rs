@@ -185,6 +185,7 @@ fn in_phase(kind: PhaseKind) -> ArrayMachine {
                 also_retire: Vec::new(),
                 grace: None,
                 return_after: None,
+                request: None,
                 not_again: None,
                 since: NOW.wall,
                 phase,

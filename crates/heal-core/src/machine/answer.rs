@@ -250,6 +250,7 @@ impl ArrayMachine {
         let contradiction = self.contradiction(slot, &replica);
         if let Some(repair) = self.repairs.get_mut(&slot) {
             repair.incoming = Some(replica.clone());
+            repair.request = None;
         }
         match contradiction {
             Some(detail) => {

@@ -33,7 +33,10 @@ impl ArrayMachine {
                 }
                 self.signal(now, slot, signal);
             }
-            Some(Want::Hold(why)) => self.hold_repair(now, slot, why, None, None),
+            Some(Want::Hold(why)) => {
+                let again = now.mono.after(self.policy.refused_retry);
+                self.hold_repair(now, slot, why, Some(again), None);
+            }
             Some(Want::Wait(at_most)) => {
                 self.set_turn(slot, TurnState::NextLook(now.mono.after(at_most)));
                 self.want_look();
@@ -270,7 +273,7 @@ impl ArrayMachine {
             HeldWhy::Budget => self.permit == Permit::Given,
             HeldWhy::ArrayState(_) | HeldWhy::ArrayBusy | HeldWhy::Guard { .. } => match wants {
                 Some(action) => self.would_pass(action),
-                None => self.barred(slot, next).is_none(),
+                None => until.is_none() && self.barred(slot, next).is_none(),
             },
             HeldWhy::Refused { .. }
             | HeldWhy::Rejected { .. }

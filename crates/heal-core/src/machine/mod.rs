@@ -52,6 +52,9 @@ use volume::VolumeView;
 /// After this many rounds of maintenance in one event, the rest waits for the next one.
 const ROUNDS: usize = 16;
 
+/// A timed hold is looked at this often.
+const HOLD_CHECK: Duration = Duration::from_secs(60);
+
 /// Why the machine wants to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -121,6 +124,8 @@ pub struct ArrayMachine {
     hold: Option<OperatorHold>,
     quarantine: Option<QuarantinedWhy>,
 
+    /// When to look at a timed hold again: the wall clock it is measured by may step.
+    hold_wake: Option<Moment>,
     // What no one needs after a crash.
     owing: Turn,
     permit: Permit,
@@ -152,6 +157,7 @@ impl ArrayMachine {
             connected: BTreeSet::new(),
             hold: None,
             quarantine: None,
+            hold_wake: None,
             owing: Turn::now(),
             permit: Permit::None,
             lookups: 0,
@@ -263,7 +269,7 @@ impl ArrayMachine {
                 | Phase::Retiring { turn } => offer(due_at(turn), Due::Step),
             }
         }
-        offer(self.hold_end(), Due::Hold);
+        offer(self.hold_wake, Due::Hold);
         next
     }
 
@@ -322,6 +328,7 @@ impl ArrayMachine {
             return_after: record
                 .return_after
                 .map(|d| on_this_boot(d, self.policy.return_hold_down)),
+            request: record.request,
             not_again: None,
             since: now.wall,
             phase: restart::resume(&record.step),
@@ -450,19 +457,20 @@ impl ArrayMachine {
     }
 
     fn expire_hold(&mut self, now: Now) {
+        let until = self.hold.as_ref().and_then(|hold| hold.until);
+        self.hold_wake = until.map(|until| {
+            let left = until.since(now.wall).clamp(Duration::from_secs(1), HOLD_CHECK);
+            now.mono.after(left)
+        });
         let over =
             self.hold.as_ref().and_then(|hold| hold.until).is_some_and(|until| until <= now.wall);
         if over {
             self.hold = None;
+            self.hold_wake = None;
             self.dirty = true;
             let text = format!("{}: the hold's time is over", self.name());
             self.tell(now, AuditKind::HoldLifted, Severity::Notice, text);
         }
-    }
-
-    fn hold_end(&self) -> Option<Moment> {
-        // The wall clock may step; the daemon wakes once a minute at most for a hold.
-        self.hold.as_ref().and_then(|hold| hold.until).map(|_| self.volume.hold_check())
     }
 
     /// A contradiction: this array does nothing more until a person has looked.
@@ -578,6 +586,7 @@ fn put_down(repair: &Repair) -> RepairRecord {
         also_retire: repair.also_retire.clone(),
         grace: repair.grace.clone(),
         return_after: repair.return_after.clone(),
+        request: repair.request.clone(),
         step: restart::step_of(&repair.phase),
     }
 }

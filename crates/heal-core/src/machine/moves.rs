@@ -136,6 +136,7 @@ impl ArrayMachine {
             also_retire: Vec::new(),
             grace: None,
             return_after: None,
+            request: None,
             not_again: None,
             since: now.wall,
             phase: Phase::Reporting,
@@ -181,6 +182,7 @@ impl ArrayMachine {
                 ) = (self.repairs.get_mut(&slot), signal)
                 {
                     repair.incoming = Some((**replica).clone());
+                    repair.request = None;
                     self.volume.add(replica);
                 }
             }
@@ -291,7 +293,11 @@ impl ArrayMachine {
                 self.build_returning(now, slot, device)?
             }
             PhaseKind::Requesting => {
-                let key = self.key(now, "request");
+                let unanswered = self.repairs.get(&slot).and_then(|repair| repair.request.clone());
+                let key = unanswered.unwrap_or_else(|| self.key(now, "request"));
+                if let Some(repair) = self.repairs.get_mut(&slot) {
+                    repair.request = Some(key.clone());
+                }
                 Phase::Requesting { key, turn: Turn::now() }
             }
             PhaseKind::Connecting => Phase::Connecting { connected_at: None, turn: Turn::now() },
@@ -336,7 +342,11 @@ impl ArrayMachine {
             (why, None)
         } else if let Signal::Refused(detail) = signal {
             // The key was answered: the next request is another one.
-            then = Step::Request { key: self.key(now, "request") };
+            let key = self.key(now, "request");
+            if let Some(repair) = self.repairs.get_mut(&slot) {
+                repair.request = Some(key.clone());
+            }
+            then = Step::Request { key };
             (HeldWhy::Refused { detail }, retry)
         } else if let Signal::Rejected(why) = signal {
             let replica = self.repairs.get(&slot)?.incoming.as_ref()?.id.clone();

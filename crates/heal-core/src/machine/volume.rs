@@ -5,7 +5,6 @@
 //! had shown it: an answer that was on its way when the replica was granted may be an old one.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use heal_types::{
     FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall, ProvisionerFault, Replica,
@@ -70,11 +69,6 @@ impl VolumeView {
                 volume.replicas.push(replica.clone());
             }
         }
-    }
-
-    pub(super) fn hold_check(&self) -> Moment {
-        let last = self.at.unwrap_or_default();
-        last.after(Duration::from_secs(60))
     }
 }
 
