@@ -1,0 +1,249 @@
+//! What runs in a child of our own, because it may hang.
+//!
+//! Reading a device and writing to MD's attributes can wait in the kernel without end: the first
+//! while a path is gone, the second for MD's lock. A thread that waits there cannot be taken back,
+//! a process can. So the daemon starts its own binary again, with a first argument of `helper`:
+//!
+//! ```text
+//!   nvme-heald helper probe /dev/nvme1n1 259:3        one JSON line: which superblocks stand there
+//!   nvme-heald helper set-attr md127 nvme1n1 remove   one word written to one file below /sys
+//! ```
+//!
+//! The helper takes names and words, never paths to write to and never values: it builds the path
+//! itself, and the three words are a closed list. A name is a [`DeviceName`], so it holds neither a
+//! slash nor a dot.
+//!
+//! Its exit code says what happened, in the numbers of `sysexits.h`:
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 64 | not called as above |
+//! | 65 | the device behind the path is another one |
+//! | 66 | there is no such member, device or array |
+//! | 74 | the kernel said something else; it stands on standard error |
+//! | 75 | busy |
+//!
+//! The price: the daemon's whole binary is loaded for one `write`, some milliseconds.
+
+mod probe;
+mod set_attr;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use heal_types::{DevT, DeviceName};
+use rustix::io::Errno;
+
+pub(crate) use probe::Report;
+
+/// The helper's exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Usage = 64,
+    OtherDevice = 65,
+    NotThere = 66,
+    Failed = 74,
+    Busy = 75,
+}
+
+impl Exit {
+    /// The meaning of a code, if the helper has it.
+    pub(crate) fn of(code: i32) -> Option<Self> {
+        [Self::Usage, Self::OtherDevice, Self::NotThere, Self::Failed, Self::Busy]
+            .into_iter()
+            .find(|exit| i32::from(*exit as u8) == code)
+    }
+
+    fn from_kernel(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Self::NotThere,
+            Some(Errno::BUSY | Errno::AGAIN) => Self::Busy,
+            Some(_) | None => Self::Failed,
+        }
+    }
+}
+
+/// Why the helper did not do it.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    said: String,
+}
+
+impl Failure {
+    fn usage(said: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, said: said.to_string() }
+    }
+
+    fn kernel(what: impl fmt::Display, error: &io::Error) -> Self {
+        Self { exit: Exit::from_kernel(error), said: format!("{what}: {error}") }
+    }
+}
+
+/// A word that may be written to a member's `state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Give the member up.
+    Faulty,
+    /// Unbind it.
+    Remove,
+    /// Take back the wish to move it to a spare.
+    ClearWantReplacement,
+}
+
+impl Verb {
+    const ALL: [Self; 3] = [Self::Faulty, Self::Remove, Self::ClearWantReplacement];
+
+    /// What MD wants to read.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Faulty => "faulty",
+            Self::Remove => "remove",
+            Self::ClearWantReplacement => "-want_replacement",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Faulty => "faulty",
+            Self::Remove => "remove",
+            Self::ClearWantReplacement => "clear-want-replacement",
+        })
+    }
+}
+
+/// What the helper is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Job {
+    Probe { node: PathBuf, dev: DevT },
+    SetAttr { array: DeviceName, leg: DeviceName, verb: Verb },
+}
+
+/// The whole life of a helper. `args` are the arguments after `helper`.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match parse(args).and_then(|job| run(&job)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // With standard error gone there is nobody left to tell; the code still speaks.
+            let _ = writeln!(io::stderr(), "{}", failure.said);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
+    // One more than any call has: enough to refuse a longer one without reading it all.
+    let words: Vec<String> = args
+        .take(5)
+        .map(|word| word.into_string().map_err(|_| Failure::usage("not UTF-8")))
+        .collect::<Result<_, _>>()?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["probe", node, dev] => Ok(Job::Probe { node: device_node(node)?, dev: value(dev)? }),
+        ["set-attr", array, leg, verb] => Ok(Job::SetAttr {
+            array: array_name(array)?,
+            leg: value(leg)?,
+            verb: Verb::ALL
+                .into_iter()
+                .find(|known| known.to_string() == *verb)
+                .ok_or_else(|| Failure::usage(format!("{verb:?} is not a word for a member")))?,
+        }),
+        _ => Err(Failure::usage(
+            "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY MEMBER WORD",
+        )),
+    }
+}
+
+fn value<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(Failure::usage)
+}
+
+fn device_node(text: &str) -> Result<PathBuf, Failure> {
+    let name = text
+        .strip_prefix("/dev/")
+        .ok_or_else(|| Failure::usage(format!("{text:?} is not below /dev")))?;
+    let name: DeviceName = value(name)?;
+    Ok(Path::new("/dev").join(name.as_str()))
+}
+
+fn array_name(text: &str) -> Result<DeviceName, Failure> {
+    if !text.starts_with("md") {
+        return Err(Failure::usage(format!("{text:?} is not an array")));
+    }
+    value(text)
+}
+
+fn run(job: &Job) -> Result<(), Failure> {
+    match job {
+        Job::Probe { node, dev } => {
+            let report = probe::device(node, *dev)?;
+            let line = serde_json::to_string(&report)
+                .map_err(|error| Failure { exit: Exit::Failed, said: error.to_string() })?;
+            writeln!(io::stdout(), "{line}")
+                .map_err(|error| Failure::kernel("standard output", &error))
+        }
+        Job::SetAttr { array, leg, verb } => {
+            set_attr::write(Path::new("/sys/block"), array, leg, *verb)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Job, Failure> {
+        parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn a_call_is_exactly_one_of_two() {
+        let job = parsed(&["probe", "/dev/nvme1n1", "259:3"]).unwrap();
+        let dev = DevT { major: 259, minor: 3 };
+        assert_eq!(job, Job::Probe { node: PathBuf::from("/dev/nvme1n1"), dev });
+        let job = parsed(&["set-attr", "md127", "nvme1n1", "remove"]).unwrap();
+        let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
+        assert_eq!(job, Job::SetAttr { array, leg, verb: Verb::Remove });
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_64() {
+        for words in [
+            &[][..],
+            &["probe"],
+            &["probe", "/dev/nvme1n1"],
+            &["probe", "/dev/nvme1n1", "259:3", "more"],
+            &["probe", "/etc/shadow", "259:3"],
+            &["probe", "/dev/../etc/shadow", "259:3"],
+            &["probe", "/dev/nvme1n1", "259"],
+            &["set-attr", "md127", "nvme1n1", "in_sync"],
+            &["set-attr", "md127", "nvme1n1", "-want_replacement"],
+            &["set-attr", "sda", "nvme1n1", "remove"],
+            &["set-attr", "md127", "../../x", "remove"],
+            &["set-attr", "md/../sda", "nvme1n1", "remove"],
+            &["set-attr", "md127", "nvme1n1", "remove", "more"],
+            &["write", "md127", "nvme1n1", "remove"],
+        ] {
+            let failure = parsed(words).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_whole_helper_answers_with_its_code() {
+        let words = ["set-attr", "md127", "nvme1n1", "grow"].map(OsString::from);
+        assert_eq!(main(words.into_iter()), ExitCode::from(64));
+        let words = ["probe", "/dev/no-such-device", "1:1"].map(OsString::from);
+        assert_eq!(main(words.into_iter()), ExitCode::from(66));
+        assert_eq!(Exit::of(75), Some(Exit::Busy));
+        assert_eq!(Exit::of(1), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! Acts on an array's membership, by way of `mdadm`: re-add, add, replace, number of slots.
+
+use heal_types::{
+    ArrayId, ArraySnapshot, Content, DeviceIdentity, HostSnapshot, LegFlag, LegRef, LegSnapshot,
+    Level, NamespaceId, NamespaceSnapshot, Observed, Outcome, RefusedWhy, RetryWhy, SyncAction,
+    UnknownWhy,
+};
+
+use super::legs::{in_array, replacement_of};
+use super::node::Node;
+use super::{
+    LinuxHost, SOON, Step, guard, guarded, identity, not_done, not_in_that_state, refused_here,
+    retry,
+};
+use crate::exec::argv::{self, ArrayNode, NamespaceNode};
+use crate::exec::{Ended, Ending, Subject};
+use crate::superblock::Trace;
+
+/// What `mdadm` says when trying again would not help (`Manage.c`, `Manage_add` and
+/// `attempt_re_add`, 4.2 to 4.4).
+const RE_ADD_REFUSED: [&str; 2] = ["is not possible", "invalid argument"];
+
+/// The same for `--add`.
+const ADD_REFUSED: [&str; 2] = ["not large enough", "cannot work"];
+
+impl LinuxHost {
+    pub(super) fn re_add_leg(&self, id: ArrayId, device: &DeviceIdentity) -> Step<Outcome> {
+        self.nobody_hangs_on(&[Subject::Array(id), Subject::Namespace(device.namespace)])?;
+        let before = self.see();
+        let array = running(identity::array(&before, id)?)?;
+        let namespace = identity::device(&before, device)?;
+        match bound(array, &device.namespace) {
+            Some(leg) if leg.is_faulty() => return Err(still_faulty(leg)),
+            Some(_) => return Ok(Outcome::AlreadySo),
+            None => {}
+        }
+        guard::free(namespace)?;
+        let nodes = self.pair(array, namespace, device)?;
+        self.carries_our_superblock(id, device, &nodes.leg)?;
+        let ended = self.run(&argv::re_add(nodes.array(id), nodes.leg(device)));
+        let shown = |after: &HostSnapshot| {
+            in_array(after, id, |array| {
+                let leg = bound(array, &device.namespace)?;
+                (leg.slot.is_some() && !leg.is_faulty()).then_some(Outcome::Changed)
+            })
+        };
+        let outcome = self.read_back(&ended, shown, |ended| {
+            refused_if(ended, &RE_ADD_REFUSED, |detail| RefusedWhy::ReAddNotPossible { detail })
+        });
+        Ok(self.unless_half_bound(&ended, outcome, id, &device.namespace))
+    }
+
+    pub(super) fn add_leg(&self, id: ArrayId, device: &DeviceIdentity) -> Step<Outcome> {
+        self.nobody_hangs_on(&[Subject::Array(id), Subject::Namespace(device.namespace)])?;
+        let before = self.see();
+        let array = running(identity::array(&before, id)?)?;
+        let namespace = identity::device(&before, device)?;
+        match bound(array, &device.namespace) {
+            Some(leg) if leg.is_faulty() => return Err(still_faulty(leg)),
+            Some(_) => return Ok(Outcome::AlreadySo),
+            None => {}
+        }
+        guard::fits(array, namespace)?;
+        let nodes = self.pair(array, namespace, device)?;
+        self.may_be_overwritten(id, device, &nodes.leg)?;
+        let ended = self.run(&argv::add(nodes.array(id), nodes.leg(device)));
+        let shown = |after: &HostSnapshot| {
+            in_array(after, id, |array| {
+                let leg = bound(array, &device.namespace)?;
+                (!leg.is_faulty()).then_some(Outcome::Changed)
+            })
+        };
+        let outcome = self.read_back(&ended, shown, |ended| {
+            refused_if(ended, &ADD_REFUSED, |detail| RefusedWhy::Guard { detail })
+        });
+        Ok(self.unless_half_bound(&ended, outcome, id, &device.namespace))
+    }
+
+    pub(super) fn replace_leg(
+        &self,
+        id: ArrayId,
+        from: &LegRef,
+        to: &DeviceIdentity,
+    ) -> Step<Outcome> {
+        let Some(source) = &from.identity else {
+            return Err(not_in_that_state("a device that is gone cannot be copied from"));
+        };
+        let subjects = [
+            Subject::Array(id),
+            Subject::Namespace(source.namespace),
+            Subject::Namespace(to.namespace),
+        ];
+        self.nobody_hangs_on(&subjects)?;
+        let before = self.see();
+        let array = running(identity::array(&before, id)?)?;
+        let target = identity::device(&before, to)?;
+        let Some(new) = bound(array, &to.namespace) else {
+            return Err(not_in_that_state(format!("{to} is no spare of the array")));
+        };
+        let Some(old) = identity::leg(array, from)? else {
+            // The copy is through, and MD dropped the leg.
+            return match (new.is_in_sync(), new.slot == from.slot) {
+                (true, true) => Ok(Outcome::AlreadySo),
+                (true | false, _) => {
+                    Err(not_in_that_state(format!("{} is no leg of it", from.device)))
+                }
+            };
+        };
+        if is_replacing(array, old, new) || (old.is_faulty() && new.slot == from.slot) {
+            return Ok(Outcome::AlreadySo);
+        }
+        if !old.is_in_sync() {
+            return Err(not_in_that_state(format!("{} is {}", old.device, old.flags)));
+        }
+        if !new.is_spare() {
+            return Err(not_in_that_state(format!("{} is {}", new.device, new.flags)));
+        }
+        let source_namespace = identity::device(&before, source)?;
+        let old_node = self.open_node(source_namespace, source)?;
+        let nodes = self.pair(array, target, to)?;
+        let old_named = NamespaceNode { id: source.namespace, node: &old_node };
+        let ended = self.run(&argv::replace(nodes.array(id), old_named, nodes.leg(to)));
+        let shown = |after: &HostSnapshot| {
+            in_array(after, id, |array| {
+                let new = bound(array, &to.namespace)?;
+                let begun = match bound(array, &source.namespace) {
+                    Some(old) => is_replacing(array, old, new) || old.is_faulty(),
+                    None => new.is_in_sync(),
+                };
+                begun.then_some(Outcome::Changed)
+            })
+        };
+        // MD starts copying when its thread gets to it. Until then only the wish shows.
+        let wished = |ended: &Ended| match identity::array(&self.see(), id) {
+            Ok(array) if wants_replacement(array, &source.namespace) => Outcome::Changed,
+            Ok(_) | Err(_) => not_done(ended),
+        };
+        Ok(self.read_back(&ended, shown, wished))
+    }
+
+    /// A mirror's slots only. For striped mirrors the number of slots is a reshape, which moves
+    /// every block and is nobody's to begin by itself.
+    pub(super) fn set_raid_disks(&self, id: ArrayId, raid_disks: u16) -> Step<Outcome> {
+        self.nobody_hangs_on(&[Subject::Array(id)])?;
+        let before = self.see();
+        let array = running(identity::array(&before, id)?)?;
+        if array.raid_disks == raid_disks {
+            return Ok(Outcome::AlreadySo);
+        }
+        match array.level {
+            Level::Raid1 => {}
+            Level::Raid10 { .. } | Level::Other => {
+                return Err(guarded("only a mirror gets another number of slots"));
+            }
+        }
+        if array.reshaping || !array.sync_action.is_known_and(|it| *it == SyncAction::Idle) {
+            return Err(retry(SOON, RetryWhy::Busy));
+        }
+        if !array.degraded.is_known_and(|slots| *slots == 0) && raid_disks > array.raid_disks {
+            return Err(guarded(format!("slots without a leg: {}", array.degraded)));
+        }
+        let occupied = array.legs.iter().filter(|leg| leg.slot.is_some()).count();
+        if raid_disks < 2 || usize::from(raid_disks) < occupied {
+            return Err(guarded(format!(
+                "{raid_disks} slots for {occupied} legs, and at least two"
+            )));
+        }
+        let node = self.nodes.prove(&array.device, array.dev)?;
+        let ended = self.run(&argv::set_raid_disks(ArrayNode { id, node: &node }, raid_disks));
+        let shown = |after: &HostSnapshot| {
+            in_array(after, id, |array| {
+                (array.raid_disks == raid_disks).then_some(Outcome::Changed)
+            })
+        };
+        Ok(self.read_back(&ended, shown, not_done))
+    }
+
+    /// `mdadm` takes a device whose array it cannot compare for a match, so the comparison is made
+    /// here.
+    fn carries_our_superblock(
+        &self,
+        id: ArrayId,
+        device: &DeviceIdentity,
+        node: &Node,
+    ) -> Step<()> {
+        let report = self.superblocks(device, node)?;
+        match report.traces.as_slice() {
+            [Trace::V1(superblock)] if superblock.array == id => Ok(()),
+            other => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible {
+                detail: format!("it carries no superblock of this array, but {}", told(other)),
+            })),
+        }
+    }
+
+    /// `mdadm --add` overwrites whatever is there, without a word.
+    fn may_be_overwritten(&self, id: ArrayId, device: &DeviceIdentity, node: &Node) -> Step<()> {
+        match self.content_of(device, node)? {
+            Content::Blank => Ok(()),
+            Content::MdMember(superblock) if superblock.array == id => Ok(()),
+            Content::MdMember(superblock) => {
+                Err(guarded(format!("it carries a superblock of array {}", superblock.array)))
+            }
+            Content::Foreign(kind) => Err(guarded(format!("it carries {kind}"))),
+        }
+    }
+
+    fn pair(
+        &self,
+        array: &ArraySnapshot,
+        namespace: &NamespaceSnapshot,
+        device: &DeviceIdentity,
+    ) -> Step<Pair> {
+        Ok(Pair {
+            leg: self.open_node(namespace, device)?,
+            array: self.nodes.prove(&array.device, array.dev)?,
+        })
+    }
+
+    /// A leg that is bound, but not as it should be, changed something: "failed" would be wrong.
+    fn unless_half_bound(
+        &self,
+        ended: &Ended,
+        outcome: Outcome,
+        id: ArrayId,
+        namespace: &NamespaceId,
+    ) -> Outcome {
+        if outcome.is_so() {
+            return outcome;
+        }
+        match identity::array(&self.see(), id) {
+            Ok(array) if bound(array, namespace).is_some() => {
+                tracing::warn!(said = ended.said(), "a leg is bound, but not as it should be");
+                Outcome::Unknown(UnknownWhy::NotFilledYet)
+            }
+            Ok(_) | Err(_) => outcome,
+        }
+    }
+}
+
+/// The nodes of an array and of a device that is to become its leg.
+struct Pair {
+    array: Node,
+    leg: Node,
+}
+
+impl Pair {
+    fn array(&self, id: ArrayId) -> ArrayNode<'_> {
+        ArrayNode { id, node: &self.array }
+    }
+
+    fn leg(&self, device: &DeviceIdentity) -> NamespaceNode<'_> {
+        NamespaceNode { id: device.namespace, node: &self.leg }
+    }
+}
+
+/// An array that takes members: not stopped, not read-only, not broken.
+fn running(array: &ArraySnapshot) -> Step<&ArraySnapshot> {
+    match array.state {
+        Observed::Known(state) if state.is_running() => Ok(array),
+        Observed::Known(state) => Err(not_in_that_state(format!("{} is {state}", array.device))),
+        Observed::Unknown(why) => Err(Outcome::Unknown(why)),
+    }
+}
+
+fn bound<'a>(array: &'a ArraySnapshot, namespace: &NamespaceId) -> Option<&'a LegSnapshot> {
+    array.legs.iter().find(|leg| leg.is_namespace(namespace))
+}
+
+fn is_replacing(array: &ArraySnapshot, old: &LegSnapshot, new: &LegSnapshot) -> bool {
+    replacement_of(array, old).is_some_and(|leg| leg.device == new.device)
+}
+
+fn wants_replacement(array: &ArraySnapshot, namespace: &NamespaceId) -> bool {
+    bound(array, namespace).is_some_and(|leg| leg.flags.has(LegFlag::WantReplacement))
+}
+
+fn still_faulty(leg: &LegSnapshot) -> Outcome {
+    not_in_that_state(format!("{} is still bound and faulty", leg.device))
+}
+
+/// `Refused` if `mdadm` says what trying again does not change, else why it was not done.
+fn refused_if(ended: &Ended, words: &[&str], why: impl FnOnce(String) -> RefusedWhy) -> Outcome {
+    let said = ended.said();
+    let lower = said.to_ascii_lowercase();
+    match &ended.ending {
+        Ending::Exited(code) if *code != 0 && words.iter().any(|word| lower.contains(word)) => {
+            Outcome::Refused(why(said))
+        }
+        Ending::NotStarted(error) => refused_here(error.to_string()),
+        Ending::Exited(_)
+        | Ending::Signalled(_)
+        | Ending::TimedOut
+        | Ending::Stuck
+        | Ending::Behind => not_done(ended),
+    }
+}
+
+fn told(traces: &[Trace]) -> String {
+    match traces {
+        [] => "none at all".to_owned(),
+        [Trace::V1(superblock)] => format!("one of array {}", superblock.array),
+        [Trace::V090] => "one of version 0.90".to_owned(),
+        [Trace::Damaged(why)] => format!("one {why}"),
+        [_, _, ..] => "several".to_owned(),
+    }
+}

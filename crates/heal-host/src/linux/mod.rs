@@ -1,0 +1,278 @@
+//! The real host: carries one action out, checked right before and read back right after.
+//!
+//! An action names an array and devices by identity, as they were when the machine decided. Since
+//! then a device may have left and another one taken its name. So every act has the same four
+//! steps, and only the second differs from act to act:
+//!
+//! ```text
+//!   HostAction ──► 1 look      that array, that device, in that state?  ── no ──► Refused, Retry
+//!                     │        is it so already?                        ── yes ─► AlreadySo
+//!                     ▼
+//!                  2 act       one child, with a deadline (exec)
+//!                     ▼
+//!                  3 look      until the kernel shows it, two seconds at most
+//!                     ▼
+//!                  4 answer    what the kernel shows: Changed, Retry, Refused, Unknown
+//! ```
+//!
+//! A tool's exit code and words are never the answer. They matter only when the kernel shows no
+//! change: then they say why, and stand in the answer.
+//!
+//! Three rules hold for every act:
+//!
+//! - **No path, no open.** A device none of whose paths is usable is not opened by anybody, for
+//!   such an open can hang for ever.
+//! - **A node is proven.** What a child is given as `/dev/NAME` is the device whose number was
+//!   meant ([`Node`]).
+//! - **Nobody waits behind a child that hangs.** While one does, acts on the same array, namespace
+//!   or subsystem are answered `Retry(Stuck)` before anything is looked at.
+//!
+//! The guards of the core are checked there. Those that keep data from being lost are checked here
+//! once more, on the snapshot of this very moment: the last leg that works, a device in use,
+//! foreign content.
+//!
+//! The price: two looks and one child for each act, a few dozen milliseconds, and between the first
+//! look and the kernel's own check there is still a gap that only the kernel can close.
+
+mod arrays;
+mod connect;
+mod content;
+mod examine;
+mod guard;
+mod identity;
+mod legs;
+mod marks;
+mod node;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use heal_types::{
+    DevT, HostAction, HostAnswer, HostPort, HostSnapshot, Outcome, RefusedWhy, RetryWhy,
+};
+
+use crate::exec::{Call, Ended, Ending, Runner, Subject, Tools};
+use crate::helper::Exit;
+use crate::scan::{PortalCache, look};
+use crate::sysfs::Root;
+
+pub(crate) use node::Node;
+use node::Nodes;
+
+/// Where the marks for udev are.
+const MARKS: &str = "/run/nvme-heald/legs";
+
+/// How long the kernel may take to show what a successful child did.
+const SHOWS: Duration = Duration::from_secs(2);
+
+/// Time between two looks while waiting for that.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// When to try again what was only in the way for a moment.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to try again what failed.
+const LATER: Duration = Duration::from_secs(5);
+
+/// A step of an act: go on, or this is the answer.
+type Step<T> = Result<T, Outcome>;
+
+/// Looks at the host. Tests bring a host that is a file.
+trait Eye: Send + fmt::Debug {
+    fn look(&mut self) -> HostSnapshot;
+}
+
+#[derive(Debug)]
+struct SysfsEye {
+    root: Root,
+    cache: PortalCache,
+}
+
+impl Eye for SysfsEye {
+    fn look(&mut self) -> HostSnapshot {
+        look(&self.root, &mut self.cache)
+    }
+}
+
+/// A handle on this host. Clones are the same host: they share what is known of portals and of
+/// children that hang.
+#[derive(Debug, Clone)]
+pub struct LinuxHost {
+    root: Root,
+    eye: Arc<Mutex<dyn Eye>>,
+    runner: Runner,
+    nodes: Nodes,
+    marks: PathBuf,
+    shows: Duration,
+}
+
+impl LinuxHost {
+    /// The host this program runs on.
+    #[must_use]
+    pub fn new(tools: Tools) -> Self {
+        let root = Root::host();
+        let eye = SysfsEye { root: root.clone(), cache: PortalCache::new() };
+        Self {
+            root,
+            eye: Arc::new(Mutex::new(eye)),
+            runner: Runner::new(tools),
+            nodes: Nodes::host(),
+            marks: PathBuf::from(MARKS),
+            shows: SHOWS,
+        }
+    }
+
+    /// The number of children that hang in the kernel now.
+    #[must_use]
+    pub fn stuck_children(&self) -> usize {
+        self.runner.breaker().count()
+    }
+
+    /// Makes the marks that tell udev's rules which devices are legs of managed arrays equal to
+    /// `legs`.
+    ///
+    /// # Errors
+    /// When a mark could not be made or removed; the others are as they should be.
+    pub fn mark_managed(&self, legs: &BTreeSet<DevT>) -> io::Result<()> {
+        marks::set(&self.marks, legs)
+    }
+
+    fn see(&self) -> HostSnapshot {
+        // A look that panicked left at worst an old cache of portals, which the next look corrects.
+        let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
+        eye.look()
+    }
+
+    fn carry_out(&self, action: &HostAction) -> HostAnswer {
+        let outcome = match action {
+            HostAction::Examine { device } => {
+                return match self.examine(device) {
+                    Ok(content) => HostAnswer {
+                        // Reading changes nothing.
+                        outcome: Outcome::AlreadySo,
+                        content: Some(content),
+                    },
+                    Err(outcome) => outcome.into(),
+                };
+            }
+            HostAction::Connect { target, options } => self.connect(target, options),
+            HostAction::FailLeg { array, leg, why } => self.fail_leg(*array, leg, *why),
+            HostAction::RemoveLeg { array, leg } => self.remove_leg(*array, leg),
+            HostAction::ReAddLeg { array, device } => self.re_add_leg(*array, device),
+            HostAction::AddLeg { array, device } => self.add_leg(*array, device),
+            HostAction::ReplaceLeg { array, from, to } => self.replace_leg(*array, from, to),
+            HostAction::ClearWantReplacement { array, leg } => {
+                self.clear_want_replacement(*array, leg)
+            }
+            HostAction::SetRaidDisks { array, raid_disks } => {
+                self.set_raid_disks(*array, *raid_disks)
+            }
+            HostAction::Disconnect { nqn, controllers } => self.disconnect(nqn, controllers),
+        };
+        outcome.unwrap_or_else(|outcome| outcome).into()
+    }
+
+    /// Nothing is begun on a subject that a child still hangs on.
+    fn nobody_hangs_on(&self, subjects: &[Subject]) -> Step<()> {
+        if self.runner.is_blocked(subjects) {
+            return Err(stuck());
+        }
+        Ok(())
+    }
+
+    fn run(&self, call: &Call) -> Ended {
+        self.runner.run(call)
+    }
+
+    /// What the kernel shows after `ended`. `shown` answers as soon as it recognises something, and
+    /// `otherwise` when it has not.
+    fn read_back(
+        &self,
+        ended: &Ended,
+        shown: impl Fn(&HostSnapshot) -> Option<Outcome>,
+        otherwise: impl FnOnce(&Ended) -> Outcome,
+    ) -> Outcome {
+        let patience = if ended.is_success() { self.shows } else { Duration::ZERO };
+        let begun = Instant::now();
+        loop {
+            if let Some(outcome) = shown(&self.see()) {
+                return outcome;
+            }
+            if begun.elapsed() >= patience {
+                return otherwise(ended);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl HostPort for LinuxHost {
+    fn look(&mut self) -> HostSnapshot {
+        self.see()
+    }
+
+    fn act(&mut self, action: &HostAction) -> HostAnswer {
+        let answer = self.carry_out(action);
+        tracing::debug!(verb = action.verb(), outcome = %answer.outcome, "act");
+        answer
+    }
+}
+
+/// Why nothing changed, as the child tells it.
+fn not_done(ended: &Ended) -> Outcome {
+    let detail = ended.said();
+    match &ended.ending {
+        Ending::Stuck | Ending::Behind => stuck(),
+        Ending::TimedOut => retry(LATER, RetryWhy::TimedOut),
+        Ending::NotStarted(error) => refused_here(format!("a child could not be started: {error}")),
+        Ending::Exited(code) if Exit::of(*code) == Some(Exit::Busy) || is_busy(&detail) => {
+            retry(SOON, RetryWhy::Busy)
+        }
+        Ending::Exited(code) => {
+            let exit = Some(*code);
+            retry(LATER, RetryWhy::ToolFailed { exit, detail })
+        }
+        Ending::Signalled(signal) => {
+            let detail = format!("signal {signal} {detail}").trim_end().to_owned();
+            retry(LATER, RetryWhy::ToolFailed { exit: None, detail })
+        }
+    }
+}
+
+/// The kernel's `EBUSY`, as every tool prints it.
+fn is_busy(said: &str) -> bool {
+    said.to_ascii_lowercase().contains("resource busy")
+}
+
+fn retry(after: Duration, why: RetryWhy) -> Outcome {
+    Outcome::Retry { after, why }
+}
+
+fn stuck() -> Outcome {
+    retry(LATER, RetryWhy::Stuck)
+}
+
+fn refused_here(detail: String) -> Outcome {
+    Outcome::Refused(RefusedWhy::NotPossibleHere { detail })
+}
+
+fn not_in_that_state(detail: impl Into<String>) -> Outcome {
+    let detail = detail.into();
+    Outcome::Refused(RefusedWhy::NotInThatState { detail })
+}
+
+fn guarded(detail: impl Into<String>) -> Outcome {
+    let detail = detail.into();
+    Outcome::Refused(RefusedWhy::Guard { detail })
+}
+
+fn other_device(detail: impl Into<String>) -> Outcome {
+    let detail = detail.into();
+    Outcome::Refused(RefusedWhy::NotThatDevice { detail })
+}

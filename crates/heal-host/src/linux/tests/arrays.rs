@@ -1,0 +1,174 @@
+//! Acts by way of `mdadm`.
+
+use super::*;
+
+#[test]
+fn a_blank_device_is_added_and_read_back() {
+    let lab = Lab::new(&degraded());
+    lab.turns("mdadm", &with_third(Some(1), SPARE), "");
+    assert_eq!(lab.act(&add()), Outcome::Changed);
+    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --add /dev/nvme3n1"]);
+    assert_eq!(lab.act(&add()), Outcome::AlreadySo);
+    assert_eq!(lab.acts().len(), 1);
+    lab.shows(&with_third(None, FAULTY));
+    assert!(refusal(lab.act(&add())).contains("still bound and faulty"));
+}
+
+#[test]
+fn a_device_with_our_own_superblock_may_be_added_and_no_other() {
+    let lab = Lab::new(&degraded());
+    lab.turns("mdadm", &with_third(Some(1), SPARE), "");
+    lab.reads_member(&superblock_of(heal_types::ArrayId::from_bytes([0x77; 16])));
+    assert!(refusal(lab.act(&add())).contains("a superblock of array 77777777:"));
+    lab.reads(BLANK, "TYPE=ext4\nUSAGE=filesystem\n", "");
+    assert!(refusal(lab.act(&add())).contains("a file system (ext4)"));
+    lab.dir.tool_does("blkid", "exit 2");
+    assert_eq!(lab.act(&add()), Outcome::Unknown(UnknownWhy::ReadFailed));
+    assert_eq!(lab.acts(), Vec::<String>::new());
+
+    let blkid = r#"case "$*" in *nolinux*) cat "$dir/beside";; *) cat "$dir/all";; esac"#;
+    lab.dir.tool_does("blkid", blkid);
+    lab.reads_member(&superblock_of(ARRAY));
+    assert_eq!(lab.act(&add()), Outcome::Changed);
+}
+
+#[test]
+fn a_device_that_does_not_fit_is_not_added() {
+    type Change = fn(&mut NamespaceSnapshot);
+    let changes: [(Change, &str); 7] = [
+        (|it| it.holders = Observed::Known(vec![name(8)]), "is held by nvme8n1"),
+        (|it| it.holders = Observed::Unknown(UnknownWhy::ReadFailed), "reading it failed"),
+        (|it| it.in_use = Observed::Known(true), "is in use"),
+        (|it| it.read_only = Observed::Known(true), "read-only"),
+        (|it| it.partitions = Observed::Known(2), "partitions: 2"),
+        (|it| it.size = Observed::Known(SectorCount(1000)), "its size is 1000 sectors"),
+        (|it| it.logical_block = Observed::Known(4096), "its logical block is 4096"),
+    ];
+    for (change, said) in changes {
+        let mut now = degraded();
+        change(&mut now.namespaces[0]);
+        let lab = Lab::new(&now);
+        let why = refusal(lab.act(&add()));
+        assert!(why.starts_with("guard:") && why.contains(said), "{why}");
+        assert_eq!(lab.dir.calls(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_array_that_does_not_run_gets_no_leg() {
+    for state in [ArrayState::Broken, ArrayState::ReadAuto, ArrayState::Inactive] {
+        let mut now = degraded();
+        now.arrays[0].state = Observed::Known(state);
+        let why = refusal(Lab::new(&now).act(&add()));
+        assert!(why.contains(&format!("md127 is {state}")), "{why}");
+    }
+}
+
+#[test]
+fn what_mdadm_says_reaches_the_answer() {
+    let lab = Lab::new(&degraded());
+    lab.dir.tool_does("mdadm", "echo 'mdadm: /dev/x not large enough to join array' >&2; exit 1");
+    assert!(refusal(lab.act(&add())).contains("not large enough to join array"));
+    lab.dir.tool_does("mdadm", "echo 'mdadm: Cannot open: Device or resource busy' >&2; exit 1");
+    assert_eq!(why_again(lab.act(&add())), RetryWhy::Busy);
+    lab.dir.tool_does("mdadm", r"printf 'mdadm: odd\n\033thing' >&2; exit 2");
+    let detail = "mdadm: odd thing".to_owned();
+    assert_eq!(why_again(lab.act(&add())), RetryWhy::ToolFailed { exit: Some(2), detail });
+}
+
+#[test]
+fn a_returned_leg_is_taken_back_by_bitmap() {
+    let lab = Lab::new(&degraded());
+    lab.reads_member(&superblock_of(ARRAY));
+    lab.turns("mdadm", &with_third(Some(1), SPARE), "");
+    assert_eq!(lab.act(&re_add()), Outcome::Changed);
+    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --re-add /dev/nvme3n1"]);
+    assert_eq!(lab.act(&re_add()), Outcome::AlreadySo);
+}
+
+#[test]
+fn a_re_add_that_md_refuses_is_told_from_one_that_failed() {
+    let lab = Lab::new(&degraded());
+    assert!(refusal(lab.act(&re_add())).contains("but none at all"));
+    lab.reads_member(&superblock_of(heal_types::ArrayId::from_bytes([0x77; 16])));
+    assert!(refusal(lab.act(&re_add())).contains("one of array 77777777:"));
+    assert_eq!(lab.acts(), Vec::<String>::new());
+
+    lab.reads_member(&superblock_of(ARRAY));
+    let text = "mdadm: --re-add for /dev/nvme3n1 to /dev/md127 is not possible";
+    lab.dir.tool_does("mdadm", &format!("echo '{text}' >&2; exit 1"));
+    let detail = text.to_owned();
+    let refused = Outcome::Refused(RefusedWhy::ReAddNotPossible { detail });
+    assert_eq!(lab.act(&re_add()), refused);
+    lab.dir.tool_does("mdadm", "echo 'mdadm: Cannot open /dev/md127: No such file' >&2; exit 1");
+    assert!(matches!(why_again(lab.act(&re_add())), RetryWhy::ToolFailed { .. }));
+}
+
+#[test]
+fn a_leg_that_came_back_as_a_spare_only_is_looked_at_again() {
+    let lab = Lab::new(&degraded());
+    lab.reads_member(&superblock_of(ARRAY));
+    lab.turns("mdadm", &with_third(None, SPARE), "");
+    assert_eq!(lab.act(&re_add()), Outcome::Unknown(UnknownWhy::NotFilledYet));
+}
+
+pub(super) fn replace() -> HostAction {
+    let from = leg_ref(&leg(2, Some(1), IN_SYNC), Some(2));
+    HostAction::ReplaceLeg { array: ARRAY, from, to: identity(3) }
+}
+
+#[test]
+fn a_leg_is_copied_to_a_spare() {
+    let three = |second: &[LegFlag], slot, third: &[LegFlag]| {
+        let legs = vec![leg(1, Some(0), IN_SYNC), leg(2, Some(1), second), leg(3, slot, third)];
+        host(array(legs))
+    };
+    let wish = &[LegFlag::InSync, LegFlag::WantReplacement];
+    let replacement = &[LegFlag::Replacement, LegFlag::Spare];
+    let lab = Lab::new(&three(IN_SYNC, None, SPARE));
+    lab.turns("mdadm", &three(wish, Some(1), replacement), "");
+    assert_eq!(lab.act(&replace()), Outcome::Changed);
+    let call = "mdadm --manage /dev/md127 --replace /dev/nvme2n1 --with /dev/nvme3n1";
+    assert_eq!(lab.acts(), [call]);
+    assert_eq!(lab.act(&replace()), Outcome::AlreadySo);
+
+    // The wish is there, the copy has not begun.
+    lab.shows(&three(IN_SYNC, None, SPARE));
+    lab.turns("mdadm", &three(wish, None, SPARE), "");
+    assert_eq!(lab.act(&replace()), Outcome::Changed);
+    // The copy is through and the leg gone.
+    lab.shows(&with_third(Some(1), IN_SYNC));
+    assert_eq!(lab.act(&replace()), Outcome::AlreadySo);
+    assert_eq!(lab.acts().len(), 2);
+
+    lab.shows(&whole());
+    assert!(refusal(lab.act(&replace())).contains("is no spare of the array"));
+    lab.shows(&three(FAULTY, None, SPARE));
+    assert!(refusal(lab.act(&replace())).contains("nvme2n1 is faulty"));
+}
+
+#[test]
+fn a_mirror_gets_another_number_of_slots() {
+    let resize = |raid_disks| HostAction::SetRaidDisks { array: ARRAY, raid_disks };
+    let mut now = whole();
+    let lab = Lab::new(&now);
+    assert_eq!(lab.act(&resize(2)), Outcome::AlreadySo);
+    assert!(refusal(lab.act(&resize(1))).contains("1 slots for 2 legs"));
+
+    let mut after = whole();
+    after.arrays[0].raid_disks = 3;
+    lab.turns("mdadm", &after, "");
+    assert_eq!(lab.act(&resize(3)), Outcome::Changed);
+    assert_eq!(lab.acts(), ["mdadm --grow /dev/md127 --raid-devices=3"]);
+
+    now.arrays[0].degraded = Observed::Known(1);
+    lab.shows(&now);
+    assert!(refusal(lab.act(&resize(3))).contains("slots without a leg: 1"));
+    now.arrays[0].sync_action = Observed::Known(SyncAction::Check);
+    lab.shows(&now);
+    assert_eq!(why_again(lab.act(&resize(3))), RetryWhy::Busy);
+    now.arrays[0].level = Level::Raid10 { layout: 0x102 };
+    lab.shows(&now);
+    assert!(refusal(lab.act(&resize(3))).contains("only a mirror"));
+    assert_eq!(lab.acts().len(), 1);
+}

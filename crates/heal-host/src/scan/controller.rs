@@ -1,0 +1,299 @@
+//! NVMe controllers and the subsystems they belong to.
+
+use std::collections::BTreeMap;
+
+use heal_types::{
+    ControllerName, ControllerState, Nqn, Observed, PathSnapshot, Portal, TransportAddress,
+    TransportKind, UnknownWhy,
+};
+
+use super::PortalCache;
+use crate::sysfs::{Dir, Root, parsed};
+
+/// A subsystem's port when the kernel shows none (IANA's NVMe over Fabrics port).
+const DEFAULT_PORT: u16 = 4420;
+
+/// Every controller and every subsystem, each read once.
+#[derive(Debug)]
+pub(super) struct Fabric {
+    controllers: BTreeMap<String, Controller>,
+    subsystems: BTreeMap<String, Subsystem>,
+}
+
+/// One controller.
+#[derive(Debug)]
+pub(super) struct Controller {
+    name: ControllerName,
+    dir: Dir,
+    kind: Kind,
+    nqn: Observed<Nqn>,
+    state: Observed<ControllerState>,
+    portal: Observed<Portal>,
+}
+
+/// What kind of controller it is, as far as this product tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Fabric(TransportKind),
+    /// PCIe, loop, Fibre Channel.
+    Other,
+    Unreadable,
+}
+
+/// One subsystem, as native multipath shows it.
+#[derive(Debug)]
+pub(super) struct Subsystem {
+    nqn: Observed<Nqn>,
+    /// Names of its controllers.
+    members: Vec<String>,
+}
+
+/// Where a namespace's block device hangs in the device tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parent<'a> {
+    /// Below a subsystem: native multipath, any number of paths.
+    Subsystem(&'a str),
+    /// Below one controller: that path and no other.
+    Controller(&'a str),
+}
+
+impl Fabric {
+    /// Reads all of it. A list that cannot be read is an error: half a list of controllers would say
+    /// that paths are gone.
+    pub(super) fn read(root: &Root, cache: &mut PortalCache) -> Result<Self, UnknownWhy> {
+        let class = root.dir("sys/class/nvme");
+        let mut controllers = BTreeMap::new();
+        for name in entries(&class)? {
+            let Ok(valid) = ControllerName::new(name.as_str()) else {
+                continue;
+            };
+            if let Some(controller) = Controller::read(class.dir(&name), valid, cache) {
+                controllers.insert(name, controller);
+            }
+        }
+        cache.keep_only(|name| controllers.contains_key(name.as_str()));
+
+        let class = root.dir("sys/class/nvme-subsystem");
+        let mut subsystems = BTreeMap::new();
+        for name in entries(&class)? {
+            let dir = class.dir(&name);
+            let mut members = entries(&dir)?;
+            members.retain(|entry| controllers.contains_key(entry));
+            let nqn = dir.value("subsysnqn");
+            subsystems.insert(name, Subsystem { nqn, members });
+        }
+        Ok(Self { controllers, subsystems })
+    }
+
+    /// The NQN of the subsystem a namespace belongs to.
+    pub(super) fn nqn(&self, parent: Parent<'_>) -> Observed<Nqn> {
+        let nqn = match parent {
+            Parent::Subsystem(name) => self.subsystems.get(name).map(|found| &found.nqn),
+            Parent::Controller(name) => self.controllers.get(name).map(|found| &found.nqn),
+        };
+        nqn.cloned().unwrap_or(Observed::Unknown(UnknownWhy::Vanished))
+    }
+
+    /// Whether a namespace comes over TCP or RDMA. Where no controller is left to say so, a device
+    /// below the virtual NVMe devices is taken for one: "local" would be a claim.
+    pub(super) fn is_remote(&self, parent: Parent<'_>) -> bool {
+        let mut none = true;
+        for controller in self.controllers_of(parent) {
+            none = false;
+            match controller.kind {
+                Kind::Fabric(_) | Kind::Unreadable => return true,
+                Kind::Other => {}
+            }
+        }
+        none
+    }
+
+    /// The paths to the namespace `device`.
+    pub(super) fn paths(&self, parent: Parent<'_>, device: &str) -> Vec<PathSnapshot> {
+        self.controllers_of(parent)
+            .filter_map(|controller| controller.path_to(parent, device))
+            .collect()
+    }
+
+    fn controllers_of<'f>(&'f self, parent: Parent<'_>) -> impl Iterator<Item = &'f Controller> {
+        let (members, single) = match parent {
+            Parent::Subsystem(name) => {
+                (self.subsystems.get(name).map(|found| &found.members), None)
+            }
+            Parent::Controller(name) => (None, self.controllers.get(name)),
+        };
+        members.into_iter().flatten().filter_map(|name| self.controllers.get(name)).chain(single)
+    }
+}
+
+impl Controller {
+    fn read(dir: Dir, name: ControllerName, cache: &mut PortalCache) -> Option<Self> {
+        let kind = match dir.text("transport") {
+            Observed::Known(text) => text.parse().map_or(Kind::Other, Kind::Fabric),
+            Observed::Unknown(UnknownWhy::Vanished) => return None,
+            Observed::Unknown(_) => Kind::Unreadable,
+        };
+        let nqn = dir.value("subsysnqn");
+        let state = dir.value("state");
+        let portal = match kind {
+            Kind::Fabric(transport) => portal(&dir, &name, transport, &nqn, &state, cache),
+            Kind::Other => Observed::Unknown(UnknownWhy::Unsupported),
+            Kind::Unreadable => Observed::Unknown(UnknownWhy::ReadFailed),
+        };
+        Some(Self { name, dir, kind, nqn, state, portal })
+    }
+
+    /// The path through this controller to the namespace `device`, if it leads there.
+    fn path_to(&self, parent: Parent<'_>, device: &str) -> Option<PathSnapshot> {
+        let ana = match parent {
+            Parent::Controller(_) => ana_usable(&self.dir.dir(device)),
+            Parent::Subsystem(_) => {
+                let path = self.dir.dir(path_device(device, self.name.as_str())?);
+                match ana_usable(&path) {
+                    // Another namespace of the subsystem, or one this controller has yet to scan.
+                    Observed::Unknown(UnknownWhy::Vanished) if !path.exists() => return None,
+                    ana @ (Observed::Known(_) | Observed::Unknown(_)) => ana,
+                }
+            }
+        };
+        Some(PathSnapshot {
+            controller: self.name.clone(),
+            state: self.state,
+            portal: self.portal.clone(),
+            ana_usable: ana,
+        })
+    }
+}
+
+/// The names in a directory; a directory that is not there has none.
+fn entries(dir: &Dir) -> Result<Vec<String>, UnknownWhy> {
+    match dir.entries() {
+        Observed::Known(names) => Ok(names),
+        Observed::Unknown(UnknownWhy::Vanished) => Ok(Vec::new()),
+        Observed::Unknown(why) => Err(why),
+    }
+}
+
+/// Where a controller is connected to.
+///
+/// The reader of `address` takes the queue's lock, and waits while a queue is being stopped. So it is
+/// read while the controller is live, once: nothing in it changes in a controller's life, not even
+/// when it connects again (`nvmf_get_address`, `drivers/nvme/host/fabrics.c`; `src_addr`, which can
+/// change, is left out).
+fn portal(
+    dir: &Dir,
+    name: &ControllerName,
+    transport: TransportKind,
+    nqn: &Observed<Nqn>,
+    state: &Observed<ControllerState>,
+    cache: &mut PortalCache,
+) -> Observed<Portal> {
+    let inode = match dir.inode() {
+        Observed::Known(inode) => inode,
+        Observed::Unknown(why) => return Observed::Unknown(why),
+    };
+    let nqn = match nqn {
+        Observed::Known(nqn) => nqn,
+        Observed::Unknown(why) => return Observed::Unknown(*why),
+    };
+    if let Some(portal) = cache.portal(name, inode, nqn) {
+        return Observed::Known(portal.clone());
+    }
+    if !state.is_known_and(|state| *state == ControllerState::Live) {
+        return Observed::Unknown(UnknownWhy::WouldBlock);
+    }
+    let portal = parsed(&dir.text("address"), |text| parse_address(transport, text));
+    if let Observed::Known(portal) = &portal {
+        cache.remember(name, inode, nqn, portal);
+    }
+    portal
+}
+
+/// `traddr=10.0.0.2,trsvcid=4420,host_traddr=10.0.0.1,host_iface=eth0,src_addr=10.0.0.1`
+fn parse_address(transport: TransportKind, text: &str) -> Option<Portal> {
+    let field = |key: &str| {
+        text.split(',').find_map(|part| {
+            let (name, value) = part.trim().split_once('=')?;
+            (name == key && !value.is_empty() && value != "none").then_some(value)
+        })
+    };
+    let host_address = match field("host_traddr") {
+        Some(value) => Some(TransportAddress::new(value).ok()?),
+        None => None,
+    };
+    let host_interface = match field("host_iface") {
+        Some(value) => Some(value.parse().ok()?),
+        None => None,
+    };
+    Some(Portal {
+        transport,
+        address: TransportAddress::new(field("traddr")?).ok()?,
+        port: match field("trsvcid") {
+            Some(port) => port.parse().ok()?,
+            None => DEFAULT_PORT,
+        },
+        host_address,
+        host_interface,
+    })
+}
+
+/// The name of the hidden device of one path: `nvme1n2` through `nvme3` is `nvme1c3n2`
+/// (`nvme_mpath_set_disk_name`, `drivers/nvme/host/multipath.c`).
+fn path_device(device: &str, controller: &str) -> Option<String> {
+    let (subsystem, namespace) = device.rsplit_once('n')?;
+    let instance = controller.strip_prefix("nvme")?;
+    Some(format!("{subsystem}c{instance}n{namespace}"))
+}
+
+/// Whether the target lets I/O through. A path device without the attribute belongs to a controller
+/// that does not use ANA (`nvme_ns_attrs_are_visible`).
+fn ana_usable(path: &Dir) -> Observed<bool> {
+    match path.text("ana_state") {
+        Observed::Known(text) => match text.as_str() {
+            "optimized" | "non-optimized" => Observed::Known(true),
+            "inaccessible" | "persistent-loss" | "change" => Observed::Known(false),
+            // The target's first ANA log is still to be read.
+            "invalid state" => Observed::Unknown(UnknownWhy::NotFilledYet),
+            _ => Observed::Unknown(UnknownWhy::Malformed),
+        },
+        Observed::Unknown(UnknownWhy::Vanished) if path.exists() => Observed::Known(true),
+        Observed::Unknown(why) => Observed::Unknown(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_reads_in_every_form_the_kernel_writes() {
+        let tcp = |text| parse_address(TransportKind::Tcp, text);
+        let plain = tcp("traddr=10.0.0.2,trsvcid=4420,src_addr=10.0.0.1").unwrap();
+        assert_eq!(plain.to_string(), "tcp://10.0.0.2:4420");
+        assert_eq!(plain.host_address, None);
+        let full = tcp("traddr=fe80::1%eth0,trsvcid=8009,host_traddr=fe80::2,host_iface=eth0\n");
+        let full = full.unwrap();
+        assert_eq!(full.address.as_str(), "fe80::1%eth0");
+        assert_eq!(full.host_address.unwrap().as_str(), "fe80::2");
+        assert_eq!(full.host_interface.unwrap().as_str(), "eth0");
+        assert_eq!(tcp("traddr=10.0.0.2").unwrap().port, 4420);
+        for bad in [
+            "",
+            "trsvcid=4420",
+            "traddr=,trsvcid=4420",
+            "traddr=10.0.0.2,trsvcid=99999",
+            "traddr=-x,trsvcid=1",
+            "traddr=a b,trsvcid=1",
+            ",,,==,",
+        ] {
+            assert_eq!(tcp(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_device_is_named_after_subsystem_controller_and_namespace() {
+        assert_eq!(path_device("nvme1n2", "nvme3").unwrap(), "nvme1c3n2");
+        assert_eq!(path_device("nvme10n12", "nvme0").unwrap(), "nvme10c0n12");
+        assert_eq!(path_device("sda", "nvme0"), None);
+    }
+}

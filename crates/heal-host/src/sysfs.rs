@@ -1,0 +1,255 @@
+//! Typed reading of kernel attributes, all of it below one root path.
+//!
+//! An attribute is a small text file whose content is made at the moment of reading, by code that can
+//! fail, and whose object can vanish between `open` and `read`. So every read answers with
+//! [`Observed`], and the reason of an `Unknown` says what the kernel said:
+//!
+//! ```text
+//!   open, read ──► ENOENT, ENODEV, ENXIO, EBUSY ──► Vanished       the object is going or gone
+//!              ──► any other error              ──► ReadFailed
+//!              ──► longer than the bound        ──► Malformed
+//!              ──► empty                        ──► NotFilledYet    the driver has not got there yet
+//!              ──► not of the expected form     ──► Malformed
+//! ```
+//!
+//! `EBUSY` counts as vanished because MD answers with it for an array that is being freed
+//! (`md_attr_show`, `drivers/md/md.c`).
+//!
+//! The last part of a path is never followed if it is a symbolic link: attributes are plain files, and
+//! a link to a device node must not be opened by accident. The price: a link has to be asked for as a
+//! link ([`Dir::link_target`]).
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use heal_types::{Observed, UnknownWhy};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// The longest attribute. The kernel's own bound is one page.
+const ATTRIBUTE: usize = 4096;
+
+/// The longest file of `/proc` or of udev's database that is read.
+const TABLE: usize = 1024 * 1024;
+
+/// The most entries of one directory that are listed.
+const ENTRIES: usize = 65_536;
+
+/// The place everything is read below: `/` on a host, a captured tree in a test.
+#[derive(Debug, Clone)]
+pub struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    /// Reading below `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Reading this host.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::new("/")
+    }
+
+    /// The directory at `relative`.
+    #[must_use]
+    pub fn dir(&self, relative: impl AsRef<Path>) -> Dir {
+        Dir { path: self.path.join(relative) }
+    }
+
+    /// A whole table, such as `proc/mdstat`.
+    #[must_use]
+    pub fn table(&self, relative: impl AsRef<Path>) -> Observed<String> {
+        text(&self.path.join(relative), TABLE)
+    }
+}
+
+/// A directory of attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dir {
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last part of its path.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.path.file_name().and_then(OsStr::to_str)
+    }
+
+    /// The directory `name` in this one.
+    #[must_use]
+    pub fn dir(&self, name: impl AsRef<Path>) -> Self {
+        Self { path: self.path.join(name) }
+    }
+
+    /// Whether it is there. A link that leads nowhere is not.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// An attribute's text without white space around it.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Observed<String> {
+        text(&self.path.join(name), ATTRIBUTE)
+    }
+
+    /// An attribute that may be empty, as a list may.
+    #[must_use]
+    pub fn list_text(&self, name: &str) -> Observed<String> {
+        match text(&self.path.join(name), ATTRIBUTE) {
+            Observed::Unknown(UnknownWhy::NotFilledYet) => Observed::Known(String::new()),
+            other @ (Observed::Known(_) | Observed::Unknown(_)) => other,
+        }
+    }
+
+    /// An attribute's value.
+    #[must_use]
+    pub fn value<T: FromStr>(&self, name: &str) -> Observed<T> {
+        parsed(&self.text(name), |text| text.parse().ok())
+    }
+
+    /// An attribute that not every kernel or object has: where it is missing although its directory
+    /// is there, it is `Unsupported`.
+    #[must_use]
+    pub fn optional<T: FromStr>(&self, name: &str) -> Observed<T> {
+        match self.value(name) {
+            Observed::Unknown(UnknownWhy::Vanished) if self.exists() => {
+                Observed::Unknown(UnknownWhy::Unsupported)
+            }
+            other @ (Observed::Known(_) | Observed::Unknown(_)) => other,
+        }
+    }
+
+    /// The names in it, sorted. A name that is not UTF-8 is not one of the kernel's.
+    #[must_use]
+    pub fn entries(&self) -> Observed<Vec<String>> {
+        match list(&self.path) {
+            Ok(Some(mut names)) => {
+                names.sort_unstable();
+                Observed::Known(names)
+            }
+            Ok(None) => Observed::Unknown(UnknownWhy::Malformed),
+            Err(error) => Observed::Unknown(why(&error)),
+        }
+    }
+
+    /// Where the link `name` points, as it is written. For a link below `/sys` the kernel writes the
+    /// target's path anew at each reading, even if the target is gone.
+    #[must_use]
+    pub fn link_target(&self, name: &str) -> Observed<PathBuf> {
+        match std::fs::read_link(self.path.join(name)) {
+            Ok(target) => Observed::Known(target),
+            Err(error) => Observed::Unknown(why(&error)),
+        }
+    }
+
+    /// The inode of the directory. Below `/sys` it is the kernel's own number of the object, which is
+    /// not given out again for a new object of the same name (`kernfs_ino`, 64 bits wide).
+    #[must_use]
+    pub fn inode(&self) -> Observed<u64> {
+        match rustix::fs::stat(&self.path) {
+            Ok(stat) => Observed::Known(stat.st_ino),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+}
+
+/// `text` through `read`; what `read` does not understand is malformed.
+pub(crate) fn parsed<T>(
+    text: &Observed<String>,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Observed<T> {
+    match text {
+        Observed::Known(text) => {
+            read(text).map_or(Observed::Unknown(UnknownWhy::Malformed), Observed::Known)
+        }
+        Observed::Unknown(why) => Observed::Unknown(*why),
+    }
+}
+
+/// Opens an attribute for reading: never a device, never through a link in its last part.
+pub(crate) fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY,
+        Mode::empty(),
+    )
+}
+
+/// Reads a file from its beginning, at most `bound` bytes and one more: whoever gets more than `bound`
+/// knows that it was too long.
+pub(crate) fn read_whole(fd: &OwnedFd, bound: usize) -> Result<Vec<u8>, Errno> {
+    let mut content = vec![0; 4096.min(bound + 1)];
+    let mut filled = 0;
+    loop {
+        if filled == content.len() {
+            if filled > bound {
+                break;
+            }
+            content.resize((filled * 4).min(bound + 1), 0);
+        }
+        let offset = u64::try_from(filled).map_err(|_| Errno::OVERFLOW)?;
+        match rustix::io::pread(fd, &mut content[filled..], offset) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    content.truncate(filled);
+    Ok(content)
+}
+
+fn text(path: &Path, bound: usize) -> Observed<String> {
+    let content = match open(path).and_then(|fd| read_whole(&fd, bound)) {
+        Ok(content) => content,
+        Err(errno) => return Observed::Unknown(why(&errno.into())),
+    };
+    if content.len() > bound {
+        return Observed::Unknown(UnknownWhy::Malformed);
+    }
+    let Ok(text) = std::str::from_utf8(&content) else {
+        return Observed::Unknown(UnknownWhy::Malformed);
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Observed::Unknown(UnknownWhy::NotFilledYet);
+    }
+    Observed::Known(text.to_owned())
+}
+
+fn list(path: &Path) -> io::Result<Option<Vec<String>>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        if names.len() >= ENTRIES {
+            return Ok(None);
+        }
+        let name = entry?.file_name();
+        if let Ok(name) = std::str::from_utf8(name.as_bytes()) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(Some(names))
+}
+
+pub(crate) fn why(error: &io::Error) -> UnknownWhy {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::BUSY) => UnknownWhy::Vanished,
+        Some(_) | None => UnknownWhy::ReadFailed,
+    }
+}
