@@ -118,12 +118,26 @@ mod tests {
         }
     }
 
+    fn in_runtime(test: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(test);
+    }
+
     async fn within(watch: &mut FileWatch) -> Option<io::Result<()>> {
         tokio::time::timeout(Duration::from_millis(400), watch.changed()).await.ok()
     }
 
-    #[tokio::test]
-    async fn an_edit_by_rename_is_one_change_and_another_file_is_none() {
+    #[test]
+    fn an_edit_by_rename_is_one_change_and_another_file_is_none() {
+        in_runtime(edited());
+    }
+
+    #[test]
+    fn a_directory_that_goes_is_an_error() {
+        in_runtime(directory_gone());
+    }
+
+    async fn edited() {
         let scratch = Scratch::new("rename");
         let file = scratch.0.join("volumes.ron");
         let mut watch = FileWatch::new(&file).unwrap();
@@ -140,8 +154,7 @@ mod tests {
         assert!(matches!(within(&mut watch).await, Some(Ok(()))));
     }
 
-    #[tokio::test]
-    async fn a_directory_that_goes_is_an_error() {
+    async fn directory_gone() {
         let scratch = Scratch::new("gone");
         let file = scratch.0.join("volumes.ron");
         let mut watch = FileWatch::new(&file).unwrap();

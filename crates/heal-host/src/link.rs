@@ -81,7 +81,10 @@ impl LinkSocket {
     /// # Errors
     /// When the kernel does not give out the socket.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: KernelSocket::open(None, GROUPS)?, waiting: VecDeque::new() })
+        Ok(Self {
+            socket: KernelSocket::open(netlink_sys::protocols::NETLINK_ROUTE, GROUPS)?,
+            waiting: VecDeque::new(),
+        })
     }
 
     /// The next change. May be dropped while it waits; nothing is lost by that.

@@ -11,12 +11,11 @@
 //!   `CAP_NET_ADMIN`); without the right to, as large as the host allows.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt;
 use tokio::io::unix::AsyncFd;
 
 use crate::readable::readable;
@@ -56,7 +55,7 @@ pub(crate) enum Datagram<'a> {
 /// A socket that hears one set of the kernel's multicast groups.
 #[derive(Debug)]
 pub(crate) struct KernelSocket {
-    socket: AsyncFd<OwnedFd>,
+    socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
     pub(crate) counters: SocketCounters,
     /// An error was met and is still to be answered for.
@@ -64,19 +63,16 @@ pub(crate) struct KernelSocket {
 }
 
 impl KernelSocket {
-    /// Joins `groups`, a mask, of `protocol` (rtnetlink if there is none). Needs a tokio runtime with I/O.
-    pub(crate) fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            protocol,
-        )?;
+    /// Joins `groups`, a mask, of `protocol` (one of `netlink_sys::protocols`). Needs a tokio
+    /// runtime with I/O.
+    pub(crate) fn open(protocol: isize, groups: u32) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.set_non_blocking(true)?;
         if let Err(errno) = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER) {
             tracing::info!(%errno, "netlink buffer not forced: the host's limit holds");
             sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
-        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+        socket.bind(&SocketAddr::new(0, groups))?;
         Ok(Self {
             socket: readable(socket)?,
             buffer: vec![0; MESSAGE],
@@ -131,21 +127,20 @@ impl KernelSocket {
 
 enum Received {
     Message(usize),
-    /// It was longer than the buffer.
+    /// It was as long as the buffer, or longer.
     Cut,
     Forged,
 }
 
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+fn receive(socket: &Socket, mut buffer: &mut [u8]) -> Result<Received, Errno> {
     let room = buffer.len();
-    let (_, length, sender) =
-        rustix::net::recvfrom(socket, buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT)?;
-    let from_kernel = sender
-        .and_then(|sender| SocketAddrNetlink::try_from(sender).ok())
-        .is_some_and(|sender| sender.pid() == 0);
-    Ok(if !from_kernel {
+    let (length, sender) = socket
+        .recv_from(&mut buffer, 0)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(if sender.port_number() != 0 {
         Received::Forged
-    } else if length > room {
+    } else if length >= room {
+        // One that fills the buffer to the last byte was cut, as far as anybody can tell.
         Received::Cut
     } else {
         Received::Message(length)

@@ -17,7 +17,6 @@
 use std::io;
 
 use heal_types::{ControllerName, DevT, DeviceName, DiskSeq};
-use rustix::net::netlink::KOBJECT_UEVENT;
 
 use crate::netlink::{Datagram, KernelSocket, SocketCounters};
 
@@ -220,7 +219,12 @@ impl UeventSocket {
     /// # Errors
     /// When the kernel does not give out the socket.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: KernelSocket::open(Some(KOBJECT_UEVENT), KERNEL_GROUP)? })
+        Ok(Self {
+            socket: KernelSocket::open(
+                netlink_sys::protocols::NETLINK_KOBJECT_UEVENT,
+                KERNEL_GROUP,
+            )?,
+        })
     }
 
     /// The next event. May be dropped while it waits; nothing is lost by that.
