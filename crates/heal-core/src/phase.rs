@@ -432,7 +432,11 @@ impl fmt::Display for HeldWhy {
             Self::Refused { detail } => {
                 write!(f, "the provisioner refuses a replacement: {detail}")
             }
-            Self::Rejected { replica, why } => write!(f, "replica {replica} is rejected: {why}"),
+            Self::Rejected { replica, why } => write!(
+                f,
+                "replica {replica} is rejected: {why}; waits until the provisioner offers another \
+                 one or an operator resumes"
+            ),
             Self::StepFailed { verb, detail } => write!(f, "{verb} failed: {detail}"),
             Self::NotDurable { detail } => write!(f, "cannot write the ledger: {detail}"),
         }

@@ -4,13 +4,13 @@
 //! neither of them can tell a fresh daemon: which incident this is, what we owe the provisioner,
 //! until when we wait, under which key we asked, which effects were begun and not ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArrayId, CallKey, Condition, Deadline, DevT, DeviceName, MdDeviceId, NamespaceId, Nqn, Replica,
-    ReplicaId, Slot, Volume, VolumeId, WallTime,
+    ArrayId, CallKey, Condition, ControllerName, Deadline, DevT, DeviceName, MdDeviceId,
+    NamespaceId, Nqn, Replica, ReplicaId, Slot, Volume, VolumeId, WallTime,
 };
 
 use crate::effect::{EffectId, IncidentId};
@@ -44,8 +44,8 @@ pub struct ArrayRecord {
     pub owed: Vec<Owed>,
     /// Effects begun and not ended.
     pub intents: Vec<Intent>,
-    /// Subsystems whose controllers we connected.
-    pub connected: BTreeSet<Nqn>,
+    /// Subsystems that we connected, with the controllers they were seen to have since.
+    pub connected: BTreeMap<Nqn, BTreeSet<ControllerName>>,
     /// A person's hold.
     pub hold: Option<OperatorHold>,
     /// A contradiction that a person has to look at.
@@ -166,6 +166,8 @@ pub struct Intent {
     pub verb: String,
     /// The repair it serves.
     pub slot: Option<Slot>,
+    /// The subsystem it disconnects, if that is what it does.
+    pub disconnects: Option<Nqn>,
     /// When it was begun.
     pub at: WallTime,
 }

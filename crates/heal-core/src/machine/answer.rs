@@ -21,6 +21,7 @@ impl ArrayMachine {
         };
         self.dirty = true;
         self.tell_ended(now, &intent, &answer.outcome);
+        self.note_disconnect(&intent, &answer.outcome);
         self.want_look();
         let Some(slot) = self.under_way(id) else {
             return;
@@ -45,6 +46,18 @@ impl ArrayMachine {
                 let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
                 self.again(now, slot, &intent, why.to_string(), pause);
             }
+        }
+    }
+
+    /// A subsystem is no longer ours to disconnect once it is gone, or once the host refused: then
+    /// somebody else has a part in it.
+    fn note_disconnect(&mut self, intent: &Intent, outcome: &Outcome) {
+        let over = match outcome {
+            Outcome::Changed | Outcome::AlreadySo | Outcome::Refused(_) => true,
+            Outcome::Retry { .. } | Outcome::Unknown(_) => false,
+        };
+        if let (Some(nqn), true) = (&intent.disconnects, over) {
+            self.connected.remove(nqn);
         }
     }
 
@@ -132,7 +145,7 @@ impl ArrayMachine {
                 *connected_at = Some(now.mono);
                 if let Some(incoming) = &repair.incoming {
                     if answer.outcome == Outcome::Changed {
-                        self.connected.insert(incoming.target.nqn.clone());
+                        self.connected.entry(incoming.target.nqn.clone()).or_default();
                     }
                 }
                 self.signal(now, slot, Signal::StepDone);
@@ -150,18 +163,6 @@ impl ArrayMachine {
                     None => Signal::StepAgain,
                 };
                 self.signal(now, slot, signal);
-            }
-            Phase::Retiring { .. } if intent.verb == "disconnect" => {
-                let gone: Vec<_> = repair
-                    .lost
-                    .iter()
-                    .chain(&repair.also_retire)
-                    .filter_map(|member| member.nqn.clone())
-                    .collect();
-                for nqn in gone {
-                    self.connected.remove(&nqn);
-                }
-                self.signal(now, slot, Signal::StepDone);
             }
             Phase::Suspect { .. }
             | Phase::Isolating { .. }

@@ -126,15 +126,21 @@ impl ArrayMachine {
             return false;
         }
         let needs_permit = matches!(kind, PhaseKind::Requesting | PhaseKind::Connecting);
-        if needs_permit && self.permit != Permit::Given {
-            if self.permit == Permit::None {
+        match self.permit {
+            Permit::Given => true,
+            Permit::None | Permit::Asked if !needs_permit => true,
+            Permit::None => {
+                // Leave usually comes at once; only if it does not is this worth a word.
                 self.permit = Permit::Asked;
                 self.out.effects.push(Effect::AskPermit);
+                self.set_turn(slot, TurnState::Due(now.mono.after(self.policy.retry_min)));
+                false
             }
-            self.hold_repair(now, slot, HeldWhy::Budget, None, None);
-            return false;
+            Permit::Asked => {
+                self.hold_repair(now, slot, HeldWhy::Budget, None, None);
+                false
+            }
         }
-        true
     }
 
     fn let_act(&mut self, now: Now, slot: Slot, kind: PhaseKind, action: HostAction) {
@@ -148,7 +154,10 @@ impl ArrayMachine {
         }
         let id = self.effect_id();
         let verb = action.verb().to_owned();
-        self.intents.insert(id, Intent { id, verb, slot: Some(slot), at: now.wall });
+        let disconnects =
+            if let HostAction::Disconnect { nqn, .. } = &action { Some(nqn.clone()) } else { None };
+        let intent = Intent { id, verb, slot: Some(slot), disconnects, at: now.wall };
+        self.intents.insert(id, intent);
         self.set_turn(slot, TurnState::UnderWay(id));
         self.tell_begun(now, slot, id, &action);
         self.out.effects.push(Effect::Act { id, action, footing: Box::new(footing) });
@@ -159,9 +168,12 @@ impl ArrayMachine {
             return;
         }
         let id = self.effect_id();
+        let turn = self.repairs.get(&slot).and_then(|repair| repair.phase.turn());
+        if turn.is_none_or(|turn| turn.failures == 0) {
+            let text = format!("{}: {} for slot {slot}", self.name(), call.verb());
+            self.tell_effect(now, AuditKind::ActBegun, Severity::Info, text, slot, id);
+        }
         self.set_turn(slot, TurnState::UnderWay(id));
-        let text = format!("{}: {} for slot {slot}", self.name(), call.verb());
-        self.tell_effect(now, AuditKind::ActBegun, Severity::Info, text, slot, id);
         self.out.effects.push(Effect::Call { id, call });
     }
 

@@ -3,7 +3,10 @@
 //! Everything here is level-based. A signal is raised because the snapshot *is* so and the phase does
 //! not expect it, never because something changed since the last look.
 
-use heal_types::{ArraySnapshot, DeviceIdentity, LegSnapshot, NamespaceId, Now, Observed, Slot};
+use heal_types::{
+    ArraySnapshot, Backing, DeviceIdentity, LegSnapshot, NamespaceId, Now, Observed, Slot,
+    UnknownWhy,
+};
 
 use crate::audit::{AuditKind, Severity};
 use crate::event::Look;
@@ -38,6 +41,8 @@ impl ArrayMachine {
                 }
             }
         }
+        self.note_unfilled();
+        self.note_controllers();
         if let Some(why) = self.duplicate_leg() {
             self.quarantine(now, why);
         }
@@ -59,6 +64,40 @@ impl ArrayMachine {
         self.members.clear();
         self.intents.clear();
         self.dirty = true;
+    }
+
+    /// Attributes are filled some time after a device appears, without an event: look again.
+    fn note_unfilled(&mut self) {
+        let soon = |why: &UnknownWhy| match why {
+            UnknownWhy::NotReadYet | UnknownWhy::NotFilledYet | UnknownWhy::Vanished => true,
+            UnknownWhy::ReadFailed
+            | UnknownWhy::Malformed
+            | UnknownWhy::WouldBlock
+            | UnknownWhy::NoAnswer
+            | UnknownWhy::Unsupported => false,
+        };
+        let unfilled = self.namespaces.iter().any(|namespace| {
+            matches!(&namespace.ids, Observed::Unknown(why) if soon(why))
+                || matches!(&namespace.nqn, Observed::Unknown(why) if soon(why))
+        });
+        let binding = self
+            .snapshot()
+            .is_some_and(|array| array.legs.iter().any(|leg| leg.backing == Backing::Unreadable));
+        if unfilled || binding {
+            self.want_look();
+        }
+    }
+
+    /// Which controllers the subsystems have that we connected: a namespace may be gone when the
+    /// time comes to disconnect them.
+    fn note_controllers(&mut self) {
+        for namespace in &self.namespaces {
+            let Some(nqn) = namespace.nqn.known() else { continue };
+            let Some(seen) = self.connected.get_mut(nqn) else { continue };
+            for path in &namespace.paths {
+                self.dirty |= seen.insert(path.controller.clone());
+            }
+        }
     }
 
     fn duplicate_leg(&self) -> Option<QuarantinedWhy> {
@@ -279,8 +318,15 @@ impl ArrayMachine {
             if leg.is_recovering() {
                 return Some(Signal::LegRecovering(array.sync_progress));
             }
-            let adding = matches!(repair.phase, Phase::Adding { .. });
-            return if leg.is_faulty() && adding { Some(Signal::LegFailed) } else { None };
+            if leg.is_faulty() {
+                let adding = matches!(repair.phase, Phase::Adding { .. });
+                return adding.then_some(Signal::LegFailed);
+            }
+            // Bound as a spare by an earlier life, which died before it was told.
+            let connecting = matches!(repair.phase, Phase::Connecting { .. });
+            let identity =
+                namespace_of(&self.namespaces, &id).and_then(|space| space.identity(&id));
+            return identity.filter(|_| connecting).map(Signal::NamespaceFound);
         }
         let found = self.idle_namespace(&id);
         match &repair.phase {

@@ -32,8 +32,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use heal_types::{
-    ArrayId, ArraySnapshot, BootId, CallKey, Deadline, DevT, HostAction, Moment, NamespaceSnapshot,
-    Now, Nqn, Observed, Slot, UnknownWhy,
+    ArrayId, ArraySnapshot, BootId, CallKey, ControllerName, Deadline, DevT, HostAction, Moment,
+    NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -120,7 +120,7 @@ pub struct ArrayMachine {
     repairs: BTreeMap<Slot, Repair>,
     owed: VecDeque<Owed>,
     intents: BTreeMap<EffectId, Intent>,
-    connected: BTreeSet<Nqn>,
+    connected: BTreeMap<Nqn, BTreeSet<ControllerName>>,
     hold: Option<OperatorHold>,
     quarantine: Option<QuarantinedWhy>,
 
@@ -154,7 +154,7 @@ impl ArrayMachine {
             repairs: BTreeMap::new(),
             owed: VecDeque::new(),
             intents: BTreeMap::new(),
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
             hold: None,
             quarantine: None,
             hold_wake: None,
@@ -229,7 +229,7 @@ impl ArrayMachine {
             Event::Answered { id, answer } => self.answered(now, id, answer),
             Event::VolumeStale => self.volume.ask_again(now.mono),
             Event::Operator(operator) => self.operator(now, operator),
-            Event::Permitted => self.permit = Permit::Given,
+            Event::Permitted => self.permitted(now),
             Event::NotDurable { why } => self.not_durable(now, &why),
             Event::Tick => {}
         }
@@ -332,6 +332,25 @@ impl ArrayMachine {
             not_again: None,
             since: now.wall,
             phase: restart::resume(&record.step),
+        }
+    }
+
+    /// The host's budget gives leave: what waited for it is due.
+    fn permitted(&mut self, now: Now) {
+        self.permit = Permit::Given;
+        self.due_now(now, |phase| {
+            matches!(phase, Phase::Requesting { .. } | Phase::Connecting { .. })
+        });
+    }
+
+    /// Makes the steps of some phases due, unless they are under way.
+    fn due_now(&mut self, now: Now, which: impl Fn(&Phase) -> bool) {
+        for repair in self.repairs.values_mut().filter(|repair| which(&repair.phase)) {
+            if let Some(turn) = repair.phase.turn_mut() {
+                if !matches!(turn.state, TurnState::UnderWay(_)) {
+                    turn.state = TurnState::Due(now.mono);
+                }
+            }
         }
     }
 
@@ -595,11 +614,8 @@ fn put_down(repair: &Repair) -> RepairRecord {
 /// randomness, so that a replay mints the same one.
 fn mint(now: Now, array: ArrayId, counter: u64) -> IncidentId {
     let mut rest = [0_u8; 10];
-    for (byte, source) in rest.iter_mut().zip(array.as_bytes()) {
-        *byte = *source;
-    }
-    for (byte, source) in rest.iter_mut().skip(2).zip(counter.to_be_bytes()) {
-        *byte ^= source;
+    for (i, source) in array.as_bytes().iter().chain(&counter.to_be_bytes()).enumerate() {
+        rest[i % 10] = rest[i % 10].rotate_left(1) ^ source;
     }
     IncidentId(uuid::Builder::from_unix_timestamp_millis(now.wall.0, &rest).into_uuid())
 }

@@ -164,7 +164,7 @@ impl ArrayMachine {
     }
 
     fn repair_status(&self, now: Now, repair: &Repair) -> RepairStatus {
-        let (rule, next, due) = self.outlook(repair);
+        let (rule, next, due) = self.outlook(now, repair);
         let percent = if let Phase::Rebuilding { progress: Some(progress) } = &repair.phase {
             Some(progress.percent())
         } else {
@@ -185,7 +185,7 @@ impl ArrayMachine {
     }
 
     /// The rule that holds or moves a repair, what happens next, and when at the latest.
-    fn outlook(&self, repair: &Repair) -> (String, String, Option<Moment>) {
+    fn outlook(&self, now: Now, repair: &Repair) -> (String, String, Option<Moment>) {
         let turn = repair.phase.turn();
         let tries = match turn {
             Some(turn) if turn.failures > 0 => format!(" ({} failures so far)", turn.failures),
@@ -206,7 +206,9 @@ impl ArrayMachine {
             Phase::Reporting => ("a loss is recorded first".to_owned(), "grace".to_owned(), None),
             Phase::Grace => {
                 let rule = match &repair.grace {
-                    Some(deadline) => format!("grace until {}", deadline.wall),
+                    Some(deadline) => {
+                        format!("grace: {} s left", deadline.wall.since(now.wall).as_secs())
+                    }
                     None => "grace without end".to_owned(),
                 };
                 let next = if repair.cause.is_loss() {

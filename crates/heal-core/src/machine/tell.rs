@@ -142,7 +142,7 @@ impl ArrayMachine {
         let Some(repair) = self.repairs.get(&slot).cloned() else {
             return;
         };
-        let (kind, severity, what) = self.describe_move(&repair, from, to, signal);
+        let (kind, severity, what) = self.describe_move(now, &repair, from, to, signal);
         let text = format!("{}: slot {slot}: {what}", self.name());
         self.tell_slot(now, kind, severity, text, slot);
         if let Some(entry) = self.out.audit.last_mut() {
@@ -155,6 +155,7 @@ impl ArrayMachine {
 
     fn describe_move(
         &self,
+        now: Now,
         repair: &Repair,
         from: PhaseKind,
         to: PhaseKind,
@@ -197,7 +198,7 @@ impl ArrayMachine {
             PhaseKind::Reporting => {
                 (AuditKind::LegLost, Severity::Warning, format!("{lost} is lost"))
             }
-            PhaseKind::Grace => self.describe_grace(repair, from, signal, &lost),
+            PhaseKind::Grace => self.describe_grace(now, repair, from, signal, &lost),
             PhaseKind::Returning => {
                 (AuditKind::LegReturned, Severity::Notice, format!("{lost} is back"))
             }
@@ -220,6 +221,10 @@ impl ArrayMachine {
             PhaseKind::Rebuilding => {
                 (AuditKind::RebuildBegan, Severity::Notice, "MD rebuilds the leg".to_owned())
             }
+            PhaseKind::Retiring if repair.cause == Cause::FewerCopies => {
+                let text = format!("{lost} is no longer wanted: puts it away");
+                (AuditKind::LegInSync, Severity::Notice, text)
+            }
             PhaseKind::Retiring => {
                 (AuditKind::LegInSync, Severity::Notice, "the leg is in sync".to_owned())
             }
@@ -233,13 +238,14 @@ impl ArrayMachine {
 
     fn describe_grace(
         &self,
+        now: Now,
         repair: &Repair,
         from: PhaseKind,
         signal: &Signal,
         lost: &str,
     ) -> (AuditKind, Severity, String) {
         let until = match &repair.grace {
-            Some(deadline) => format!("until {}", deadline.wall),
+            Some(deadline) => format!("for {} s", deadline.wall.since(now.wall).as_secs()),
             None => "without end, as the policy says".to_owned(),
         };
         let text = match (from, signal) {

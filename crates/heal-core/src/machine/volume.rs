@@ -172,6 +172,11 @@ impl ArrayMachine {
         if self.volume.fault.take().is_some() {
             let text = format!("{}: the provisioner answers again", self.name());
             self.tell(now, AuditKind::ProvisionerRecovered, Severity::Notice, text);
+            // What waited for it need not wait out its pause.
+            if !matches!(self.owing.state, TurnState::UnderWay(_)) {
+                self.owing.state = TurnState::Due(now.mono);
+            }
+            self.due_now(now, |phase| matches!(phase, Phase::Requesting { .. }));
         }
         let pause = if self.repairs.is_empty() && self.owed.is_empty() {
             self.policy.refresh_when_whole
@@ -236,7 +241,8 @@ impl ArrayMachine {
                 .find(|replica| Some(replica.target.namespace) == namespace)
                 .map(|replica| replica.id.clone())
         };
-        for member in self.members.values_mut() {
+        let lost = self.repairs.values_mut().filter_map(|repair| repair.lost.as_mut());
+        for member in self.members.values_mut().chain(lost) {
             if member.replica.is_none() {
                 member.replica = name_of(member.namespace);
                 self.dirty |= member.replica.is_some();

@@ -4,8 +4,8 @@
 //! somebody else has done already, or that an earlier life had done, is simply not wanted any more.
 
 use heal_types::{
-    ArraySnapshot, Backing, ControllerName, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, Now,
-    Nqn, Observed, ProvisionerCall, Slot,
+    ArraySnapshot, Backing, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, Now, Nqn, Observed,
+    ProvisionerCall, Slot,
 };
 
 use crate::guards;
@@ -54,6 +54,12 @@ impl ArrayMachine {
             Phase::Requesting { key, .. } => Some(self.want_replacement(repair, key.clone())),
             Phase::Connecting { connected_at, .. } => {
                 Some(self.want_connected(now, repair, *connected_at))
+            }
+            // Only what was verified is ever bound: an earlier life had come this far.
+            Phase::Verifying { device, .. }
+                if leg_of(array, &device.namespace).is_some_and(LegSnapshot::is_spare) =>
+            {
+                Some(Want::Signal(Signal::StepDone))
             }
             Phase::Verifying { device, .. } => {
                 let namespace = namespace_of(&self.namespaces, &device.namespace);
@@ -171,23 +177,32 @@ impl ArrayMachine {
                 return want;
             }
         }
-        let leaving = self.leaving(repair);
-        for member in &leaving {
-            let bound = array.legs.iter().find(|leg| {
-                leg.is_faulty()
-                    && (member.device.as_ref() == Some(&leg.device)
-                        || member.namespace.is_some_and(|id| leg.is_namespace(&id)))
-            });
-            if let Some(leg) = bound {
-                return Want::Act(self.remove(leg, Some(member)));
-            }
+        if let Some(leg) = self.left_over(array, repair.slot) {
+            let member = self.leaving(repair).into_iter().find(|member| is_bound_as(member, leg));
+            return Want::Act(self.remove(leg, member.as_ref()));
         }
-        for member in &leaving {
-            if let Some(action) = self.disconnect(array, member) {
-                return Want::Act(action);
-            }
+        if let Some(action) = self.connected.keys().find_map(|nqn| self.disconnect(array, nqn)) {
+            return Want::Act(action);
         }
-        Want::Signal(Signal::Settled)
+        let mut told = self.leaving(repair).into_iter().filter(|member| member.replica.is_some());
+        if told.all(|member| self.is_provably_out(repair.slot, &member)) {
+            Want::Signal(Signal::Settled)
+        } else {
+            Want::Wait(self.policy.retry_max)
+        }
+    }
+
+    /// A faulty member that no other repair still needs: whoever it was, its slot is good again.
+    fn left_over<'a>(&self, array: &'a ArraySnapshot, slot: Slot) -> Option<&'a LegSnapshot> {
+        let mut others = self.repairs.values().filter(|repair| repair.slot != slot);
+        array.legs.iter().filter(|leg| leg.is_faulty()).find(|leg| {
+            leg.slot.is_none_or(|own| own == slot)
+                && !others.any(|repair| {
+                    let theirs = |member: &Member| is_bound_as(member, leg);
+                    repair.lost.as_ref().is_some_and(theirs)
+                        || repair.also_retire.iter().any(theirs)
+                })
+        })
     }
 
     fn want_fewer(&self, array: &ArraySnapshot, repair: &Repair) -> Option<Want> {
@@ -221,21 +236,12 @@ impl ArrayMachine {
         lost.chain(&repair.also_retire).filter(stays).cloned().collect()
     }
 
-    /// The controllers of a member's subsystem, if we made them and nothing uses them.
-    fn disconnect(&self, array: &ArraySnapshot, member: &Member) -> Option<HostAction> {
-        let nqn = member.nqn.as_ref()?;
-        if !self.connected.contains(nqn) || self.is_used(array, nqn) {
+    /// The controllers of a subsystem that we connected, if nothing uses it any more.
+    fn disconnect(&self, array: &ArraySnapshot, nqn: &Nqn) -> Option<HostAction> {
+        if self.is_used(array, nqn) {
             return None;
         }
-        let mut controllers: Vec<ControllerName> = self
-            .namespaces
-            .iter()
-            .filter(|namespace| namespace.nqn.is_known_and(|own| own == nqn))
-            .flat_map(|namespace| &namespace.paths)
-            .map(|path| path.controller.clone())
-            .collect();
-        controllers.sort();
-        controllers.dedup();
+        let controllers = self.connected.get(nqn)?.iter().cloned().collect();
         Some(HostAction::Disconnect { nqn: nqn.clone(), controllers })
     }
 
@@ -256,22 +262,31 @@ impl ArrayMachine {
 
     /// Whether it is certain that a member is no part of the array any more.
     pub(super) fn is_provably_out(&self, slot: Slot, member: &Member) -> bool {
-        let Observed::Known(Some(array)) = &self.array else {
-            return false;
-        };
-        let Some(id) = member.namespace else {
-            return false;
-        };
-        let bound_elsewhere =
+        let Observed::Known(Some(array)) = &self.array else { return false };
+        let Some(id) = member.namespace else { return false };
+        let bound =
             bound_faulty(array, slot, Some(member)).is_some() || leg_of(array, &id).is_some();
         let held = namespace_of(&self.namespaces, &id)
             .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
+        // A member whose device is gone could be this one, unless it is known to be another.
         let hidden = array.legs.iter().any(|leg| {
-            member.device.as_ref() == Some(&leg.device)
-                && !matches!(leg.backing, Backing::Namespace(_))
+            let faceless = matches!(leg.backing, Backing::Gone | Backing::Unreadable);
+            let others = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+            let known = self
+                .members
+                .values()
+                .chain(others)
+                .any(|m| m.namespace != Some(id) && m.device.as_ref() == Some(&leg.device));
+            faceless && !known
         });
-        !bound_elsewhere && !held && !hidden
+        !bound && !held && !hidden
     }
+}
+
+/// Whether a bound leg is this member, by name or by namespace.
+fn is_bound_as(member: &Member, leg: &LegSnapshot) -> bool {
+    member.device.as_ref() == Some(&leg.device)
+        || member.namespace.is_some_and(|id| leg.is_namespace(&id))
 }
 
 /// A leg as an action names it.
