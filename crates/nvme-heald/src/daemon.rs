@@ -1,0 +1,196 @@
+//! Puts the daemon together on the host it runs on, and takes it apart again.
+//!
+//! The order of the start is the order of trust: the journal, so that everything after it is told; the
+//! ledger, because nothing may act without it; the control socket, because two daemons must not run;
+//! the sources before the first look, so that nothing falls in between.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use heal_host::enumerate::{Enumerator, Settle};
+use heal_host::events::Sources;
+
+use heal_host::sysfs::Root;
+use heal_host::{Ledger, LedgerHome, LinuxHost, Tools, clock};
+use heal_types::{BootId, DevT, HostAction, HostAnswer, HostPort, HostSnapshot, Observed};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::backend;
+use crate::config::{Config, Loaded};
+use crate::control::{self, Control};
+use crate::hints::{self, Counted};
+use crate::host::Host;
+use crate::journal::{Diagnostics, JOURNALD, Journal};
+use crate::keeper::{self, Keeper};
+use crate::reactor::{Command, Inboxes, Reactor, Setup};
+
+/// Threads that may block: looks, and one act for each array at work. The unit allows 128 tasks,
+/// children included.
+const BLOCKING: usize = 64;
+/// How long udev may take with a device before it is opened all the same.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long the last entries may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
+    let journal = Journal::start(Path::new(JOURNALD)).context("cannot start the journal")?;
+    let subscriber = tracing_subscriber::registry()
+        .with(loaded.config.log_level.filter())
+        .with(Diagnostics::new(journal.clone()));
+    tracing::subscriber::set_global_default(subscriber).context("cannot start diagnostics")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(live(loaded, config_path, journal.clone()));
+    if let Err(error) = &result {
+        tracing::error!("cannot run: {error:#}");
+    }
+    journal.flush(FLUSH);
+    // A thread that hangs in the kernel is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow::Result<()> {
+    let Loaded { config, warnings } = loaded;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), mode = config.mode_word(), "starting");
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = Arc::new(config);
+    let boot = boot_id()?;
+
+    let (control, ledger) = places(&config)?;
+    let (keeper, found, durable) = ledger?;
+    let host = RealHost {
+        linux: LinuxHost::new(Tools::find()?),
+        udev: Enumerator::start().context("cannot start libudev")?,
+    };
+    let sources = Sources::open(Root::host()).context("cannot listen to the kernel")?;
+    let backend = backend::open(&config.provisioner);
+
+    let (hint_sender, hints) = mpsc::channel(hints::ROOM);
+    let (request_sender, requests) = mpsc::channel(control::ROOM);
+    let (news_sender, stale) = mpsc::channel(1);
+    let (command_sender, commands) = mpsc::channel(4);
+    let counted = Counted::default();
+    tokio::spawn(hints::pump(sources, hint_sender, counted.clone()));
+    tokio::spawn(control.serve(request_sender));
+    if let Some(path) = backend::watched(&config.provisioner) {
+        tokio::spawn(backend::watch(path, news_sender.clone()));
+    }
+    tokio::spawn(signals(Signals::listen()?, command_sender));
+
+    let setup = Setup { host, boot, config, config_path, journal, keeper, found, backend, counted };
+    let inboxes = Inboxes { hints, requests, stale, commands };
+    Reactor::new(setup, durable).run(inboxes).await;
+    drop(news_sender);
+    Ok(())
+}
+
+type Kept = (Keeper, keeper::Found, bool);
+
+/// The control socket first: it is what tells that no other daemon runs.
+fn places(config: &Config) -> anyhow::Result<(Control, anyhow::Result<Kept>)> {
+    let directory = &config.runtime_dir;
+    let control = Control::open(directory)
+        .with_context(|| format!("cannot open the control socket in {}", directory.display()))?;
+    Ok((control, open_ledger(config)))
+}
+
+fn open_ledger(config: &Config) -> anyhow::Result<Kept> {
+    let mut ledger = Ledger::open(&config.state_dir, config.runtime_dir.join("ledger"))
+        .context("cannot open the ledger")?;
+    let durable = ledger.home() == LedgerHome::Primary;
+    let found = keeper::load(&mut ledger).context("cannot list the ledger")?;
+    for (array, record) in &found {
+        if let Err(error) = record {
+            tracing::error!(%array, error, "a record cannot be read; its array is quarantined");
+        }
+    }
+    let keeper = Keeper::start(ledger).context("cannot start the ledger's thread")?;
+    Ok((keeper, found, durable))
+}
+
+fn boot_id() -> anyhow::Result<BootId> {
+    match clock::boot_id(&Root::host()) {
+        Observed::Known(boot) => Ok(boot),
+        // A deadline that cannot be tied to a boot would be trusted in the wrong one.
+        Observed::Unknown(why) => bail!("the kernel's boot id is not known: {why}"),
+    }
+}
+
+struct Signals {
+    stop: [Signal; 2],
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            stop: [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?],
+            reload: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn signals(mut signals: Signals, commands: mpsc::Sender<Command>) {
+    loop {
+        let [terminate, interrupt] = &mut signals.stop;
+        let command = tokio::select! {
+            _ = terminate.recv() => Command::Stop,
+            _ = interrupt.recv() => Command::Stop,
+            _ = signals.reload.recv() => Command::Reload,
+        };
+        if commands.send(command).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The host this program runs on.
+#[derive(Debug, Clone)]
+struct RealHost {
+    linux: LinuxHost,
+    udev: Enumerator,
+}
+
+impl HostPort for RealHost {
+    fn look(&mut self) -> HostSnapshot {
+        self.linux.look()
+    }
+
+    fn act(&mut self, action: &HostAction) -> HostAnswer {
+        self.linux.act(action)
+    }
+}
+
+impl Host for RealHost {
+    fn await_settled(&self, device: DevT) {
+        match self.udev.settled_blocking(device, SETTLE) {
+            Settle::Done => {}
+            Settle::TimedOut => {
+                tracing::warn!(%device, "udev is not done with the device; it is opened all the same");
+            }
+        }
+    }
+
+    fn mark_managed(&self, devices: &BTreeSet<DevT>) {
+        if let Err(error) = self.linux.mark_managed(devices) {
+            tracing::error!(%error, "udev's guard of managed legs is not up to date");
+        }
+    }
+
+    fn stuck_children(&self) -> u64 {
+        u64::try_from(self.linux.stuck_children()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,294 @@
+//! An actor's mailbox: bounded without ever losing what cannot be said twice.
+//!
+//! ```text
+//!   looks     ──►  one place: the newest replaces what still waits
+//!   answers   ──►  as many as there are acts and calls under way; never dropped
+//!   "changed" ──►  one flag each: volume stale, leave given, stop
+//!   people    ──►  a short queue; full is said to the person
+//! ```
+//!
+//! A snapshot that was overtaken is worth nothing, so looks cannot pile up behind a slow array. What
+//! a look carried beside the facts, the moment of MD's notification, stays with the newer one, so
+//! that the reaction is measured from the first sign.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heal_core::record::ArrayRecord;
+use heal_core::{Event, Look, Operator};
+use heal_types::Moment;
+use heal_types::status::{ArrayStatus, Explanation};
+use tokio::sync::{Notify, oneshot};
+
+use crate::config::Config;
+
+/// People's wishes and questions that may wait.
+const PEOPLE: usize = 64;
+
+/// One look, as the reactor posts it.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) look: Box<Look>,
+    /// When the look began: what was done later is not in it.
+    pub(crate) begun: Moment,
+    /// When MD notified, if that is among the reasons for the look.
+    pub(crate) signalled_at: Option<Moment>,
+}
+
+/// What an actor finds in its mailbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// What came of an act or a call.
+    Answer(Event),
+    /// Something a person said; the other end hears when it is durable.
+    Operator(Operator, oneshot::Sender<()>),
+    /// The budget gives leave.
+    Permitted,
+    /// The provisioner's word may have changed.
+    VolumeStale,
+    /// A record turned up that is newer than what the actor started from, or unreadable.
+    Recover(Box<Result<ArrayRecord, String>>),
+    /// The configuration was read again.
+    Configure(Arc<Config>),
+    /// A look.
+    Look(Sight),
+    /// End, once the act under way has ended.
+    Stop,
+}
+
+/// A question that is answered at any time, also while a record is being saved.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// For `status`.
+    Status(oneshot::Sender<ArrayStatus>),
+    /// For `explain`.
+    Explain(oneshot::Sender<Explanation>),
+}
+
+/// Both ends of it: the reactor and the workers post, the actor takes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mailbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    slots: Mutex<Slots>,
+    mail: Notify,
+    asked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    answers: VecDeque<Event>,
+    people: VecDeque<(Operator, oneshot::Sender<()>)>,
+    questions: VecDeque<Question>,
+    recover: Option<Box<Result<ArrayRecord, String>>>,
+    permitted: bool,
+    stale: bool,
+    config: Option<Arc<Config>>,
+    look: Option<Sight>,
+    stop: bool,
+}
+
+impl Mailbox {
+    /// What came of an act or a call.
+    pub(crate) fn answer(&self, event: Event) {
+        self.lock().answers.push_back(event);
+        self.shared.mail.notify_one();
+    }
+
+    /// A look; it replaces one that still waits.
+    pub(crate) fn look(&self, mut sight: Sight) {
+        let mut slots = self.lock();
+        let earlier = slots.look.take().and_then(|waiting| waiting.signalled_at);
+        sight.signalled_at = earliest(earlier, sight.signalled_at);
+        slots.look = Some(sight);
+        drop(slots);
+        self.shared.mail.notify_one();
+    }
+
+    /// The budget gives leave.
+    pub(crate) fn permitted(&self) {
+        self.lock().permitted = true;
+        self.shared.mail.notify_one();
+    }
+
+    /// The provisioner's word may have changed.
+    pub(crate) fn volume_stale(&self) {
+        self.lock().stale = true;
+        self.shared.mail.notify_one();
+    }
+
+    /// The configuration was read again.
+    pub(crate) fn configure(&self, config: Arc<Config>) {
+        self.lock().config = Some(config);
+        self.shared.mail.notify_one();
+    }
+
+    /// A record to start again from.
+    pub(crate) fn recover(&self, record: Result<ArrayRecord, String>) {
+        self.lock().recover = Some(Box::new(record));
+        self.shared.mail.notify_one();
+    }
+
+    /// End.
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.shared.mail.notify_one();
+    }
+
+    /// Something a person said. `None` when too much of that waits already.
+    pub(crate) fn operator(&self, said: Operator) -> Option<oneshot::Receiver<()>> {
+        let mut slots = self.lock();
+        if slots.people.len() >= PEOPLE {
+            return None;
+        }
+        let (done, heard) = oneshot::channel();
+        slots.people.push_back((said, done));
+        drop(slots);
+        self.shared.mail.notify_one();
+        Some(heard)
+    }
+
+    /// A question. One too many is dropped, and its asker hears nothing.
+    pub(crate) fn ask(&self, question: Question) {
+        let mut slots = self.lock();
+        if slots.questions.len() < PEOPLE {
+            slots.questions.push_back(question);
+            drop(slots);
+            self.shared.asked.notify_one();
+        }
+    }
+
+    /// The next mail. Answers come before looks: a look that was posted after an answer is newer than
+    /// the act. Safe to drop while it waits.
+    pub(crate) async fn next(&self) -> Mail {
+        loop {
+            if let Some(mail) = self.take() {
+                return mail;
+            }
+            self.shared.mail.notified().await;
+        }
+    }
+
+    /// An answer that waits already.
+    pub(crate) fn waiting_answer(&self) -> Option<Event> {
+        self.lock().answers.pop_front()
+    }
+
+    /// The next question. Safe to drop while it waits.
+    pub(crate) async fn question(&self) -> Question {
+        loop {
+            if let Some(question) = self.lock().questions.pop_front() {
+                return question;
+            }
+            self.shared.asked.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Mail> {
+        let mut slots = self.lock();
+        if slots.stop {
+            return Some(Mail::Stop);
+        }
+        if let Some(answer) = slots.answers.pop_front() {
+            return Some(Mail::Answer(answer));
+        }
+        if let Some(record) = slots.recover.take() {
+            return Some(Mail::Recover(record));
+        }
+        if let Some((said, done)) = slots.people.pop_front() {
+            return Some(Mail::Operator(said, done));
+        }
+        if std::mem::take(&mut slots.permitted) {
+            return Some(Mail::Permitted);
+        }
+        if std::mem::take(&mut slots.stale) {
+            return Some(Mail::VolumeStale);
+        }
+        if let Some(config) = slots.config.take() {
+            return Some(Mail::Configure(config));
+        }
+        slots.look.take().map(Mail::Look)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The earlier of two moments that may both be missing.
+pub(crate) fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heal_core::{EffectId, IncidentId, LookCause};
+    use heal_types::{HostAnswer, Observed, Outcome};
+
+    fn sight(begun: u64, signalled_at: Option<u64>) -> Sight {
+        Sight {
+            look: Box::new(Look {
+                array: Observed::Known(None),
+                namespaces: vec![],
+                cause: LookCause::Md,
+            }),
+            begun: Moment(begun),
+            signalled_at: signalled_at.map(Moment),
+        }
+    }
+
+    fn acted(number: u64) -> Event {
+        Event::Acted {
+            id: EffectId { incident: IncidentId(uuid::Uuid::nil()), number },
+            answer: HostAnswer::from(Outcome::Changed),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_look_wins_and_keeps_the_first_sign() {
+        let mailbox = Mailbox::default();
+        mailbox.look(sight(1, Some(10)));
+        mailbox.look(sight(2, None));
+        mailbox.look(sight(3, Some(30)));
+        let Mail::Look(sight) = mailbox.next().await else {
+            panic!("a look was posted");
+        };
+        assert_eq!((sight.begun, sight.signalled_at), (Moment(3), Some(Moment(10))));
+        assert!(mailbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_dropped_however_many_looks_come() {
+        let mailbox = Mailbox::default();
+        for number in 0..100 {
+            mailbox.answer(acted(number));
+            mailbox.look(sight(number, None));
+            mailbox.permitted();
+            mailbox.volume_stale();
+        }
+        for number in 0..100 {
+            assert!(matches!(mailbox.next().await, Mail::Answer(event) if event == acted(number)));
+        }
+        assert!(matches!(mailbox.next().await, Mail::Permitted));
+        assert!(matches!(mailbox.next().await, Mail::VolumeStale));
+        assert!(matches!(mailbox.next().await, Mail::Look(_)));
+        assert!(mailbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn people_queue_up_to_a_bound() {
+        let mailbox = Mailbox::default();
+        let resume = || Operator::Resume { by: "uid=0".into() };
+        for _ in 0..PEOPLE {
+            assert!(mailbox.operator(resume()).is_some());
+        }
+        assert!(mailbox.operator(resume()).is_none());
+    }
+}
