@@ -89,6 +89,8 @@ kinds! {
     ArrayObserved "array.observed" "1bd11921a6e1486db99409ddd42dca73"
     /// The array was stopped.
     ArrayStopped "array.stopped" "a6bb64d047344fa89fa14e1cd3967b58"
+    /// MD gave the array up: every write fails until it is stopped and assembled.
+    ArrayBroken "array.broken" "5b1f0c6e9d7a4f0c8a3e2b71c4d5e6f7"
     /// A contradiction: nothing is done to the array until a person has looked.
     ArrayQuarantined "array.quarantined" "09136aeb06ef40a0b86037925f26b337"
     /// A person has looked at a quarantined array.

@@ -160,6 +160,7 @@ impl Footing {
             HostAction::FailLeg { leg, why, .. } => {
                 changeable(array)?;
                 settled(array)?;
+                self.fewer_wanted(array, *why)?;
                 fail_leg(array, leg, *why)
             }
             HostAction::RemoveLeg { leg, .. } => {
@@ -216,6 +217,17 @@ impl Footing {
             Ok(())
         } else {
             Err(GuardWhy::NotOurs { detail: format!("{} is no replica's target", target.nqn) })
+        }
+    }
+
+    /// A good leg is failed only while the volume is meant to have fewer copies than there are.
+    fn fewer_wanted(&self, array: &ArraySnapshot, why: FailWhy) -> Guarded {
+        let fewer = self.volume.as_ref().is_some_and(|volume| volume.copies < array.raid_disks);
+        match why {
+            FailWhy::NoLongerWanted if !fewer => {
+                Err(GuardWhy::NotOurs { detail: "the volume wants all its copies".to_owned() })
+            }
+            FailWhy::NoLongerWanted | FailWhy::DeviceGone => Ok(()),
         }
     }
 

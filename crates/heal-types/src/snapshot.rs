@@ -69,13 +69,13 @@ pub struct ArraySnapshot {
 
 impl ArraySnapshot {
     /// The leg in `slot`, whatever its state. A replacement shares its slot with the leg it
-    /// replaces; the leg itself comes first.
+    /// replaces: the leg itself comes first, unless MD has given it up for the replacement.
     #[must_use]
     pub fn leg_in(&self, slot: Slot) -> Option<&LegSnapshot> {
         self.legs
             .iter()
             .filter(|leg| leg.slot == Some(slot))
-            .min_by_key(|leg| leg.flags.has(LegFlag::Replacement))
+            .min_by_key(|leg| (leg.is_faulty(), leg.flags.has(LegFlag::Replacement)))
     }
 
     /// Legs that hold every block as far as MD knows.

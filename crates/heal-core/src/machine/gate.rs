@@ -5,7 +5,7 @@ use heal_types::{HostAction, Now, ProvisionerCall, Slot};
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::guards::{Footing, GuardWhy};
-use crate::phase::{HeldWhy, Phase, PhaseKind, TurnState};
+use crate::phase::{HeldWhy, Phase, PhaseKind, Repair, TurnState};
 use crate::policy::Mode;
 use crate::record::Intent;
 use crate::restart;
@@ -73,10 +73,8 @@ impl ArrayMachine {
             if !self.policy.provisioned {
                 return Some(HeldWhy::NoProvisioner);
             }
-            let first = self
-                .repairs
-                .values()
-                .find(|other| other.slot != slot && other.phase.kind().is_replacing());
+            let first =
+                self.repairs.values().find(|other| other.slot != slot && goes_first(other, slot));
             if let Some(first) = first {
                 return Some(HeldWhy::OneAtATime { slot: first.slot });
             }
@@ -314,16 +312,31 @@ impl ArrayMachine {
 
     /// Gives the host's leave back when no repair needs it.
     pub(super) fn tend_permit(&mut self) {
-        let needed = self.repairs.values().any(|repair| {
-            repair.phase.kind().is_replacing()
-                || matches!(
-                    repair.phase,
-                    Phase::Held { why: HeldWhy::Budget | HeldWhy::OneAtATime { .. }, .. }
-                )
-        });
+        let stands_still =
+            self.quarantine.is_some() || matches!(self.standing, Standing::NotOurs(_));
+        let needed = !stands_still
+            && self.repairs.values().any(|repair| {
+                repair.phase.kind().is_replacing()
+                    || matches!(
+                        repair.phase,
+                        Phase::Held { why: HeldWhy::Budget | HeldWhy::OneAtATime { .. }, .. }
+                    )
+            });
         if !needed && self.permit != Permit::None {
             self.permit = Permit::None;
             self.out.effects.push(Effect::ReturnPermit);
         }
     }
+}
+
+/// Whether `other` replaces a leg and the repair of `slot` has to wait for it: it has begun, or it is
+/// the lower slot, which MD fills first.
+fn goes_first(other: &Repair, slot: Slot) -> bool {
+    let begun = match (&other.phase, other.phase.turn()) {
+        (Phase::Requesting { .. }, Some(turn)) => {
+            turn.failures > 0 || matches!(turn.state, TurnState::UnderWay(_))
+        }
+        (_, _) => true,
+    };
+    other.phase.kind().is_replacing() && (begun || other.slot < slot)
 }

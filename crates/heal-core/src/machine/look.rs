@@ -4,8 +4,8 @@
 //! not expect it, never because something changed since the last look.
 
 use heal_types::{
-    ArraySnapshot, Backing, DeviceIdentity, LegSnapshot, NamespaceId, Now, Observed, Slot,
-    UnknownWhy,
+    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegSnapshot, NamespaceId, Now, Observed,
+    Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -29,7 +29,16 @@ impl ArrayMachine {
         }
         self.namespaces = look.namespaces;
         let was_there = self.snapshot().is_some();
+        let was_broken = self.is_broken();
         self.array = look.array;
+        if self.is_broken() && !was_broken {
+            let text = format!(
+                "{}: the array is broken: a write was lost on its last leg, and every write fails \
+                 until it is stopped and assembled",
+                self.name()
+            );
+            self.tell(now, AuditKind::ArrayBroken, Severity::Critical, text);
+        }
         if self.is_gone() {
             self.array_gone(now, was_there);
             return;
@@ -53,10 +62,16 @@ impl ArrayMachine {
     }
 
     fn array_gone(&mut self, now: Now, was_there: bool) {
-        if was_there || !self.repairs.is_empty() {
-            let text = format!("{}: the array was stopped", self.name());
-            self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
+        if !was_there {
+            return; // Not seen in this life: not assembled yet, for all anybody knows.
         }
+        let text = format!("{}: the array was stopped", self.name());
+        self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
+        self.end_repairs_of_gone_array(now);
+    }
+
+    /// Ends every repair of an array that is not there.
+    pub(super) fn end_repairs_of_gone_array(&mut self, now: Now) {
         let slots: Vec<Slot> = self.repairs.keys().copied().collect();
         for slot in slots {
             self.signal(now, slot, Signal::ArrayGone);
@@ -100,6 +115,11 @@ impl ArrayMachine {
         }
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        self.snapshot()
+            .is_some_and(|array| array.state.is_known_and(|state| *state == ArrayState::Broken))
+    }
+
     fn duplicate_leg(&self) -> Option<QuarantinedWhy> {
         let array = self.snapshot()?;
         let good: Vec<&LegSnapshot> = array.legs.iter().filter(|leg| !leg.is_faulty()).collect();
@@ -135,6 +155,23 @@ impl ArrayMachine {
         let Some(array) = self.snapshot().cloned() else {
             return;
         };
+        match array.state {
+            // Being assembled or stopped: an empty slot means nothing yet.
+            Observed::Known(ArrayState::Clear | ArrayState::Inactive) | Observed::Unknown(_) => {
+                return;
+            }
+            Observed::Known(
+                ArrayState::Suspended
+                | ArrayState::Readonly
+                | ArrayState::ReadAuto
+                | ArrayState::Clean
+                | ArrayState::Active
+                | ArrayState::WritePending
+                | ArrayState::ActiveIdle
+                | ArrayState::Broken,
+            ) => {}
+        }
+        self.follow_slots(&array);
         let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
         slots.extend(self.repairs.keys().filter(|slot| slot.0 >= array.raid_disks));
         for slot in slots {
@@ -144,6 +181,29 @@ impl ArrayMachine {
             }
         }
         self.remember_members();
+    }
+
+    /// MD gives a new leg the first empty slot, whichever repair it was meant for: the repair
+    /// follows its leg, and trades slots with the one that was waiting there.
+    fn follow_slots(&mut self, array: &ArraySnapshot) {
+        let moved: Vec<(Slot, Slot)> = self
+            .repairs
+            .values()
+            .filter_map(|repair| {
+                let id = repair.incoming.as_ref()?.target.namespace;
+                let slot = leg_of(array, &id).filter(|leg| !leg.is_faulty())?.slot?;
+                (slot != repair.slot).then_some((repair.slot, slot))
+            })
+            .collect();
+        for (from, to) in moved {
+            let Some(mut repair) = self.repairs.remove(&from) else { continue };
+            repair.slot = to;
+            if let Some(mut waiting) = self.repairs.insert(to, repair) {
+                waiting.slot = from;
+                self.repairs.insert(from, waiting);
+            }
+            self.dirty = true;
+        }
     }
 
     /// Who holds which slot, while it is good: what a loss will be told by.
@@ -164,6 +224,10 @@ impl ArrayMachine {
             }
         }
         for (slot, member) in seen {
+            // A namespace is in one slot only: whoever remembers it elsewhere is behind.
+            self.members.retain(|other, known| {
+                *other == slot || member.namespace.is_none() || known.namespace != member.namespace
+            });
             if self.members.get(&slot) != Some(&member) {
                 self.members.insert(slot, member);
                 self.dirty |= self.standing == Standing::Managed;
@@ -221,12 +285,17 @@ impl ArrayMachine {
         if matches!(then, Step::Doubt) {
             return doubt_signal(array, view);
         }
-        // A hold ends with its reason; the look that ends an outside repair may end it as well, if
-        // nothing is left to do then.
+        // A hold ends with its reason. A slot that is good again, or being filled, ends it as well,
+        // unless a person said so and something would be left to do.
         let nothing_to_retire = repair.incoming.is_none() && repair.also_retire.is_empty();
-        if nothing_to_retire {
-            if let Some(signal) = self.healed_by_others(array, repair, view) {
-                return Some(signal);
+        let silent = matches!(why, HeldWhy::Operator { .. } | HeldWhy::Observing);
+        if nothing_to_retire || !silent {
+            let own = self
+                .incoming_signal(array, repair)
+                .filter(|signal| matches!(signal, Signal::LegInSync | Signal::LegRecovering(_)));
+            let healed = own.or_else(|| self.healed_by_others(array, repair, view));
+            if healed.is_some() {
+                return healed;
             }
         }
         let takes_back = match why {

@@ -130,6 +130,8 @@ pub struct ArrayMachine {
     owing: Turn,
     permit: Permit,
     lookups: u64,
+    /// A repair ended: the slots are looked at once more, on the same snapshot.
+    recheck: bool,
     out: Outbox,
     dirty: bool,
 }
@@ -161,6 +163,7 @@ impl ArrayMachine {
             owing: Turn::now(),
             permit: Permit::None,
             lookups: 0,
+            recheck: false,
             out: Outbox::default(),
             dirty: false,
         }
@@ -363,6 +366,7 @@ impl ArrayMachine {
         self.decide_standing(now);
         self.ask_volume(now);
         if self.quarantine.is_some() {
+            self.tend_permit();
             return;
         }
         self.expire_hold(now);
@@ -373,6 +377,10 @@ impl ArrayMachine {
             let slots: Vec<Slot> = self.repairs.keys().copied().collect();
             for slot in slots {
                 self.drive(now, slot);
+            }
+            if std::mem::take(&mut self.recheck) {
+                self.look_at_slots(now);
+                self.volume_signals(now);
             }
             if self.phases() == before {
                 break;
@@ -457,6 +465,11 @@ impl ArrayMachine {
             let text = format!("{}: quarantine ended by {by}", self.name());
             self.tell(now, AuditKind::ArrayReleased, Severity::Warning, text);
         }
+        if self.is_gone() {
+            // Whoever resumes an array that is not there says that it will not come back.
+            self.end_repairs_of_gone_array(now);
+        }
+        self.want_look();
         let slots: Vec<Slot> = self.repairs.keys().copied().collect();
         for slot in slots {
             if let Some(repair) = self.repairs.get_mut(&slot) {

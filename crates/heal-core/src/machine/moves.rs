@@ -65,6 +65,7 @@ impl ArrayMachine {
             self.tell_move(now, slot, from, to, &told);
             self.repairs.remove(&slot);
             self.dirty = true;
+            self.recheck = true;
             return;
         }
         let phase = self.build(now, slot, to, signal);
@@ -260,9 +261,9 @@ impl ArrayMachine {
         let leg = expected
             .and_then(|id| leg_of(array, &id))
             .or_else(|| array.leg_in(slot).filter(|leg| leg.is_in_sync()));
-        let member = leg.map(|leg| member_of(leg, self.volume.known()));
-        let was_terminating_only = repair.cause == Cause::FewerCopies;
-        if let (Some(member), false) = (member, was_terminating_only) {
+        let member = leg.map(|leg| (leg.slot.unwrap_or(slot), member_of(leg, self.volume.known())));
+        let one_too_many = repair.cause == Cause::FewerCopies;
+        if let (Some((slot, member)), false) = (member, one_too_many) {
             self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
             self.members.insert(slot, member);
         }

@@ -4,7 +4,7 @@ use heal_types::{FaultClass, Moment, Now, ProvisionerCall, ProvisionerFault, Slo
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::{Effect, EffectId};
-use crate::phase::{Turn, TurnState};
+use crate::phase::{Cause, Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
 
@@ -40,8 +40,10 @@ impl ArrayMachine {
         let Some(repair) = self.repairs.get(&slot) else {
             return;
         };
+        let unwanted = repair.cause == Cause::FewerCopies;
         for member in self.leaving(repair) {
-            if self.is_provably_out(slot, &member) {
+            let leaving = !unwanted || self.is_leaving(&member);
+            if leaving && self.is_provably_out(slot, &member) {
                 self.owe(now, Some(&member), OwedMessage::Removed);
             }
         }

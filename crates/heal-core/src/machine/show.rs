@@ -79,6 +79,9 @@ impl ArrayMachine {
             Standing::Unprovisioned if self.repairs.is_empty() => return Health::Observed,
             Standing::Managed | Standing::Undecided | Standing::Unprovisioned => {}
         }
+        if self.is_broken() {
+            return Health::Held;
+        }
         let held = self.repairs.values().any(|r| matches!(r.phase, Phase::Held { .. }));
         if held || self.hold.is_some() {
             Health::Held
@@ -92,6 +95,10 @@ impl ArrayMachine {
     fn summary(&self, now: Now) -> String {
         if let Some(why) = &self.quarantine {
             return format!("quarantined: {why}");
+        }
+        if self.is_broken() {
+            return "the array is broken: every write fails until it is stopped and assembled"
+                .to_owned();
         }
         if let Some(hold) = &self.hold {
             return format!("held by {}: {}", hold.by, hold.reason);

@@ -193,8 +193,8 @@ impl ArrayMachine {
             self.dirty |= known(self.volume.known()) != known(answer.as_ref());
             self.volume.answer = Some(answer);
         }
-        self.decide_standing(now);
         self.adopt_replica_names();
+        self.decide_standing(now);
         self.volume_signals(now);
         let shown: Vec<ReplicaId> = self
             .volume
@@ -241,7 +241,10 @@ impl ArrayMachine {
                 .find(|replica| Some(replica.target.namespace) == namespace)
                 .map(|replica| replica.id.clone())
         };
-        let lost = self.repairs.values_mut().filter_map(|repair| repair.lost.as_mut());
+        let lost = self
+            .repairs
+            .values_mut()
+            .flat_map(|repair| repair.lost.iter_mut().chain(&mut repair.also_retire));
         for member in self.members.values_mut().chain(lost) {
             if member.replica.is_none() {
                 member.replica = name_of(member.namespace);
@@ -264,7 +267,7 @@ impl ArrayMachine {
         self.begin_resize(now);
     }
 
-    fn volume_signal(&self, slot: Slot) -> Option<Signal> {
+    pub(super) fn volume_signal(&self, slot: Slot) -> Option<Signal> {
         let volume = self.volume.known()?;
         let repair = self.repairs.get(&slot)?;
         let state_of = |id: &ReplicaId| volume.replica(id).map(|replica| replica.state);
@@ -466,12 +469,12 @@ fn takes_offers(repair: &Repair) -> bool {
     };
     match why {
         HeldWhy::Refused { .. } | HeldWhy::Rejected { .. } => true,
-        HeldWhy::StepFailed { .. } => matches!(then, Step::Request { .. } | Step::Grace),
+        HeldWhy::StepFailed { .. } | HeldWhy::OneAtATime { .. } | HeldWhy::Budget => {
+            matches!(then, Step::Request { .. } | Step::Grace)
+        }
         HeldWhy::Operator { .. }
         | HeldWhy::Observing
         | HeldWhy::NoProvisioner
-        | HeldWhy::OneAtATime { .. }
-        | HeldWhy::Budget
         | HeldWhy::ArrayState(_)
         | HeldWhy::ArrayBusy
         | HeldWhy::Guard { .. }

@@ -5,7 +5,7 @@
 
 use heal_types::{
     ArraySnapshot, Backing, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, Now, Nqn, Observed,
-    ProvisionerCall, Slot,
+    ProvisionerCall, ReplicaState, Slot,
 };
 
 use crate::guards;
@@ -89,6 +89,13 @@ impl ArrayMachine {
     }
 
     fn want_replacement(&self, repair: &Repair, key: heal_types::CallKey) -> Want {
+        // While this waited, the leg may have come back, or the provisioner may have acted.
+        if let Some(device) = self.returned(repair) {
+            return Want::Signal(Signal::LegReturned(device));
+        }
+        if let Some(signal) = self.volume_signal(repair.slot) {
+            return Want::Signal(signal);
+        }
         let lost = repair.lost.as_ref().and_then(|lost| lost.replica.clone());
         let volume = self.volume.known().map(|volume| volume.id.clone());
         let (Some(lost), Some(volume)) = (lost, volume) else {
@@ -211,6 +218,10 @@ impl ArrayMachine {
         let bound = lost.namespace.and_then(|id| leg_of(array, &id));
         match bound {
             Some(leg) if leg.is_faulty() => Some(Want::Act(self.remove(leg, Some(lost)))),
+            // The wish may have been taken back while the repair was held.
+            Some(_) if copies >= array.raid_disks || !self.is_leaving(lost) => {
+                Some(Want::Signal(Signal::NoLongerNeeded))
+            }
             Some(leg) => Some(Want::Act(HostAction::FailLeg {
                 array: self.id,
                 leg: leg_ref(leg, Some(lost)),
@@ -221,6 +232,21 @@ impl ArrayMachine {
                 raid_disks: array.raid_disks.saturating_sub(1),
             })),
             None => None,
+        }
+    }
+
+    /// Whether the provisioner wants a replica out.
+    pub(super) fn is_leaving(&self, member: &Member) -> bool {
+        let replica = member.replica.as_ref();
+        let state = replica.and_then(|id| self.volume.known()?.replica(id)).map(|r| r.state);
+        match state {
+            None | Some(ReplicaState::Terminating | ReplicaState::Bad) => true,
+            Some(
+                ReplicaState::Available
+                | ReplicaState::Synchronizing
+                | ReplicaState::Missing
+                | ReplicaState::Unknown,
+            ) => false,
         }
     }
 

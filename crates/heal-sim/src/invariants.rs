@@ -1,0 +1,533 @@
+//! What must hold in every world, after every step: each check is a function of its name.
+//!
+//! ```text
+//!   before an act    never_acts_on_last_in_sync_leg, never_adds_unverified_device,
+//!                    every_effect_has_a_durable_intent, held_or_observed_array_gets_no_effect,
+//!                    foreign_arrays_untouched
+//!   before a call    deletion_confirmed_only_when_leg_is_provably_out, same_request_key_until_answered
+//!   with a record    available_reported_only_when_in_sync, missing_reported_only_when_lost,
+//!                    at_most_one_replacement_per_array
+//!   after a step     no_data_is_lost
+//!   at the end       heals_eventually, report_is_never_lost, every_effect_has_one_outcome_in_the_audit
+//! ```
+//!
+//! The checks look at the kernel as it *is*, which no machine can: a machine sees snapshots. They do
+//! not stop the world, so one broken rule does not hide the next; tests ask for the list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heal_core::audit::{AuditEntry, AuditKind};
+use heal_core::record::{ArrayRecord, Owed, OwedMessage, Step};
+use heal_core::{EffectId, Mode};
+use heal_types::status::Health;
+use heal_types::{
+    ArrayId, CallKey, Condition, Content, DeviceIdentity, FaultClass, HostAction, HostAnswer,
+    Moment, NamespaceId, ProvisionerAnswer, ProvisionerCall, ProvisionerFault, Replacement,
+    ReplicaId, ReplicaState,
+};
+
+use crate::World;
+
+/// A broken rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule.
+    pub name: &'static str,
+    /// How it was broken.
+    pub detail: String,
+    /// When.
+    pub at: Moment,
+}
+
+type Checked = Result<(), String>;
+
+/// What the checks remember between steps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checker {
+    violations: Vec<Violation>,
+    /// Devices whose content was read and found harmless.
+    examined: Vec<DeviceIdentity>,
+    /// Acts begun, with the number of outcomes the audit gave them.
+    acts: BTreeMap<EffectId, u32>,
+    /// Acts whose outcome a crash may have taken along.
+    excused: BTreeSet<EffectId>,
+    /// The open request for a lost replica: its key.
+    open_requests: BTreeMap<(ArrayId, ReplicaId), CallKey>,
+    /// Which request an effect asks.
+    asked: BTreeMap<(ArrayId, EffectId), (ArrayId, ReplicaId)>,
+    /// Everything that was ever owed, oldest first.
+    owed: Vec<Owed>,
+    lost_data_told: bool,
+}
+
+impl Checker {
+    pub(crate) fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    pub(crate) fn note(&mut self, violation: Violation) {
+        self.violations.push(violation);
+    }
+
+    pub(crate) fn examined(&mut self, action: &HostAction, answer: &HostAnswer) {
+        if let HostAction::Examine { device } = action
+            && !matches!(answer.content, Some(Content::Foreign(_)) | None)
+        {
+            self.examined.push(device.clone());
+        }
+    }
+
+    pub(crate) fn audited(&mut self, entry: &AuditEntry) {
+        let ends = [AuditKind::ActEnded, AuditKind::ActInterrupted].contains(&entry.kind);
+        if let Some(id) = entry.action.filter(|_| ends)
+            && let Some(count) = self.acts.get_mut(&id)
+        {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn crashed(&mut self) {
+        self.excused.extend(self.acts.keys());
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        array: ArrayId,
+        id: EffectId,
+        answer: &Result<ProvisionerAnswer, ProvisionerFault>,
+    ) {
+        let is_final = match answer {
+            Ok(ProvisionerAnswer::Replacement(Replacement::Granted(_))) => true,
+            Ok(
+                ProvisionerAnswer::Replacement(Replacement::Pending { .. })
+                | ProvisionerAnswer::Volume(_)
+                | ProvisionerAnswer::Noted,
+            ) => false,
+            Err(fault) => match fault.class {
+                FaultClass::Refused
+                | FaultClass::NotFound
+                | FaultClass::Unsupported
+                | FaultClass::Invalid => true,
+                FaultClass::Unreachable | FaultClass::Unauthorized => false,
+            },
+        };
+        if let Some(lost) = self.asked.remove(&(array, id)).filter(|_| is_final) {
+            self.open_requests.remove(&lost);
+        }
+    }
+}
+
+/// The leg an action takes something from must not be the last one that holds every block.
+///
+/// # Errors
+/// What would be left.
+pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Checked {
+    let (array, leg) = match action {
+        HostAction::FailLeg { array, leg, .. }
+        | HostAction::RemoveLeg { array, leg }
+        | HostAction::ReplaceLeg { array, from: leg, .. } => (*array, Some(&leg.device)),
+        HostAction::SetRaidDisks { array, .. } => (*array, None),
+        HostAction::Connect { .. }
+        | HostAction::Examine { .. }
+        | HostAction::ReAddLeg { .. }
+        | HostAction::AddLeg { .. }
+        | HostAction::ClearWantReplacement { .. }
+        | HostAction::Disconnect { .. } => return Ok(()),
+    };
+    let copies_first = matches!(action, HostAction::ReplaceLeg { .. });
+    if copies_first || world.kernel.good_legs_beside(array, leg) > 0 {
+        Ok(())
+    } else {
+        Err(format!("{} with no other good leg", action.verb()))
+    }
+}
+
+/// A device is added only after its content was read, and only if nothing foreign stands on it.
+///
+/// # Errors
+/// What stands on it.
+pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Checked {
+    let (HostAction::AddLeg { array, device } | HostAction::ReAddLeg { array, device }) = action
+    else {
+        return Ok(());
+    };
+    if !world.checker.examined.contains(device) {
+        return Err(format!("{device} was never examined"));
+    }
+    match world.kernel.content_of(&device.device) {
+        Some(Content::Blank) | None => {}
+        Some(Content::MdMember(superblock)) if superblock.array == *array => {}
+        Some(Content::MdMember(superblock)) => {
+            return Err(format!("{device} is a leg of {}", superblock.array));
+        }
+        Some(Content::Foreign(kind)) => return Err(format!("{device} has {kind}")),
+    }
+    let promised = world.arrays.iter().filter(|plan| plan.id == *array).any(|plan| {
+        plan.replicas.iter().any(|r| r.namespace == device.namespace && r.nqn == device.nqn)
+    });
+    if promised { Ok(()) } else { Err(format!("{device} is no replica of that volume")) }
+}
+
+/// Whatever is done was written down before.
+///
+/// # Errors
+/// What was not.
+pub fn every_effect_has_a_durable_intent(world: &World, array: ArrayId, id: EffectId) -> Checked {
+    let durable = world
+        .record(array)
+        .is_some_and(|record| record.intents.iter().any(|intent| intent.id == id));
+    if durable { Ok(()) } else { Err(format!("effect {id} is in no durable record")) }
+}
+
+/// An array that is held by a person, or whose mode is observe, is left alone.
+///
+/// # Errors
+/// What holds it.
+pub fn held_or_observed_array_gets_no_effect(world: &World, array: ArrayId) -> Checked {
+    if world.policy.mode == Mode::Observe {
+        return Err("the mode is observe".into());
+    }
+    let hold = world.record(array).and_then(|record| record.hold.as_ref());
+    match hold {
+        Some(hold) if hold.until.is_none_or(|until| until > world.now().wall) => {
+            Err(format!("held by {}", hold.by))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// An array that no volume stands behind is never acted upon.
+///
+/// # Errors
+/// Which.
+pub fn foreign_arrays_untouched(world: &World, array: ArrayId, action: &HostAction) -> Checked {
+    let ours = |id: ArrayId| world.arrays.iter().any(|a| a.id == id && a.volume.is_some());
+    let named = match action {
+        HostAction::FailLeg { array, .. }
+        | HostAction::RemoveLeg { array, .. }
+        | HostAction::ReAddLeg { array, .. }
+        | HostAction::AddLeg { array, .. }
+        | HostAction::ReplaceLeg { array, .. }
+        | HostAction::ClearWantReplacement { array, .. }
+        | HostAction::SetRaidDisks { array, .. } => *array,
+        HostAction::Connect { .. } | HostAction::Examine { .. } | HostAction::Disconnect { .. } => {
+            array
+        }
+    };
+    if ours(named) && named == array {
+        Ok(())
+    } else {
+        Err(format!("{} on array {named}", action.verb()))
+    }
+}
+
+/// A replica's deletion is confirmed only when MD does not have it in any way.
+///
+/// # Errors
+/// How MD has it.
+pub fn deletion_confirmed_only_when_leg_is_provably_out(
+    world: &World,
+    replica: &ReplicaId,
+) -> Checked {
+    let Some(namespace) = namespace_of(world, replica) else {
+        return Ok(());
+    };
+    match world.kernel.leg_of(&namespace) {
+        None => Ok(()),
+        Some(leg) => Err(format!("{replica} is still bound as {}", leg.device)),
+    }
+}
+
+/// A request for a replacement keeps its key until it is answered, over crashes and restarts.
+///
+/// # Errors
+/// Both keys.
+pub fn same_request_key_until_answered(
+    world: &World,
+    array: ArrayId,
+    lost: &ReplicaId,
+    key: &CallKey,
+) -> Checked {
+    match world.checker.open_requests.get(&(array, lost.clone())) {
+        Some(open) if open != key => Err(format!("{lost}: {open}, then {key}")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whatever is said to the provisioner about a replica's fate was written down before.
+///
+/// # Errors
+/// What was not.
+pub fn every_word_to_the_provisioner_is_durable(
+    record: Option<&ArrayRecord>,
+    call: &ProvisionerCall,
+) -> Checked {
+    let durable = match call {
+        ProvisionerCall::FindVolume(_) => true,
+        ProvisionerCall::Report { key, .. } | ProvisionerCall::ConfirmRemoved { key, .. } => {
+            record.is_some_and(|record| record.owed.iter().any(|owed| owed.key == *key))
+        }
+        ProvisionerCall::RequestReplacement { key, .. } => record.is_some_and(|record| {
+            record.repairs.iter().any(|repair| request_key(&repair.step) == Some(key))
+        }),
+    };
+    if durable { Ok(()) } else { Err(format!("{} under a key that is not durable", call.verb())) }
+}
+
+/// "Available" is owed to the provisioner only for a leg that the kernel counts in sync.
+///
+/// # Errors
+/// What the leg is.
+pub fn available_reported_only_when_in_sync(world: &World, owed: &Owed) -> Checked {
+    let OwedMessage::Report(Condition::Available) = owed.message else {
+        return Ok(());
+    };
+    let leg = namespace_of(world, &owed.replica).and_then(|id| world.kernel.leg_of(&id));
+    if leg.as_ref().is_some_and(|leg| leg.in_sync) {
+        Ok(())
+    } else {
+        Err(format!("{} is {leg:?}", owed.replica))
+    }
+}
+
+/// "Missing" is owed to the provisioner only for a leg that the kernel does not count in sync.
+///
+/// # Errors
+/// What the leg is.
+pub fn missing_reported_only_when_lost(world: &World, owed: &Owed) -> Checked {
+    let OwedMessage::Report(Condition::Missing) = owed.message else {
+        return Ok(());
+    };
+    let leg = namespace_of(world, &owed.replica).and_then(|id| world.kernel.leg_of(&id));
+    match leg {
+        Some(leg) if leg.in_sync => Err(format!("{} is {leg:?}", owed.replica)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// At most one replacement of an array is asked for or brought in at a time.
+///
+/// # Errors
+/// The slots.
+pub fn at_most_one_replacement_per_array(record: &ArrayRecord) -> Checked {
+    let busy: Vec<String> = record
+        .repairs
+        .iter()
+        .filter(|repair| matches!(repair.step, Step::Request { .. } | Step::Connect))
+        .map(|repair| repair.slot.to_string())
+        .collect();
+    if busy.len() <= 1 { Ok(()) } else { Err(format!("slots {}", busy.join(", "))) }
+}
+
+/// Every leg in sync holds the newest version of every acknowledged block.
+///
+/// # Errors
+/// The first block that is lost.
+pub fn no_data_is_lost(world: &World) -> Checked {
+    match world.kernel.verify_data().first() {
+        None => Ok(()),
+        Some(lost) => Err(lost.clone()),
+    }
+}
+
+/// At the end, when faults have stopped: every managed array is optimal, held or quarantined, and
+/// "optimal" is what the kernel says too.
+///
+/// # Errors
+/// The array that is none of these.
+pub fn heals_eventually(world: &World) -> Checked {
+    for plan in world.arrays.iter().filter(|plan| plan.volume.is_some()) {
+        let Some(machine) = world.machine(plan.id) else {
+            continue; // Stopped, and nothing is owed.
+        };
+        let status = machine.status(world.now());
+        let picture = world.kernel.picture(plan.id).unwrap_or_default();
+        match status.health {
+            Health::Held | Health::Quarantined => {}
+            Health::Optimal if !picture.contains('_') => {}
+            Health::Optimal | Health::Healing | Health::Observed => {
+                return Err(format!(
+                    "{} is {:?} ({}), the kernel says {picture}",
+                    plan.name, status.health, status.summary
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// At the end, with the provisioner there: whatever was owed has reached it, or a newer word on the
+/// same replica has.
+///
+/// # Errors
+/// What did not.
+pub fn report_is_never_lost(world: &World) -> Checked {
+    let told: BTreeSet<&CallKey> = world.provisioner.received().iter().filter_map(key_of).collect();
+    for (at, owed) in world.checker.owed.iter().enumerate() {
+        let newer = world.checker.owed[at + 1..]
+            .iter()
+            .any(|later| later.replica == owed.replica && told.contains(&later.key));
+        if !told.contains(&owed.key) && !newer {
+            return Err(format!("{:?} of {} was never told", owed.message, owed.replica));
+        }
+    }
+    for plan in world.arrays.iter().filter(|plan| plan.volume.is_some()) {
+        for replica in &plan.replicas {
+            let state = world.provisioner.state_of(&replica.replica.id);
+            let leg = world.kernel.leg_of(&replica.namespace);
+            let whole = leg.as_ref().is_some_and(|leg| leg.in_sync);
+            let known_good = state == Some(ReplicaState::Available);
+            if whole && state == Some(ReplicaState::Missing) {
+                return Err(format!("{} is a good leg, and still Missing", replica.replica.id));
+            }
+            let running = world.kernel.picture(plan.id).is_some();
+            if running && known_good && !whole {
+                return Err(format!("{} is no good leg, and still Available", replica.replica.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// At the end: every act that was begun has one outcome in the audit, and never two. A crash in
+/// between may have taken one along.
+///
+/// # Errors
+/// The act.
+pub fn every_effect_has_one_outcome_in_the_audit(world: &World) -> Checked {
+    for (id, outcomes) in &world.checker.acts {
+        let excused = world.checker.excused.contains(id);
+        if *outcomes > 1 || (*outcomes == 0 && !excused) {
+            return Err(format!("act {id} has {outcomes} outcomes"));
+        }
+    }
+    Ok(())
+}
+
+fn namespace_of(world: &World, replica: &ReplicaId) -> Option<NamespaceId> {
+    world
+        .arrays
+        .iter()
+        .flat_map(|array| &array.replicas)
+        .find(|plan| plan.replica.id == *replica)
+        .map(|plan| plan.namespace)
+}
+
+fn request_key(step: &Step) -> Option<&CallKey> {
+    match step {
+        Step::Request { key } => Some(key),
+        Step::Hold { then, .. } => request_key(then),
+        Step::Doubt | Step::Report | Step::Grace | Step::Connect | Step::Rebuild | Step::Retire => {
+            None
+        }
+    }
+}
+
+fn key_of(call: &ProvisionerCall) -> Option<&CallKey> {
+    match call {
+        ProvisionerCall::FindVolume(_) => None,
+        ProvisionerCall::Report { key, .. }
+        | ProvisionerCall::RequestReplacement { key, .. }
+        | ProvisionerCall::ConfirmRemoved { key, .. } => Some(key),
+    }
+}
+
+impl World {
+    fn expect(&mut self, name: &'static str, checked: Checked) {
+        if let Err(detail) = checked {
+            self.violated(name, detail);
+        }
+    }
+
+    /// Before an act, whether or not the guards will let it through.
+    pub(crate) fn check_act(&mut self, array: ArrayId, id: EffectId, action: &HostAction) {
+        self.checker.acts.entry(id).or_insert(0);
+        let intent = every_effect_has_a_durable_intent(self, array, id);
+        self.expect("every_effect_has_a_durable_intent", intent);
+        let held = held_or_observed_array_gets_no_effect(self, array);
+        self.expect("held_or_observed_array_gets_no_effect", held);
+        let foreign = foreign_arrays_untouched(self, array, action);
+        self.expect("foreign_arrays_untouched", foreign);
+    }
+
+    /// Right before an act that the guards let through.
+    pub(crate) fn check_before_act(&mut self, _array: ArrayId, action: &HostAction) {
+        let last = never_acts_on_last_in_sync_leg(self, action);
+        self.expect("never_acts_on_last_in_sync_leg", last);
+        let verified = never_adds_unverified_device(self, action);
+        self.expect("never_adds_unverified_device", verified);
+    }
+
+    pub(crate) fn check_call(&mut self, array: ArrayId, id: EffectId, call: &ProvisionerCall) {
+        let durable = every_word_to_the_provisioner_is_durable(self.record(array), call);
+        self.expect("every_word_to_the_provisioner_is_durable", durable);
+        match call {
+            ProvisionerCall::FindVolume(_) | ProvisionerCall::Report { .. } => {}
+            ProvisionerCall::RequestReplacement { lost, key, .. } => {
+                let same = same_request_key_until_answered(self, array, lost, key);
+                self.expect("same_request_key_until_answered", same);
+                let held = held_or_observed_array_gets_no_effect(self, array);
+                self.expect("held_or_observed_array_gets_no_effect", held);
+                let about = (array, lost.clone());
+                self.checker.asked.insert((array, id), about.clone());
+                self.checker.open_requests.insert(about, key.clone());
+            }
+            ProvisionerCall::ConfirmRemoved { replica, .. } => {
+                let out = deletion_confirmed_only_when_leg_is_provably_out(self, replica);
+                self.expect("deletion_confirmed_only_when_leg_is_provably_out", out);
+            }
+        }
+    }
+
+    /// Before a record is made durable.
+    pub(crate) fn check_record(&mut self, record: &ArrayRecord) {
+        let one = at_most_one_replacement_per_array(record);
+        self.expect("at_most_one_replacement_per_array", one);
+        let new: Vec<Owed> = (record.owed.iter())
+            .filter(|owed| self.checker.owed.iter().all(|known| known.key != owed.key))
+            .cloned()
+            .collect();
+        for owed in new {
+            let available = available_reported_only_when_in_sync(self, &owed);
+            self.expect("available_reported_only_when_in_sync", available);
+            let missing = missing_reported_only_when_lost(self, &owed);
+            self.expect("missing_reported_only_when_lost", missing);
+            if owed.message == OwedMessage::Removed {
+                let out = deletion_confirmed_only_when_leg_is_provably_out(self, &owed.replica);
+                self.expect("deletion_confirmed_only_when_leg_is_provably_out", out);
+            }
+            self.checker.owed.push(owed);
+        }
+        // A repair that no longer asks has given its request up.
+        let asking: BTreeSet<&CallKey> =
+            record.repairs.iter().filter_map(|repair| request_key(&repair.step)).collect();
+        let still = |repair: &&heal_core::record::RepairRecord| request_key(&repair.step).is_some();
+        let lost: BTreeSet<&ReplicaId> = (record.repairs.iter().filter(still))
+            .filter_map(|repair| repair.lost.as_ref().and_then(|lost| lost.replica.as_ref()))
+            .collect();
+        self.checker.open_requests.retain(|(array, replica), key| {
+            *array != record.array || asking.contains(key) || lost.contains(replica)
+        });
+    }
+
+    /// After the kernel moved.
+    pub(crate) fn check_state(&mut self) {
+        if self.checker.lost_data_told {
+            return;
+        }
+        let lost = no_data_is_lost(self);
+        self.checker.lost_data_told = lost.is_err();
+        self.expect("no_data_is_lost", lost);
+    }
+
+    /// At the end of a story whose faults have stopped: everything that must hold in the end.
+    pub fn check_end(&mut self) {
+        self.check_state();
+        let heals = heals_eventually(self);
+        self.expect("heals_eventually", heals);
+        let reports = report_is_never_lost(self);
+        self.expect("report_is_never_lost", reports);
+        let outcomes = every_effect_has_one_outcome_in_the_audit(self);
+        self.expect("every_effect_has_one_outcome_in_the_audit", outcomes);
+    }
+}

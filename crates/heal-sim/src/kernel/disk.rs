@@ -1,0 +1,86 @@
+//! What stands on a device: versions instead of bytes.
+//!
+//! Bytes would only be compared, so a block holds the number of the write that filled it. A block
+//! that a rebuild missed, or a stale leg that was taken back too eagerly, then shows as an old number
+//! on a leg that MD counts in sync. That is how this simulator *sees* data loss.
+
+use std::collections::BTreeMap;
+
+use heal_types::{Content, ForeignKind, MdSuperblock, SectorCount};
+
+/// Blocks that the content of every array is divided into.
+pub(crate) const BLOCKS: u16 = 64;
+
+/// Which write filled a block.
+pub(crate) type Version = u64;
+
+/// A place in [`super::FakeKernel`]'s list of disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DiskId(pub(crate) usize);
+
+/// How far a leg is from holding every block, as its superblock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// It holds every block up to its event count.
+    Complete,
+    /// It was being filled by the write-intent bitmap (`MD_FEATURE_RECOVERY_BITMAP`).
+    ByBitmap,
+    /// It was being filled from the beginning (`MD_FEATURE_RECOVERY_OFFSET` alone).
+    Full,
+}
+
+/// One medium, somewhere behind a target or in the host itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    pub(crate) size: SectorCount,
+    pub(crate) logical_block: u32,
+    pub(crate) read_only: bool,
+    /// Somebody else's signature.
+    pub(crate) foreign: Option<ForeignKind>,
+    pub(crate) superblock: Option<MdSuperblock>,
+    pub(crate) recovery: Recovery,
+    pub(crate) blocks: BTreeMap<u16, Version>,
+    /// Whether anything was ever written to it through this host.
+    pub(crate) written: bool,
+    pub(crate) partitions: u16,
+    pub(crate) in_use: bool,
+}
+
+impl Disk {
+    pub(crate) fn blank(size: SectorCount) -> Self {
+        Self {
+            size,
+            logical_block: 512,
+            read_only: false,
+            foreign: None,
+            superblock: None,
+            recovery: Recovery::Complete,
+            blocks: BTreeMap::new(),
+            written: false,
+            partitions: 0,
+            in_use: false,
+        }
+    }
+
+    /// What `blkid` and a reader of MD superblocks make of it.
+    pub(crate) fn content(&self) -> Content {
+        match (&self.foreign, &self.superblock) {
+            (Some(kind), _) => Content::Foreign(kind.clone()),
+            (None, Some(superblock)) => Content::MdMember(superblock.clone()),
+            (None, None) => Content::Blank,
+        }
+    }
+
+    pub(crate) fn write(&mut self, block: u16, version: Version) {
+        self.written = true;
+        self.blocks.insert(block, version);
+    }
+
+    /// What `mdadm --add` does to whatever stood there: overwrites it without a word.
+    pub(crate) fn write_superblock(&mut self, superblock: MdSuperblock, recovery: Recovery) {
+        self.written = true;
+        self.foreign = None;
+        self.superblock = Some(superblock);
+        self.recovery = recovery;
+    }
+}

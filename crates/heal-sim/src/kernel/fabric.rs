@@ -1,0 +1,433 @@
+//! NVMe over fabrics as a host sees it: targets far away, controllers and namespaces here.
+//!
+//! ```text
+//!   Target (far)          Controller (here)      BlockDevice (here)
+//!     nqn, portals  ◄────   one a portal    ──►    nvme1n1: a name, a number, a sequence number
+//!     namespace ─► Disk                            held by MD, it outlives its last path
+//! ```
+//!
+//! A name is given to the first free number (`nvme_alloc_ns_head`: `ida_alloc_min` in the
+//! subsystem), and a head that somebody still holds keeps its number. So a namespace that returns
+//! while MD holds its dead predecessor comes as `nvme1n2`, and one that returns later gets the old
+//! name back, on a new disk.
+
+use heal_types::{
+    Backing, ControllerName, ControllerState, DevT, DeviceName, DiskSeq, Moment, NamespaceIds,
+    NamespaceSnapshot, Nqn, Observed, Outcome, PathSnapshot, Portal, RefusedWhy, RetryWhy, Target,
+    UnknownWhy,
+};
+use std::time::Duration;
+
+use super::disk::DiskId;
+use super::{FakeKernel, KernelSignal};
+
+/// How long the kernel takes to scan a new controller for namespaces.
+const SCAN: Duration = Duration::from_millis(30);
+/// How long after a block device appeared its attributes may still be empty.
+const FILL: Duration = Duration::from_millis(5);
+
+/// A subsystem with one namespace, somewhere in the network.
+#[derive(Debug, Clone)]
+pub(crate) struct FarTarget {
+    pub(crate) nqn: Nqn,
+    pub(crate) portals: Vec<Portal>,
+    pub(crate) reachable: bool,
+    pub(crate) ids: NamespaceIds,
+    pub(crate) exported: bool,
+    pub(crate) disk: DiskId,
+}
+
+/// A controller on this host.
+#[derive(Debug, Clone)]
+pub(crate) struct Controller {
+    pub(crate) instance: u32,
+    pub(crate) nqn: Nqn,
+    pub(crate) portal: Portal,
+    pub(crate) state: ControllerState,
+    /// When the kernel gives it up (`ctrl_loss_tmo`), while it is connecting.
+    pub(crate) lost_at: Option<Moment>,
+    /// When its namespaces are scanned.
+    pub(crate) scan_at: Option<Moment>,
+    pub(crate) ctrl_loss: Duration,
+}
+
+impl Controller {
+    pub(crate) fn name(&self) -> ControllerName {
+        name(format!("nvme{}", self.instance))
+    }
+}
+
+/// A block device on this host, present or only held.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockDevice {
+    pub(crate) name: DeviceName,
+    pub(crate) dev: DevT,
+    pub(crate) diskseq: DiskSeq,
+    /// The subsystem and its instance and head numbers; `None` for a local disk.
+    pub(crate) fabric: Option<Head>,
+    pub(crate) disk: DiskId,
+    pub(crate) present: bool,
+    pub(crate) filled_at: Moment,
+}
+
+/// Where a namespace's block device belongs.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) nqn: Nqn,
+    pub(crate) ids: NamespaceIds,
+    pub(crate) subsystem: u32,
+    pub(crate) number: u32,
+}
+
+/// A place in the list of block devices, which never shrinks: a handle stays what it was.
+pub(crate) type Handle = usize;
+
+/// Makes one of the kernel's names.
+pub(crate) fn name<T>(text: String) -> T
+where
+    T: TryFrom<String>,
+    T::Error: std::fmt::Debug,
+{
+    T::try_from(text).expect("the names made here are letters and digits")
+}
+
+fn first_free(taken: impl Fn(u32) -> bool, from: u32) -> u32 {
+    (from..).find(|n| !taken(*n)).expect("there are more numbers than devices")
+}
+
+impl FakeKernel {
+    pub(crate) fn target(&self, nqn: &Nqn) -> Option<&FarTarget> {
+        self.targets.iter().find(|target| target.nqn == *nqn)
+    }
+
+    pub(crate) fn target_mut(&mut self, nqn: &Nqn) -> Option<&mut FarTarget> {
+        self.targets.iter_mut().find(|target| target.nqn == *nqn)
+    }
+
+    /// Whether I/O to the device moves now.
+    pub(crate) fn io_moves(&self, handle: Handle) -> bool {
+        let device = &self.devices[handle];
+        device.present
+            && device.fabric.as_ref().is_none_or(|head| {
+                self.controllers
+                    .iter()
+                    .any(|c| c.nqn == head.nqn && c.state == ControllerState::Live)
+            })
+    }
+
+    /// Whether I/O to the device waits: it is there, but no path to it is usable
+    /// (`nvme_available_path`: a connecting controller makes the head queue, not fail).
+    pub(crate) fn io_waits(&self, handle: Handle) -> bool {
+        self.devices[handle].present && !self.io_moves(handle)
+    }
+
+    pub(crate) fn holders(&self, handle: Handle) -> Vec<DeviceName> {
+        self.arrays
+            .iter()
+            .filter(|array| array.running && array.rdevs.iter().any(|r| r.handle == handle))
+            .map(|array| array.device.clone())
+            .collect()
+    }
+
+    fn is_alive(&self, handle: Handle) -> bool {
+        self.devices[handle].present || !self.holders(handle).is_empty()
+    }
+
+    fn living(&self) -> impl Iterator<Item = &BlockDevice> {
+        (0..self.devices.len())
+            .filter(|handle| self.is_alive(*handle))
+            .map(|handle| &self.devices[handle])
+    }
+
+    /// Makes a local disk appear, such as a loop device.
+    pub(crate) fn new_local_device(&mut self, disk: DiskId) -> Handle {
+        let taken = |n: u32| self.living().any(|d| d.dev == DevT { major: 7, minor: n });
+        let minor = first_free(taken, 0);
+        self.push_device(name(format!("loop{minor}")), DevT { major: 7, minor }, None, disk)
+    }
+
+    fn push_device(
+        &mut self,
+        name: DeviceName,
+        dev: DevT,
+        fabric: Option<Head>,
+        disk: DiskId,
+    ) -> Handle {
+        self.diskseq += 1;
+        self.devices.push(BlockDevice {
+            name,
+            dev,
+            diskseq: DiskSeq(self.diskseq),
+            fabric,
+            disk,
+            present: true,
+            filled_at: self.now.after(FILL),
+        });
+        self.devices.len() - 1
+    }
+
+    /// `nvme_scan_ns`: makes the head of a namespace that its target exports and this host lacks.
+    pub(crate) fn scan_namespaces(&mut self, nqn: &Nqn) {
+        let Some(target) = self.target(nqn) else {
+            return;
+        };
+        let (exported, ids, disk) = (target.exported, target.ids.clone(), target.disk);
+        let live = self
+            .controllers
+            .iter()
+            .any(|c| c.nqn == *nqn && c.state == ControllerState::Live && c.scan_at.is_none());
+        let present = self
+            .devices
+            .iter()
+            .any(|d| d.present && d.fabric.as_ref().is_some_and(|h| h.nqn == *nqn));
+        if !live || !exported || present {
+            return;
+        }
+        let subsystem = self.subsystem_instance(nqn);
+        let number = {
+            let taken = |n: u32| {
+                self.living()
+                    .filter_map(|d| d.fabric.as_ref())
+                    .any(|h| h.subsystem == subsystem && h.number == n)
+            };
+            first_free(taken, 1)
+        };
+        let minor = {
+            let taken = |n: u32| self.living().any(|d| d.dev == DevT { major: 259, minor: n });
+            first_free(taken, 0)
+        };
+        let head = Head { nqn: nqn.clone(), ids, subsystem, number };
+        let device: DeviceName = name(format!("nvme{subsystem}n{number}"));
+        self.push_device(device.clone(), DevT { major: 259, minor }, Some(head), disk);
+        self.uevent("add", "block", device.as_str());
+    }
+
+    /// A subsystem takes the number of its first controller and keeps it while a head lives.
+    fn subsystem_instance(&self, nqn: &Nqn) -> u32 {
+        let of_head = self
+            .living()
+            .filter_map(|d| d.fabric.as_ref())
+            .find(|h| h.nqn == *nqn)
+            .map(|h| h.subsystem);
+        let of_controller = || {
+            let own = self.controllers.iter().filter(|c| c.nqn == *nqn);
+            own.map(|c| c.instance).min()
+        };
+        of_head.or_else(of_controller).unwrap_or(0)
+    }
+
+    /// `nvme_ns_remove`: the last path is gone, so the disk goes. MD is told nothing; it learns it
+    /// from its next I/O.
+    pub(crate) fn remove_heads(&mut self, nqn: &Nqn) {
+        let mut gone = Vec::new();
+        for device in &mut self.devices {
+            if device.present && device.fabric.as_ref().is_some_and(|h| h.nqn == *nqn) {
+                device.present = false;
+                gone.push(device.name.clone());
+            }
+        }
+        for device in gone {
+            self.uevent("remove", "block", device.as_str());
+        }
+    }
+
+    pub(crate) fn uevent(&mut self, action: &str, subsystem: &str, device: &str) {
+        self.signals.push(KernelSignal::Uevent { what: format!("{action} {subsystem}/{device}") });
+    }
+
+    /// `nvme connect` to every portal that has no controller yet.
+    pub(crate) fn connect(&mut self, target: &Target, ctrl_loss: Duration) -> Outcome {
+        let reachable = self.target(&target.nqn).filter(|far| far.reachable);
+        let Some(far) = reachable else {
+            return Outcome::Retry {
+                after: Duration::from_secs(1),
+                why: RetryWhy::Unreachable {
+                    detail: format!("no portal of {} answers", target.nqn),
+                },
+            };
+        };
+        let answering: Vec<Portal> = (far.portals.iter())
+            .filter(|portal| target.portals.iter().any(|p| p.is_served_by(portal)))
+            .cloned()
+            .collect();
+        if answering.is_empty() {
+            return Outcome::Retry {
+                after: Duration::from_secs(1),
+                why: RetryWhy::Unreachable {
+                    detail: format!("{} is not at that address", target.nqn),
+                },
+            };
+        }
+        let mut changed = false;
+        for portal in answering {
+            let connected =
+                (self.controllers.iter()).any(|c| c.nqn == target.nqn && c.portal == portal);
+            if connected {
+                continue;
+            }
+            changed = true;
+            self.new_controller(&target.nqn, portal, ctrl_loss);
+        }
+        if changed { Outcome::Changed } else { Outcome::AlreadySo }
+    }
+
+    fn new_controller(&mut self, nqn: &Nqn, portal: Portal, ctrl_loss: Duration) {
+        let instance = {
+            // A subsystem kept alive by a held head keeps its number from any controller.
+            let taken = |n: u32| {
+                self.controllers.iter().any(|c| c.instance == n)
+                    || self.living().filter_map(|d| d.fabric.as_ref()).any(|h| h.subsystem == n)
+            };
+            first_free(taken, 0)
+        };
+        let controller = Controller {
+            instance,
+            nqn: nqn.clone(),
+            portal,
+            state: ControllerState::Live,
+            lost_at: None,
+            scan_at: Some(self.now.after(SCAN)),
+            ctrl_loss,
+        };
+        let name = controller.name();
+        self.controllers.push(controller);
+        self.uevent("add", "nvme", name.as_str());
+        self.uevent("change", "nvme", name.as_str());
+    }
+
+    /// `nvme disconnect` of these controllers, if they are all there are and nothing uses them.
+    pub(crate) fn disconnect(&mut self, nqn: &Nqn, expected: &[ControllerName]) -> Outcome {
+        let own: Vec<ControllerName> =
+            self.controllers.iter().filter(|c| c.nqn == *nqn).map(Controller::name).collect();
+        if own.is_empty() {
+            return Outcome::AlreadySo;
+        }
+        if let Some(other) = own.iter().find(|c| !expected.contains(c)) {
+            return refused_state(format!("{other} was not expected"));
+        }
+        let used = (0..self.devices.len()).find(|handle| {
+            let device = &self.devices[*handle];
+            device.present
+                && device.fabric.as_ref().is_some_and(|h| h.nqn == *nqn)
+                && (self.disks[device.disk.0].in_use || !self.holders(*handle).is_empty())
+        });
+        if let Some(used) = used {
+            return refused_state(format!("{} is in use", self.devices[used].name));
+        }
+        self.delete_controllers(nqn);
+        Outcome::Changed
+    }
+
+    /// `nvme_delete_ctrl` for all of a subsystem's controllers: the disks go first, then they.
+    pub(crate) fn delete_controllers(&mut self, nqn: &Nqn) {
+        self.remove_heads(nqn);
+        let names: Vec<ControllerName> =
+            (self.controllers.iter()).filter(|c| c.nqn == *nqn).map(Controller::name).collect();
+        self.controllers.retain(|c| c.nqn != *nqn);
+        for controller in names {
+            self.uevent("remove", "nvme", controller.as_str());
+        }
+    }
+
+    /// The paths stop answering: `nvme_tcp_error_recovery` puts the controllers into CONNECTING and
+    /// I/O waits. The kernel says nothing of it.
+    pub(crate) fn lose_paths(&mut self, nqn: &Nqn) {
+        let now = self.now;
+        for controller in self.controllers.iter_mut().filter(|c| c.nqn == *nqn) {
+            controller.state = ControllerState::Connecting;
+            controller.lost_at = Some(now.after(controller.ctrl_loss));
+        }
+    }
+
+    /// The paths answer again: `nvme_start_ctrl` sends `NVME_EVENT=connected` and
+    /// `nvme_kick_requeue_lists` a `change` of the block device.
+    pub(crate) fn restore_paths(&mut self, nqn: &Nqn) {
+        let mut back = Vec::new();
+        for controller in self.controllers.iter_mut().filter(|c| c.nqn == *nqn) {
+            if controller.state == ControllerState::Connecting {
+                controller.state = ControllerState::Live;
+                controller.lost_at = None;
+                back.push(controller.name());
+            }
+        }
+        for controller in back {
+            self.uevent("change", "nvme", controller.as_str());
+        }
+        self.scan_namespaces(nqn);
+    }
+
+    pub(crate) fn fabric_due(&self) -> Option<Moment> {
+        self.controllers.iter().flat_map(|c| [c.lost_at, c.scan_at]).flatten().min()
+    }
+
+    pub(crate) fn run_fabric(&mut self) {
+        let now = self.now;
+        let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
+        let lost: Vec<Nqn> =
+            (self.controllers.iter()).filter(|c| due(c.lost_at)).map(|c| c.nqn.clone()).collect();
+        for nqn in lost {
+            self.delete_controllers(&nqn);
+        }
+        let mut scanned = Vec::new();
+        for controller in self.controllers.iter_mut().filter(|c| due(c.scan_at)) {
+            controller.scan_at = None;
+            scanned.push(controller.nqn.clone());
+        }
+        for nqn in scanned {
+            self.scan_namespaces(&nqn);
+        }
+    }
+
+    pub(crate) fn namespace_snapshot(&self, handle: Handle) -> Option<NamespaceSnapshot> {
+        let device = &self.devices[handle];
+        let head = device.fabric.as_ref().filter(|_| device.present)?;
+        let disk = &self.disks[device.disk.0];
+        let ids = if self.now < device.filled_at {
+            Observed::Unknown(UnknownWhy::NotFilledYet)
+        } else {
+            Observed::Known(head.ids.clone())
+        };
+        let paths = (self.controllers.iter())
+            .filter(|c| c.nqn == head.nqn)
+            .map(|c| PathSnapshot {
+                controller: c.name(),
+                state: Observed::Known(c.state),
+                portal: if c.state == ControllerState::Live {
+                    Observed::Known(c.portal.clone())
+                } else {
+                    Observed::Unknown(UnknownWhy::WouldBlock)
+                },
+                ana_usable: Observed::Known(true),
+            })
+            .collect();
+        Some(NamespaceSnapshot {
+            device: device.name.clone(),
+            dev: device.dev,
+            diskseq: Observed::Known(device.diskseq),
+            ids,
+            nqn: Observed::Known(head.nqn.clone()),
+            size: Observed::Known(disk.size),
+            logical_block: Observed::Known(disk.logical_block),
+            read_only: Observed::Known(disk.read_only),
+            holders: Observed::Known(self.holders(handle)),
+            in_use: Observed::Known(disk.in_use),
+            partitions: Observed::Known(disk.partitions),
+            paths,
+        })
+    }
+
+    pub(crate) fn backing(&self, handle: Handle) -> Backing {
+        let device = &self.devices[handle];
+        if !device.present {
+            Backing::Gone
+        } else if let Some(namespace) = self.namespace_snapshot(handle) {
+            Backing::Namespace(Box::new(namespace))
+        } else {
+            Backing::Local
+        }
+    }
+}
+
+pub(crate) fn refused_state(detail: String) -> Outcome {
+    Outcome::Refused(RefusedWhy::NotInThatState { detail })
+}

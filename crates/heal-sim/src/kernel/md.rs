@@ -1,0 +1,571 @@
+//! MD RAID1 and RAID10 (near 2), as `drivers/md/{md,raid1,raid10}.c` behave.
+//!
+//! ```text
+//!            error ─► faulty, slot kept ─► slot vacated ─► removed by hand ─► gone
+//!              ▲        (raid1_error)   (remove_and_add_spares)   (state_store "remove")
+//!   in_sync ───┘                                                     │
+//!      ▲                                                             ▼
+//!      └── recovering ◄── slot given ◄── spare ◄────────────── bound (--add, --re-add)
+//!         (md_do_sync)   (raid1_add_disk)
+//! ```
+//!
+//! What is modelled is what a healer can trip over: who holds a slot, whether a leg can be taken
+//! back by bitmap, what a spare turns into, and that an error on the last leg breaks the array for
+//! good. What is not: request queues, barriers, and the time a superblock write takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use heal_types::{
+    Alias, ArrayId, ArrayState, DevT, DeviceName, LegFlag, Level, MdDeviceId, MdRole, MdSuperblock,
+    Moment, SectorCount, SyncAction, SyncProgress,
+};
+
+use super::disk::{BLOCKS, Recovery, Version};
+use super::fabric::Handle;
+use super::{FakeKernel, KernelSignal};
+
+/// How soon MD's own thread gets to a wish (`md_wakeup_thread`).
+pub(super) const THREAD: Duration = Duration::from_millis(2);
+/// How long the sync thread waits before it tries a source that queues again.
+const SYNC_RETRY: Duration = Duration::from_millis(100);
+
+/// A member bound to an array (`struct md_rdev`).
+#[derive(Debug, Clone)]
+pub(crate) struct Rdev {
+    pub(crate) handle: Handle,
+    pub(crate) name: DeviceName,
+    pub(crate) uuid: MdDeviceId,
+    pub(crate) slot: Option<u16>,
+    /// The slot it may have back without a full copy (`saved_raid_disk`).
+    pub(crate) saved_slot: Option<u16>,
+    pub(crate) faulty: bool,
+    pub(crate) in_sync: bool,
+    pub(crate) write_error: bool,
+    pub(crate) want_replacement: bool,
+    pub(crate) replacement: bool,
+    pub(crate) bad_blocks: bool,
+    /// Blocks below this one are filled, while it is not in sync.
+    pub(crate) recovered: u16,
+    pub(crate) by_bitmap: bool,
+}
+
+impl Rdev {
+    pub(crate) fn flags(&self) -> Vec<LegFlag> {
+        let spare = !self.faulty && !self.in_sync;
+        [
+            (self.faulty, LegFlag::Faulty),
+            (self.in_sync, LegFlag::InSync),
+            (spare, LegFlag::Spare),
+            (self.write_error, LegFlag::WriteError),
+            (self.want_replacement, LegFlag::WantReplacement),
+            (self.replacement, LegFlag::Replacement),
+        ]
+        .into_iter()
+        .filter_map(|(set, flag)| set.then_some(flag))
+        .collect()
+    }
+
+    fn is_recovering(&self) -> bool {
+        self.slot.is_some() && !self.faulty && !self.in_sync
+    }
+}
+
+/// An array (`struct mddev`), running or stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct MdArray {
+    pub(crate) id: ArrayId,
+    pub(crate) device: DeviceName,
+    pub(crate) dev: DevT,
+    pub(crate) alias: Option<Alias>,
+    pub(crate) level: Level,
+    pub(crate) raid_disks: u16,
+    pub(crate) component: SectorCount,
+    pub(crate) data_offset: SectorCount,
+    pub(crate) bitmap: bool,
+    pub(crate) running: bool,
+    /// A state somebody put it in, such as `readonly`.
+    pub(crate) forced_state: Option<ArrayState>,
+    pub(crate) frozen: bool,
+    /// `MD_BROKEN`.
+    pub(crate) broken: bool,
+    pub(crate) events: u64,
+    pub(crate) events_cleared: u64,
+    /// Write-intent bits, one a block.
+    pub(crate) dirty: BTreeSet<u16>,
+    /// The newest acknowledged version of every block.
+    pub(crate) newest: BTreeMap<u16, Version>,
+    pub(crate) next_version: Version,
+    pub(crate) failed_writes: u64,
+    pub(crate) rdevs: Vec<Rdev>,
+    /// Where the sync thread stands, and when it copies the next block.
+    pub(crate) sync: Option<(u16, Moment)>,
+    pub(crate) thread_at: Option<Moment>,
+    /// How long a full rebuild takes.
+    pub(crate) rebuild: Duration,
+}
+
+impl MdArray {
+    /// The blocks of a slot: RAID10 near 2 gives every second block to each pair.
+    fn holds(&self, slot: u16, block: u16) -> bool {
+        match self.level {
+            Level::Raid10 { .. } => {
+                let sets = (self.raid_disks / 2).max(1);
+                block % sets == slot / 2
+            }
+            Level::Raid1 | Level::Other => true,
+        }
+    }
+
+    fn same_set(&self, a: u16, b: u16) -> bool {
+        match self.level {
+            Level::Raid10 { .. } => a / 2 == b / 2,
+            Level::Raid1 | Level::Other => true,
+        }
+    }
+
+    /// `mddev->degraded`.
+    pub(crate) fn degraded(&self) -> u16 {
+        let whole = (0..self.raid_disks).filter(|slot| {
+            (self.rdevs.iter()).any(|r| r.slot == Some(*slot) && r.in_sync && !r.faulty)
+        });
+        self.raid_disks - u16::try_from(whole.count()).unwrap_or(self.raid_disks)
+    }
+
+    pub(crate) fn sync_action(&self) -> SyncAction {
+        if self.frozen {
+            SyncAction::Frozen
+        } else if self.sync.is_some() {
+            SyncAction::Recover
+        } else {
+            SyncAction::Idle
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Option<SyncProgress> {
+        let (next, _) = self.sync?;
+        let per_block = self.component.0 / u64::from(BLOCKS);
+        Some(SyncProgress { done: SectorCount(per_block * u64::from(next)), total: self.component })
+    }
+
+    /// `array_state_show`: `broken` only where it would otherwise be `clean`.
+    pub(crate) fn state(&self) -> ArrayState {
+        match self.forced_state {
+            Some(state) => state,
+            None if self.broken => ArrayState::Broken,
+            None => ArrayState::Clean,
+        }
+    }
+
+    fn block_time(&self) -> Duration {
+        self.rebuild / u32::from(BLOCKS)
+    }
+
+    /// Whether a leg other than `index` holds every block that it holds.
+    fn has_another(&self, index: usize) -> bool {
+        let Some(slot) = self.rdevs[index].slot else {
+            return true;
+        };
+        self.rdevs.iter().enumerate().any(|(i, other)| {
+            i != index
+                && other.in_sync
+                && !other.faulty
+                && other.slot.is_some_and(|s| self.same_set(s, slot))
+        })
+    }
+}
+
+impl FakeKernel {
+    /// `md_error` and `raid1_error`: a leg failed. On the last good leg it is *not* marked faulty:
+    /// `MD_BROKEN` is set first and every write fails until the array is stopped and assembled.
+    pub(crate) fn md_error(&mut self, array: usize, index: usize) {
+        let now = self.now;
+        let md = &mut self.arrays[array];
+        if md.rdevs[index].faulty {
+            return;
+        }
+        if md.rdevs[index].in_sync && !md.has_another(index) {
+            md.broken = true;
+            return;
+        }
+        let rdev = &mut md.rdevs[index];
+        // A leg that fails while it is filled from the beginning has no slot to have back.
+        rdev.saved_slot = rdev.slot.filter(|_| rdev.in_sync || rdev.by_bitmap);
+        rdev.in_sync = false;
+        rdev.faulty = true;
+        md.sync = None; // MD_RECOVERY_INTR
+        md.thread_at = Some(now.after(THREAD));
+        md.events += 1;
+        self.update_superblocks(array);
+        self.signals.push(KernelSignal::Md);
+    }
+
+    /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.
+    fn write_failed(&mut self, array: usize, index: usize) {
+        let rdev = &mut self.arrays[array].rdevs[index];
+        rdev.write_error = true;
+        rdev.want_replacement = true;
+        self.md_error(array, index);
+    }
+
+    /// `md_update_sb`: every leg that is not faulty and can be written learns the event count and
+    /// its role. A lost leg keeps what it had, which is how it is told apart later.
+    pub(crate) fn update_superblocks(&mut self, array: usize) {
+        let md = &self.arrays[array];
+        let mut writes = Vec::new();
+        for rdev in md.rdevs.iter().filter(|r| !r.faulty) {
+            if self.io_moves(rdev.handle) {
+                writes.push((rdev.handle, rdev.clone()));
+            }
+        }
+        for (handle, rdev) in writes {
+            let md = &self.arrays[array];
+            let disk = self.devices[handle].disk;
+            let superblock = MdSuperblock {
+                array: md.id,
+                device: rdev.uuid,
+                role: rdev.slot.map_or(MdRole::Spare, MdRole::Active),
+                events: md.events,
+                data_offset: md.data_offset,
+                data_size: SectorCount(
+                    (self.disks[disk.0].size.0).saturating_sub(md.data_offset.0),
+                ),
+                bad_blocks: rdev.bad_blocks,
+            };
+            let recovery = match (rdev.in_sync, rdev.by_bitmap) {
+                (true, _) => Recovery::Complete,
+                (false, true) => Recovery::ByBitmap,
+                (false, false) => Recovery::Full,
+            };
+            self.disks[disk.0].write_superblock(superblock, recovery);
+        }
+    }
+
+    /// One application write. Answers whether it was acknowledged; `None` while it waits for a leg
+    /// whose I/O is queued.
+    pub(crate) fn md_write(&mut self, array: usize, block: u16) -> Option<bool> {
+        let md = &self.arrays[array];
+        if !md.running || md.broken || !md.state().is_running() {
+            self.arrays[array].failed_writes += 1;
+            return Some(false);
+        }
+        let legs: Vec<usize> = (md.rdevs.iter().enumerate())
+            .filter(|(_, r)| !r.faulty && r.slot.is_some_and(|s| md.holds(s, block)))
+            .map(|(i, _)| i)
+            .collect();
+        if legs.iter().any(|i| self.io_waits(md.rdevs[*i].handle)) {
+            return None;
+        }
+        let version = md.next_version;
+        self.arrays[array].next_version += 1;
+        let mut good = 0;
+        for index in legs {
+            let rdev = &self.arrays[array].rdevs[index];
+            let (handle, in_sync) = (rdev.handle, rdev.in_sync);
+            if self.io_moves(handle) {
+                let disk = self.devices[handle].disk;
+                self.disks[disk.0].write(block, version);
+                good += u16::from(in_sync);
+            } else {
+                self.write_failed(array, index);
+            }
+        }
+        let md = &mut self.arrays[array];
+        if good == 0 {
+            md.failed_writes += 1;
+            return Some(false);
+        }
+        md.newest.insert(block, version);
+        // `bitmap_endwrite`: bits are cleared, and `events_cleared` moves, only while nothing is
+        // missing. So as long as the array stays degraded a lost leg can be taken back.
+        if md.degraded() == 0 {
+            md.dirty.clear();
+            md.events_cleared = md.events;
+        } else {
+            md.dirty.insert(block);
+        }
+        Some(true)
+    }
+
+    /// Whether a write to this leg is queued: then `remove_and_add_spares` leaves the leg its slot,
+    /// because `nr_pending` does not drain.
+    fn has_pending(&self, array: usize, index: usize) -> bool {
+        self.workload.as_ref().is_some_and(|w| w.stalled.contains(&array))
+            && self.io_waits(self.arrays[array].rdevs[index].handle)
+    }
+
+    pub(crate) fn md_due(&self) -> Option<Moment> {
+        self.arrays
+            .iter()
+            .filter(|array| array.running)
+            .flat_map(|array| [array.thread_at, array.sync.map(|(_, at)| at)])
+            .flatten()
+            .min()
+    }
+
+    pub(crate) fn run_md(&mut self) {
+        let now = self.now;
+        for array in 0..self.arrays.len() {
+            if self.arrays[array].running && self.arrays[array].thread_at.is_some_and(|t| t <= now)
+            {
+                self.arrays[array].thread_at = None;
+                self.check_recovery(array);
+            }
+            if self.arrays[array].running
+                && self.arrays[array].sync.is_some_and(|(_, at)| at <= now)
+            {
+                self.sync_one_block(array);
+            }
+        }
+    }
+
+    /// `md_check_recovery`: vacate the slots of faulty legs, give free slots to spares, and start
+    /// to fill whatever has a slot and is not full.
+    pub(crate) fn check_recovery(&mut self, array: usize) {
+        let md = &self.arrays[array];
+        if md.sync.is_some() || md.frozen || !md.state().is_running() && !md.broken {
+            return;
+        }
+        let mut changed = self.vacate_slots(array);
+        if !self.arrays[array].broken {
+            for index in 0..self.arrays[array].rdevs.len() {
+                changed |= self.add_disk(array, index);
+            }
+            changed |= self.start_recovery(array);
+        }
+        if changed {
+            self.arrays[array].events += 1;
+            self.update_superblocks(array);
+            self.signals.push(KernelSignal::Md);
+        }
+    }
+
+    /// `raid1_remove_disk` through `remove_and_add_spares`. A replacement whose original is gone
+    /// moves into its place and goes on as a plain rebuild.
+    fn vacate_slots(&mut self, array: usize) -> bool {
+        let mut changed = false;
+        for index in 0..self.arrays[array].rdevs.len() {
+            let rdev = &self.arrays[array].rdevs[index];
+            let Some(slot) = rdev.slot.filter(|_| rdev.faulty) else {
+                continue;
+            };
+            if self.has_pending(array, index) {
+                self.arrays[array].thread_at = Some(self.now.after(SYNC_RETRY));
+                continue;
+            }
+            let md = &mut self.arrays[array];
+            let was_replacement = md.rdevs[index].replacement;
+            md.rdevs[index].slot = None;
+            md.rdevs[index].replacement = false;
+            if !was_replacement
+                && let Some(heir) =
+                    md.rdevs.iter_mut().find(|r| r.slot == Some(slot) && r.replacement)
+            {
+                heir.replacement = false;
+            }
+            changed = true;
+        }
+        changed
+    }
+
+    /// `raid1_add_disk`: the first slot that is empty *or* whose leg wishes for a replacement. A leg
+    /// that comes back looks at its own old slot first.
+    fn add_disk(&mut self, array: usize, index: usize) -> bool {
+        let md = &mut self.arrays[array];
+        let rdev = &md.rdevs[index];
+        if rdev.slot.is_some() || rdev.faulty {
+            return false;
+        }
+        let taken = |slot: u16| md.rdevs.iter().any(|r| r.slot == Some(slot) && !r.replacement);
+        let mut choice = rdev
+            .saved_slot
+            .filter(|slot| *slot < md.raid_disks && !taken(*slot))
+            .map(|slot| (slot, false));
+        for slot in 0..md.raid_disks {
+            if choice.is_some() {
+                break;
+            }
+            if !taken(slot) {
+                choice = Some((slot, false));
+            } else if md
+                .rdevs
+                .iter()
+                .any(|r| r.slot == Some(slot) && r.want_replacement && !r.faulty)
+                && !md.rdevs.iter().any(|r| r.slot == Some(slot) && r.replacement)
+            {
+                choice = Some((slot, true));
+            }
+        }
+        let Some((slot, replacement)) = choice else {
+            return false;
+        };
+        let rdev = &mut md.rdevs[index];
+        rdev.by_bitmap = rdev.saved_slot == Some(slot) && !replacement;
+        rdev.slot = Some(slot);
+        rdev.replacement = replacement;
+        rdev.recovered = 0;
+        true
+    }
+
+    fn start_recovery(&mut self, array: usize) -> bool {
+        let now = self.now;
+        let md = &mut self.arrays[array];
+        if !md.rdevs.iter().any(Rdev::is_recovering) {
+            return false;
+        }
+        let from = md.rdevs.iter().filter(|r| r.is_recovering()).map(|r| r.recovered).min();
+        md.sync = Some((from.unwrap_or(0), now.after(md.block_time())));
+        true
+    }
+
+    /// `md_do_sync`, one block of it. Blocks that no leg needs are passed over without a copy.
+    fn sync_one_block(&mut self, array: usize) {
+        let Some((block, _)) = self.arrays[array].sync else {
+            return;
+        };
+        let md = &self.arrays[array];
+        let needy: Vec<usize> = (md.rdevs.iter().enumerate())
+            .filter(|(_, r)| r.is_recovering() && r.recovered <= block)
+            .filter(|(_, r)| !r.by_bitmap || md.dirty.contains(&block))
+            .filter(|(_, r)| r.slot.is_some_and(|s| md.holds(s, block)))
+            .map(|(i, _)| i)
+            .collect();
+        if !needy.is_empty() {
+            let Some(version) = self.read_for_sync(array, block) else {
+                return;
+            };
+            for index in needy {
+                let handle = self.arrays[array].rdevs[index].handle;
+                if self.io_waits(handle) {
+                    self.retry_sync(array);
+                    return;
+                }
+                if !self.io_moves(handle) {
+                    self.write_failed(array, index);
+                    return;
+                }
+                let disk = self.devices[handle].disk;
+                match version {
+                    Some(version) => self.disks[disk.0].write(block, version),
+                    // Never written by the application: whatever stands there is copied as well.
+                    None => {
+                        self.disks[disk.0].written = true;
+                        self.disks[disk.0].blocks.remove(&block);
+                    }
+                }
+            }
+        }
+        self.after_block(array, block);
+    }
+
+    /// Reads one block from a good leg: `Some(None)` when nothing was ever written there, `None`
+    /// when it has to wait or nothing can be read.
+    fn read_for_sync(&mut self, array: usize, block: u16) -> Option<Option<Version>> {
+        let md = &self.arrays[array];
+        let sources: Vec<usize> = (md.rdevs.iter().enumerate())
+            .filter(|(_, r)| r.in_sync && !r.faulty)
+            .filter(|(_, r)| r.slot.is_some_and(|s| md.holds(s, block)))
+            .map(|(i, _)| i)
+            .collect();
+        for index in &sources {
+            let handle = self.arrays[array].rdevs[*index].handle;
+            if self.io_moves(handle) {
+                let disk = self.devices[handle].disk;
+                return Some(self.disks[disk.0].blocks.get(&block).copied());
+            }
+        }
+        if sources.iter().any(|i| self.io_waits(self.arrays[array].rdevs[*i].handle)) {
+            self.retry_sync(array);
+        } else if let Some(last) = sources.first() {
+            self.md_error(array, *last);
+            self.arrays[array].sync = None;
+        }
+        None
+    }
+
+    fn retry_sync(&mut self, array: usize) {
+        let at = self.now.after(SYNC_RETRY);
+        if let Some((_, next)) = &mut self.arrays[array].sync {
+            *next = at;
+        }
+    }
+
+    fn after_block(&mut self, array: usize, block: u16) {
+        let now = self.now;
+        let md = &mut self.arrays[array];
+        for rdev in md.rdevs.iter_mut().filter(|r| r.is_recovering() && r.recovered <= block) {
+            rdev.recovered = block + 1;
+        }
+        let mut next = block + 1;
+        // `md_do_sync` skips what every recovering leg can do without.
+        while next < BLOCKS
+            && !md
+                .rdevs
+                .iter()
+                .any(|r| r.is_recovering() && (!r.by_bitmap || md.dirty.contains(&next)))
+        {
+            next += 1;
+        }
+        if next >= BLOCKS {
+            md.sync = None;
+            self.spare_active(array);
+            return;
+        }
+        md.sync = Some((next, now.after(md.block_time())));
+        // A checkpoint every sixteenth of the array (`sync_completed`).
+        if block / (BLOCKS / 16) != next / (BLOCKS / 16) {
+            self.signals.push(KernelSignal::Md);
+        }
+    }
+
+    /// `raid1_spare_active`: what was filled is in sync; a leg whose replacement is complete is
+    /// marked faulty.
+    fn spare_active(&mut self, array: usize) {
+        let now = self.now;
+        let md = &mut self.arrays[array];
+        let mut replaced = Vec::new();
+        for rdev in md.rdevs.iter_mut().filter(|r| r.is_recovering()) {
+            rdev.in_sync = true;
+            rdev.by_bitmap = false;
+            rdev.saved_slot = None;
+            if rdev.replacement {
+                replaced.extend(rdev.slot);
+            }
+        }
+        for rdev in md.rdevs.iter_mut().filter(|r| !r.replacement && !r.faulty) {
+            if rdev.slot.is_some_and(|slot| replaced.contains(&slot)) {
+                rdev.in_sync = false;
+                rdev.faulty = true;
+                rdev.saved_slot = None;
+            }
+        }
+        md.events += 1;
+        md.thread_at = Some(now.after(THREAD));
+        if md.degraded() == 0 {
+            md.dirty.clear();
+            md.events_cleared = md.events;
+        }
+        self.update_superblocks(array);
+        self.signals.push(KernelSignal::Md);
+    }
+
+    /// Every block that a leg in sync should hold and does not, as text.
+    pub(crate) fn lost_blocks(&self, array: usize) -> Vec<String> {
+        let md = &self.arrays[array];
+        let mut lost = Vec::new();
+        for rdev in md.rdevs.iter().filter(|r| r.in_sync && !r.faulty) {
+            let disk = &self.disks[self.devices[rdev.handle].disk.0];
+            for (block, version) in &md.newest {
+                let held = rdev.slot.is_some_and(|s| md.holds(s, *block));
+                let has = disk.blocks.get(block).copied().unwrap_or(0);
+                if held && has != *version {
+                    lost.push(format!(
+                        "{}: block {block} of {} is version {has}, acknowledged was {version}",
+                        md.device, rdev.name
+                    ));
+                }
+            }
+        }
+        lost
+    }
+}

@@ -1,0 +1,232 @@
+//! Who is bound to an array: taking legs back, adding them, unbinding them, and the number of slots.
+//!
+//! ```text
+//!   --re-add   superblock ours, slot free, event count within the bitmap  ─► bound, its slot kept
+//!   --add      large enough                                               ─► bound, a new superblock
+//!   remove     no slot                                                    ─► unbound
+//! ```
+//!
+//! What is bound gets a slot from MD's own thread a moment later (`super::md`), and not always the
+//! one it was meant for.
+
+use std::time::Duration;
+
+use heal_types::{Level, MdDeviceId, MdRole, Outcome, RetryWhy};
+
+use super::disk::Recovery;
+use super::fabric::{Handle, refused_state};
+use super::md::{Rdev, THREAD};
+use super::{FakeKernel, KernelSignal};
+
+impl FakeKernel {
+    /// `mdadm --re-add`: `attempt_re_add` in mdadm, `super_1_validate` in the kernel.
+    ///
+    /// # Errors
+    /// Why the leg cannot be taken back.
+    pub(crate) fn re_add(&mut self, array: usize, handle: Handle) -> Result<(), String> {
+        let md = &self.arrays[array];
+        let disk = &self.disks[self.devices[handle].disk.0];
+        let Some(sb) = disk.superblock.clone().filter(|_| disk.foreign.is_none()) else {
+            return Err("no superblock on it".into());
+        };
+        if sb.array != md.id {
+            return Err(format!("it belongs to array {}", sb.array));
+        }
+        if md.rdevs.iter().any(|r| r.uuid == sb.device) {
+            return Err("not possible: the old member is still bound".into());
+        }
+        let slot = match sb.role {
+            MdRole::Active(slot) => slot,
+            MdRole::Spare | MdRole::Faulty | MdRole::Journal => {
+                return Err("not possible: its superblock has no slot".into());
+            }
+        };
+        if disk.recovery == Recovery::Full {
+            return Err("not possible: it was never complete".into());
+        }
+        if slot >= md.raid_disks || md.rdevs.iter().any(|r| r.slot == Some(slot)) {
+            return Err(format!("not possible: slot {slot} is taken"));
+        }
+        let fresh_enough =
+            if md.bitmap { sb.events >= md.events_cleared } else { sb.events + 1 >= md.events };
+        if !fresh_enough {
+            return Err(format!(
+                "not possible: event count {} is older than what the bitmap covers ({})",
+                sb.events, md.events_cleared
+            ));
+        }
+        self.bind(array, handle, sb.device, Some(slot), sb.bad_blocks);
+        Ok(())
+    }
+
+    /// `mdadm --add`: tries a re-add first and then, without a word, writes a new superblock over
+    /// whatever stands on the device.
+    ///
+    /// # Errors
+    /// What `mdadm` checks: the size, and nothing of the content.
+    pub(crate) fn add(&mut self, array: usize, handle: Handle) -> Result<(), String> {
+        let disk_id = self.devices[handle].disk;
+        let size = self.disks[disk_id.0].size;
+        let md = &self.arrays[array];
+        if size.0 < md.component.0 + md.data_offset.0 {
+            return Err("not large enough to join array".into());
+        }
+        if self.disks[disk_id.0].read_only {
+            return Err("read-only".into());
+        }
+        if self.re_add(array, handle).is_ok() {
+            return Ok(());
+        }
+        self.md_uuids += 1;
+        let uuid = md_device_uuid(self.md_uuids);
+        let disk = &mut self.disks[disk_id.0];
+        disk.foreign = None;
+        disk.written = true;
+        self.bind(array, handle, uuid, None, false);
+        self.update_superblocks(array);
+        Ok(())
+    }
+
+    /// `bind_rdev_to_array` and `add_bound_rdev`: bound without a slot; MD's thread gives it one.
+    fn bind(
+        &mut self,
+        array: usize,
+        handle: Handle,
+        uuid: MdDeviceId,
+        saved_slot: Option<u16>,
+        bad_blocks: bool,
+    ) {
+        let at = self.now.after(THREAD);
+        let name = self.devices[handle].name.clone();
+        let md = &mut self.arrays[array];
+        md.rdevs.push(Rdev {
+            handle,
+            name,
+            uuid,
+            slot: None,
+            saved_slot,
+            faulty: false,
+            in_sync: false,
+            write_error: false,
+            want_replacement: false,
+            replacement: false,
+            bad_blocks,
+            recovered: 0,
+            by_bitmap: saved_slot.is_some(),
+        });
+        md.thread_at = Some(at);
+        self.signals.push(KernelSignal::Md);
+    }
+
+    /// `state_store` "remove": only what holds no slot.
+    pub(crate) fn unbind(&mut self, array: usize, index: usize) -> bool {
+        if self.arrays[array].rdevs[index].slot.is_some() {
+            return false;
+        }
+        self.arrays[array].rdevs.remove(index);
+        self.arrays[array].events += 1;
+        self.update_superblocks(array);
+        self.signals.push(KernelSignal::Md);
+        true
+    }
+
+    /// `update_raid_disks` and `raid1_reshape`: busy while anything is being filled; shrinking needs
+    /// free slots and numbers the rest anew.
+    pub(crate) fn set_raid_disks(&mut self, array: usize, wanted: u16) -> Result<(), Outcome> {
+        let at = self.now.after(THREAD);
+        let md = &mut self.arrays[array];
+        if md.level != Level::Raid1 || wanted == 0 {
+            return Err(refused_state("only RAID1 changes its number of slots here".into()));
+        }
+        let used = md.rdevs.iter().filter(|r| r.slot.is_some() && !r.replacement).count();
+        if md.sync.is_some() || used > usize::from(wanted) {
+            return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
+        }
+        if wanted < md.raid_disks {
+            let mut next = 0;
+            for slot in 0..md.raid_disks {
+                let mut any = false;
+                for rdev in md.rdevs.iter_mut().filter(|r| r.slot == Some(slot)) {
+                    rdev.slot = Some(next);
+                    any = true;
+                }
+                next += u16::from(any);
+            }
+        }
+        md.raid_disks = wanted;
+        md.events += 1;
+        md.thread_at = Some(at);
+        self.update_superblocks(array);
+        self.signals.push(KernelSignal::Md);
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self, array: usize) {
+        self.arrays[array].events += 1;
+        self.update_superblocks(array);
+        let md = &mut self.arrays[array];
+        md.running = false;
+        md.sync = None;
+        md.thread_at = None;
+        md.rdevs.clear();
+        md.broken = false;
+        let device = md.device.clone();
+        self.uevent("remove", "block", device.as_str());
+        self.signals.push(KernelSignal::Md);
+    }
+
+    /// `mdadm --assemble`: the freshest superblocks win; what lags behind stays outside.
+    pub(crate) fn assemble(&mut self, array: usize) {
+        let id = self.arrays[array].id;
+        let mut found = Vec::new();
+        for (handle, device) in self.devices.iter().enumerate() {
+            let disk = &self.disks[device.disk.0];
+            let own = disk.superblock.as_ref().filter(|sb| sb.array == id);
+            if let Some(sb) = own.filter(|_| self.io_moves(handle)) {
+                found.push((handle, sb.clone(), disk.recovery));
+            }
+        }
+        let newest = found.iter().map(|(_, sb, _)| sb.events).max().unwrap_or(0);
+        for (handle, sb, recovery) in found {
+            let MdRole::Active(slot) = sb.role else {
+                continue;
+            };
+            if sb.events + 1 >= newest && recovery == Recovery::Complete {
+                self.bind(array, handle, sb.device, None, sb.bad_blocks);
+                if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
+                    rdev.slot = Some(slot);
+                    rdev.in_sync = true;
+                    rdev.by_bitmap = false;
+                }
+            }
+        }
+        let md = &mut self.arrays[array];
+        md.running = true;
+        md.events = newest + 1;
+        let device = md.device.clone();
+        self.uevent("add", "block", device.as_str());
+        self.uevent("change", "block", device.as_str());
+    }
+
+    /// `mdadm --create --assume-clean` on fresh devices.
+    pub(crate) fn create(&mut self, array: usize, legs: &[Handle]) {
+        for (slot, handle) in legs.iter().enumerate() {
+            self.md_uuids += 1;
+            let uuid = md_device_uuid(self.md_uuids);
+            self.bind(array, *handle, uuid, None, false);
+            if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
+                rdev.slot = u16::try_from(slot).ok();
+                rdev.in_sync = true;
+            }
+        }
+        self.arrays[array].thread_at = None;
+        self.update_superblocks(array);
+        self.signals.clear();
+    }
+}
+
+fn md_device_uuid(number: u64) -> MdDeviceId {
+    let mut bytes = [0x1e; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    MdDeviceId::from_bytes(bytes)
+}

@@ -1,0 +1,424 @@
+//! A kernel that exists only in memory: MD, NVMe over fabrics, and the two tools that change them.
+//!
+//! The rules are the real kernel's, one by one, each named in the code by the function it comes from
+//! (`raid1_error`, `remove_and_add_spares`, `super_1_validate`, `nvme_alloc_ns_head`, …). It is as
+//! unhelpful as the real one: it says nothing when a path dies or a leg fails except to whoever
+//! polls MD, it reuses names, it overwrites a file system without a word, and it breaks an array for
+//! good when its last leg fails.
+//!
+//! ```text
+//!   far away            this host                                       what a healer sees
+//!   FarTarget ── nvme ─► Controller ─► BlockDevice ◄─ held by ─ MdArray ──► look(): HostSnapshot
+//!      │                                    │                      │
+//!      └─────────────── Disk ◄──────────────┴── reads, writes ─────┘      signals: md, uevents, link
+//! ```
+//!
+//! **Time** is an argument: [`FakeKernel::advance_to`] lets recoveries copy, workloads write and
+//! lost controllers give up, in order, up to a moment, and stops where something is signalled.
+//! **Content** is versions: [`FakeKernel::verify_data`] names every block that a leg in sync should
+//! hold and does not.
+//!
+//! The price: what is not modelled cannot go wrong here. Queues, timing within a write, udev and
+//! `blkid` are the laboratory's business.
+
+pub(crate) mod disk;
+pub(crate) mod fabric;
+mod look;
+pub(crate) mod md;
+mod members;
+mod tools;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use heal_types::{
+    ArrayId, ArrayState, DeviceName, HostAction, HostAnswer, HostPort, HostSnapshot, Moment,
+    NamespaceId, Nqn, Outcome,
+};
+
+use disk::{BLOCKS, Disk, DiskId};
+use fabric::{BlockDevice, Controller, FarTarget};
+use md::MdArray;
+pub use tools::ToolFault;
+
+/// What the kernel lets a listener know. Anything else has to be looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelSignal {
+    /// `/proc/mdstat` or an attribute of an array woke its poller (`md_new_event`,
+    /// `sysfs_notify_dirent_safe`).
+    Md,
+    /// A uevent of the kernel group.
+    Uevent {
+        /// `ACTION SUBSYSTEM/DEVICE`.
+        what: String,
+    },
+    /// rtnetlink: a link lost or got its carrier.
+    Link,
+}
+
+/// An application that writes to every array, one block at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    pub(crate) every: Duration,
+    pub(crate) next: Moment,
+    pub(crate) writes: u64,
+    /// Arrays whose write waits for a leg.
+    pub(crate) stalled: BTreeSet<usize>,
+}
+
+/// Most writes go to a few blocks, as applications do, and every eighth one anywhere.
+fn next_block(writes: u64) -> u16 {
+    let hot = u64::from(BLOCKS / 16);
+    let block = if writes % 8 == 0 { writes / 8 % u64::from(BLOCKS) } else { writes % hot };
+    u16::try_from(block).unwrap_or(0)
+}
+
+/// The kernel. See the module's head.
+#[derive(Debug, Clone)]
+pub struct FakeKernel {
+    pub(crate) now: Moment,
+    pub(crate) targets: Vec<FarTarget>,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) controllers: Vec<Controller>,
+    pub(crate) devices: Vec<BlockDevice>,
+    pub(crate) arrays: Vec<MdArray>,
+    pub(crate) signals: Vec<KernelSignal>,
+    pub(crate) diskseq: u64,
+    pub(crate) md_uuids: u64,
+    pub(crate) workload: Option<Workload>,
+    tool_faults: Vec<(&'static str, ToolFault)>,
+}
+
+impl FakeKernel {
+    /// A host without disks, at `now`.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self {
+            now,
+            targets: Vec::new(),
+            disks: Vec::new(),
+            controllers: Vec::new(),
+            devices: Vec::new(),
+            arrays: Vec::new(),
+            signals: Vec::new(),
+            diskseq: 0,
+            md_uuids: 0,
+            workload: None,
+            tool_faults: Vec::new(),
+        }
+    }
+
+    pub(crate) fn new_disk(&mut self, disk: Disk) -> DiskId {
+        self.disks.push(disk);
+        DiskId(self.disks.len() - 1)
+    }
+
+    /// When something happens by itself next, if at all.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        [self.fabric_due(), self.md_due(), self.workload.as_ref().map(|w| w.next)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Lets time pass up to `to`, or up to the first moment at which something is signalled.
+    /// Answers with the moment reached.
+    pub fn advance_to(&mut self, to: Moment) -> Moment {
+        while self.signals.is_empty() {
+            match self.next_due().filter(|due| *due <= to) {
+                Some(due) => {
+                    self.now = self.now.max(due);
+                    self.run_due();
+                }
+                None => {
+                    self.now = self.now.max(to);
+                    break;
+                }
+            }
+        }
+        self.now
+    }
+
+    fn run_due(&mut self) {
+        self.run_fabric();
+        self.run_md();
+        self.run_workload();
+    }
+
+    fn run_workload(&mut self) {
+        let now = self.now;
+        let Some(workload) = self.workload.as_mut().filter(|w| w.next <= now) else {
+            return;
+        };
+        workload.next = now.after(workload.every);
+        workload.writes += 1;
+        let block = next_block(workload.writes);
+        for array in 0..self.arrays.len() {
+            if !self.arrays[array].running {
+                continue;
+            }
+            let waits = self.md_write(array, block).is_none();
+            if let Some(workload) = &mut self.workload {
+                if waits {
+                    workload.stalled.insert(array);
+                } else {
+                    workload.stalled.remove(&array);
+                }
+            }
+        }
+    }
+
+    /// Lets an application write one block to every array now and then, or stop.
+    pub fn set_workload(&mut self, every: Option<Duration>) {
+        self.workload = every.map(|every| Workload {
+            every,
+            next: self.now.after(every),
+            writes: 0,
+            stalled: BTreeSet::new(),
+        });
+    }
+
+    /// What was signalled since the last call.
+    pub fn take_signals(&mut self) -> Vec<KernelSignal> {
+        std::mem::take(&mut self.signals)
+    }
+
+    /// Every block that a leg in sync should hold and does not; empty when no data is lost.
+    #[must_use]
+    pub fn verify_data(&self) -> Vec<String> {
+        (0..self.arrays.len())
+            .filter(|array| self.arrays[*array].running)
+            .flat_map(|array| self.lost_blocks(array))
+            .collect()
+    }
+
+    /// Writes that an application was told had failed.
+    #[must_use]
+    pub fn failed_writes(&self) -> u64 {
+        self.arrays.iter().map(|array| array.failed_writes).sum()
+    }
+
+    /// Whether anything was ever written to that subsystem's namespace through this host.
+    #[must_use]
+    pub fn was_written_to(&self, nqn: &Nqn) -> bool {
+        self.target(nqn).is_some_and(|target| self.disks[target.disk.0].written)
+    }
+
+    /// The array as `/proc/mdstat` draws it: `[UU_]`. `None` while it is not there.
+    #[must_use]
+    pub fn picture(&self, array: ArrayId) -> Option<String> {
+        let index = self.array_index(array)?;
+        let md = &self.arrays[index];
+        // A leg and its complete replacement share a slot for a moment: either will do.
+        let leg = |slot| {
+            let good = |r: &md::Rdev| r.slot == Some(slot) && r.in_sync && !r.faulty;
+            if md.rdevs.iter().any(good) { 'U' } else { '_' }
+        };
+        let legs: String = (0..md.raid_disks).map(leg).collect();
+        Some(format!("[{legs}]"))
+    }
+
+    /// Rebuild progress in percent, while one runs.
+    #[must_use]
+    pub fn rebuild_percent(&self, array: ArrayId) -> Option<u8> {
+        let index = self.array_index(array)?;
+        self.arrays[index].progress().map(heal_types::SyncProgress::percent)
+    }
+
+    /// Whether an error hit the array's last leg.
+    #[must_use]
+    pub fn is_broken(&self, array: ArrayId) -> bool {
+        self.arrays.iter().any(|md| md.id == array && md.broken)
+    }
+
+    pub(crate) fn array_index(&self, id: ArrayId) -> Option<usize> {
+        self.arrays.iter().position(|array| array.id == id && array.running)
+    }
+
+    /// The array member that stands on the namespace `id`, and whether it is in sync.
+    #[must_use]
+    pub fn leg_of(&self, id: &NamespaceId) -> Option<LegTruth> {
+        for md in self.arrays.iter().filter(|md| md.running) {
+            for rdev in &md.rdevs {
+                let head = self.devices[rdev.handle].fabric.as_ref();
+                if head.is_some_and(|head| head.ids.contains(id)) {
+                    return Some(LegTruth {
+                        array: md.id,
+                        device: rdev.name.clone(),
+                        in_sync: rdev.in_sync && !rdev.faulty,
+                        faulty: rdev.faulty,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// How many legs other than the one bound as `leg` hold every block it holds, on a path whose
+    /// I/O moves.
+    #[must_use]
+    pub fn good_legs_beside(&self, array: ArrayId, leg: Option<&DeviceName>) -> usize {
+        let Some(index) = self.array_index(array) else {
+            return 0;
+        };
+        let md = &self.arrays[index];
+        md.rdevs
+            .iter()
+            .filter(|r| r.in_sync && !r.faulty && Some(&r.name) != leg && self.io_moves(r.handle))
+            .count()
+    }
+
+    /// What really stands on a device of that name now.
+    #[must_use]
+    pub fn content_of(&self, device: &DeviceName) -> Option<heal_types::Content> {
+        let found = self.devices.iter().find(|d| d.present && d.name == *device)?;
+        Some(self.disks[found.disk.0].content())
+    }
+
+    /// Puts an array into a state, such as `readonly`, or back.
+    pub fn force_state(&mut self, array: ArrayId, state: Option<ArrayState>) {
+        if let Some(index) = self.array_index(array) {
+            self.arrays[index].forced_state = state;
+            self.arrays[index].thread_at = Some(self.now);
+            self.signals.push(KernelSignal::Md);
+        }
+    }
+
+    /// Another tool freezes the array's sync thread, or lets it go on.
+    pub fn freeze(&mut self, array: ArrayId, frozen: bool) {
+        if let Some(index) = self.array_index(array) {
+            self.arrays[index].frozen = frozen;
+            self.arrays[index].thread_at = Some(self.now);
+            self.signals.push(KernelSignal::Md);
+        }
+    }
+
+    /// Stops an array, as `mdadm --stop` does.
+    pub fn stop_array(&mut self, array: ArrayId) {
+        if let Some(index) = self.array_index(array) {
+            self.stop(index);
+        }
+    }
+
+    /// Assembles a stopped array from what is present.
+    pub fn assemble_array(&mut self, array: ArrayId) {
+        let stopped = self.arrays.iter().position(|md| md.id == array && !md.running);
+        if let Some(index) = stopped {
+            self.assemble(index);
+        }
+    }
+
+    /// The target stops exporting its namespace: an asynchronous event makes the host drop it.
+    pub fn remove_namespace(&mut self, nqn: &Nqn) {
+        if let Some(target) = self.target_mut(nqn) {
+            target.exported = false;
+        }
+        self.remove_heads(nqn);
+    }
+
+    /// The target exports its namespace again.
+    pub fn restore_namespace(&mut self, nqn: &Nqn) {
+        if let Some(target) = self.target_mut(nqn) {
+            target.exported = true;
+        }
+        self.scan_namespaces(nqn);
+    }
+
+    /// The cable to a target is pulled: its link's carrier goes, I/O to it waits.
+    pub fn lose_path(&mut self, nqn: &Nqn) {
+        self.target_vanishes(nqn);
+        self.signals.push(KernelSignal::Link);
+    }
+
+    /// A target dies with everything on it; the host's own links stay up.
+    pub fn target_vanishes(&mut self, nqn: &Nqn) {
+        if let Some(target) = self.target_mut(nqn) {
+            target.reachable = false;
+        }
+        self.lose_paths(nqn);
+    }
+
+    /// The target answers again.
+    pub fn restore_path(&mut self, nqn: &Nqn) {
+        if let Some(target) = self.target_mut(nqn) {
+            target.reachable = true;
+        }
+        self.signals.push(KernelSignal::Link);
+        self.restore_paths(nqn);
+    }
+
+    /// A passing write error on a leg: MD keeps the leg and wishes for a replacement of it.
+    pub fn hiccup(&mut self, id: &NamespaceId) {
+        for md in self.arrays.iter_mut().filter(|md| md.running) {
+            for rdev in &mut md.rdevs {
+                let head = self.devices[rdev.handle].fabric.as_ref();
+                if head.is_some_and(|head| head.ids.contains(id)) {
+                    rdev.write_error = true;
+                    rdev.want_replacement = true;
+                }
+            }
+        }
+        self.signals.push(KernelSignal::Md);
+    }
+
+    /// A medium silently returns old content: what a check of the data must find.
+    pub fn corrupt(&mut self, id: &NamespaceId) {
+        let disks: Vec<DiskId> =
+            self.targets.iter().filter(|t| t.ids.contains(id)).map(|t| t.disk).collect();
+        for disk in disks {
+            self.disks[disk.0].blocks.clear();
+        }
+    }
+
+    /// The last leg of an array on local disks fails.
+    pub fn fail_local_leg(&mut self, array: ArrayId) {
+        if let Some(index) = self.array_index(array)
+            && let Some(last) = self.arrays[index].rdevs.len().checked_sub(1)
+        {
+            self.md_error(index, last);
+        }
+    }
+
+    /// The next action of that verb goes wrong in this way.
+    pub fn spoil_next(&mut self, verb: &'static str, fault: ToolFault) {
+        self.tool_faults.push((verb, fault));
+    }
+}
+
+/// Where a namespace stands in an array, as the kernel really has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegTruth {
+    /// The array.
+    pub array: ArrayId,
+    /// The name it is bound under.
+    pub device: DeviceName,
+    /// Whether MD counts it as holding every block.
+    pub in_sync: bool,
+    /// Whether MD gave it up.
+    pub faulty: bool,
+}
+
+impl HostPort for FakeKernel {
+    fn look(&mut self) -> HostSnapshot {
+        self.snapshot()
+    }
+
+    fn act(&mut self, action: &HostAction) -> HostAnswer {
+        let verb = action.verb();
+        let spoiled = self.tool_faults.iter().position(|(v, _)| *v == verb);
+        match spoiled.map(|at| self.tool_faults.remove(at).1) {
+            None => self.carry_out(action),
+            Some(fault) => {
+                if fault.happens_anyway() {
+                    let _ = self.carry_out(action);
+                }
+                fault.outcome().into()
+            }
+        }
+    }
+}
+
+pub(crate) fn changed_if(changed: bool) -> Outcome {
+    if changed { Outcome::Changed } else { Outcome::AlreadySo }
+}
