@@ -100,7 +100,8 @@ impl Budget {
 
     /// `array` opened an incident. Answers with the alarm when that makes a storm.
     pub fn degraded(&mut self, now: Moment, array: ArrayId) -> Option<Storm> {
-        self.forget_old(now);
+        let window = self.limits.storm_window;
+        self.degraded.retain(|_, at| now.since(*at) < window);
         self.degraded.insert(array, now);
         let arrays = self.degraded.len();
         if self.storm || arrays <= self.limits.storm_arrays {

@@ -194,7 +194,7 @@ impl Footing {
             HostAction::ClearWantReplacement { leg, .. } => {
                 changeable(array)?;
                 match array.legs.iter().find(|bound| bound.device == leg.device) {
-                    Some(bound) if is_good(bound) => Ok(()),
+                    Some(bound) if is_source(bound) => Ok(()),
                     Some(bound) => Err(GuardWhy::LegState { detail: bound.flags.to_string() }),
                     None => Ok(()), // Already so.
                 }
@@ -209,10 +209,11 @@ impl Footing {
     }
 
     fn wanted_target(&self, target: &Target) -> Guarded {
-        let wanted = self
-            .volume
-            .as_ref()
-            .is_some_and(|volume| volume.replicas.iter().any(|replica| replica.target == *target));
+        let wanted = self.volume.as_ref().is_some_and(|volume| {
+            volume.replicas.iter().any(|replica| {
+                replica.target.namespace == target.namespace && replica.target.nqn == target.nqn
+            })
+        });
         if wanted {
             Ok(())
         } else {
@@ -253,9 +254,20 @@ impl Footing {
     }
 }
 
-/// Whether a leg can be relied upon: in sync, device present, a path usable.
+/// Whether a leg can be relied upon to hold every block: in sync, device present, a path usable, no
+/// block that MD must not read, no write that may still be on its way (write-behind goes with
+/// write-mostly).
 #[must_use]
 pub fn is_good(leg: &LegSnapshot) -> bool {
+    is_source(leg)
+        && leg.bad_blocks.is_known_and(|bad| !bad)
+        && !leg.flags.has(LegFlag::WriteMostly)
+}
+
+/// Whether MD can fill another leg from this one. A source with bad blocks is one leg more than
+/// none: adding to it only ever adds a copy.
+#[must_use]
+pub fn is_source(leg: &LegSnapshot) -> bool {
     leg.is_in_sync()
         && match &leg.backing {
             Backing::Namespace(namespace) => namespace.has_usable_path(),
@@ -327,7 +339,11 @@ fn mirror_set(array: &ArraySnapshot, slot: Slot) -> Vec<Slot> {
 /// G1. With `slot`, a good leg must hold the blocks of that slot besides it; without, every block of
 /// the array must be held by some good leg.
 fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
-    let good = |s: &Slot| array.legs.iter().any(|leg| leg.slot == Some(*s) && is_good(leg));
+    let taken = slot.is_some();
+    let good = |s: &Slot| {
+        let enough = |leg: &&LegSnapshot| if taken { is_good(leg) } else { is_source(leg) };
+        array.legs.iter().filter(enough).any(|leg| leg.slot == Some(*s))
+    };
     let fails = || Err(GuardWhy::NoOtherGoodLeg { slot });
     let Some(slot) = slot else {
         let mut slots = (0..array.raid_disks).map(Slot);
@@ -353,7 +369,7 @@ fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
 }
 
 fn missing(array: &ArraySnapshot) -> usize {
-    let good = array.legs.iter().filter(|leg| is_good(leg)).count();
+    let good = array.legs.iter().filter(|leg| is_source(leg)).count();
     usize::from(array.raid_disks).saturating_sub(good)
 }
 
@@ -500,7 +516,7 @@ fn replace_leg(array: &ArraySnapshot, from: &LegRef, to: &NamespaceSnapshot) -> 
     let Some(leaving) = array.legs.iter().find(|leg| leg.device == from.device) else {
         return Err(GuardWhy::NotThatDevice { detail: format!("{} is not bound", from.device) });
     };
-    if leaving.slot != from.slot || !is_good(leaving) {
+    if leaving.slot != from.slot || !is_source(leaving) {
         return Err(GuardWhy::LegState { detail: leaving.flags.to_string() });
     }
     let Some(spare) = array.legs.iter().find(|leg| stands_on(leg, to)) else {

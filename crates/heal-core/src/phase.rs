@@ -15,8 +15,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArrayState, CallKey, Deadline, DeviceIdentity, HostAction, Moment, Replica, ReplicaId, Slot,
-    SyncProgress, WallTime,
+    ArrayState, CallKey, Deadline, DeviceIdentity, DeviceName, HostAction, Moment, Replica,
+    ReplicaId, Slot, SyncProgress, WallTime,
 };
 
 use crate::effect::EffectId;
@@ -44,6 +44,10 @@ pub struct Repair {
     pub return_after: Option<Deadline>,
     /// The key of a request that was not answered: the next request is the same one.
     pub request: Option<CallKey>,
+    /// Replicas that were offered for this slot and must not be used, and why.
+    pub rejected: Vec<(ReplicaId, RejectedWhy)>,
+    /// The name that the incoming replica is bound under, once MD fills it.
+    pub bound: Option<DeviceName>,
     /// A device that was refused as the returning leg: not tried again under that identity.
     pub not_again: Option<DeviceIdentity>,
     /// When the present phase was entered, wall clock.

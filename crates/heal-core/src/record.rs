@@ -14,7 +14,7 @@ use heal_types::{
 };
 
 use crate::effect::{EffectId, IncidentId};
-use crate::phase::{Cause, HeldWhy, QuarantinedWhy};
+use crate::phase::{Cause, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 /// Version of this record's form.
 pub const SCHEMA: u16 = 1;
@@ -99,6 +99,10 @@ pub struct RepairRecord {
     pub return_after: Option<Deadline>,
     /// The key of a request that was not answered: the next request is the same one.
     pub request: Option<CallKey>,
+    /// Replicas that were offered for this slot and must not be used, and why.
+    pub rejected: Vec<(ReplicaId, RejectedWhy)>,
+    /// The name that the incoming replica is bound under, once MD fills it.
+    pub bound: Option<DeviceName>,
     /// What is still to do.
     pub step: Step,
 }

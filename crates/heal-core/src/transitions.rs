@@ -209,7 +209,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::StepDone           => Go(P::Adding),
             S::Rejected           => Go(P::Held),
             S::LegLeft            => Go(P::Connecting),
-            S::StepRefused        => Go(P::Connecting),
+            S::StepRefused        => Go(P::Held),
             S::LegRecovering      => Go(P::Rebuilding),
             S::LegInSync          => Go(P::Retiring),
             S::ReplicaReplaced    => Go(P::Connecting),

@@ -1,7 +1,8 @@
 //! How one slot looks, read from a snapshot: the step from sysfs facts to signals.
 
 use heal_types::{
-    ArraySnapshot, Backing, LegSnapshot, NamespaceId, NamespaceSnapshot, Observed, Slot, Volume,
+    ArraySnapshot, Backing, LegSnapshot, NamespaceId, NamespaceSnapshot, Nqn, Observed, Slot,
+    Volume,
 };
 
 use crate::phase::DoubtWhy;
@@ -68,12 +69,16 @@ pub(crate) fn bound_faulty<'a>(
     })
 }
 
-/// The namespace that goes by `id`, if it is present.
+/// The namespace that goes by `id`, in that subsystem if one is named, if it is present.
 pub(crate) fn namespace_of<'a>(
     namespaces: &'a [NamespaceSnapshot],
     id: &NamespaceId,
+    nqn: Option<&Nqn>,
 ) -> Option<&'a NamespaceSnapshot> {
-    namespaces.iter().find(|namespace| namespace.goes_by(id))
+    let of_subsystem = |namespace: &NamespaceSnapshot| {
+        nqn.is_none_or(|nqn| namespace.nqn.is_known_and(|own| own == nqn))
+    };
+    namespaces.iter().find(|namespace| namespace.goes_by(id) && of_subsystem(namespace))
 }
 
 /// Who a leg is, with the replica it is in `volume`.

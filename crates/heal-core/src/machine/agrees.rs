@@ -186,6 +186,8 @@ fn in_phase(kind: PhaseKind) -> ArrayMachine {
                 grace: None,
                 return_after: None,
                 request: None,
+                rejected: Vec::new(),
+                bound: None,
                 not_again: None,
                 since: NOW.wall,
                 phase,

@@ -105,6 +105,9 @@ impl ArrayMachine {
     fn step_refused(&mut self, now: Now, slot: Slot, intent: &Intent, why: &RefusedWhy) {
         match why {
             RefusedWhy::ReAddNotPossible { .. } | RefusedWhy::NotPossibleHere { .. } => {
+                let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
+                // Only Retiring stays where it is; its next step is due then.
+                self.set_turn(slot, TurnState::Due(now.mono.after(pause.unwrap_or_default())));
                 let (verb, detail) = (intent.verb.clone(), why.to_string());
                 self.signal(now, slot, Signal::StepRefused { verb, detail });
             }

@@ -17,9 +17,7 @@ use super::{ArrayMachine, Permit, Standing, due_at};
 impl ArrayMachine {
     /// Moves a repair whose step is due.
     pub(super) fn drive(&mut self, now: Now, slot: Slot) {
-        let Some(repair) = self.repairs.get(&slot) else {
-            return;
-        };
+        let Some(repair) = self.repairs.get(&slot).filter(|_| !self.blind) else { return };
         let due = repair.phase.turn().and_then(due_at).is_some_and(|due| due <= now.mono);
         if !due {
             return;
@@ -101,9 +99,13 @@ impl ArrayMachine {
             )
             | None => false,
         };
-        let taken_back =
-            returning && self.standing == Standing::Unprovisioned && self.policy.re_add;
-        self.policy.mode == Mode::Observe && !taken_back
+        match self.standing {
+            // Nobody manages this array: whatever the mode, at most a returned leg is taken back.
+            Standing::Unprovisioned => !(returning && self.policy.re_add),
+            Standing::Undecided | Standing::Managed | Standing::NotOurs(_) => {
+                self.policy.mode == Mode::Observe
+            }
+        }
     }
 
     fn passes(
@@ -156,6 +158,7 @@ impl ArrayMachine {
             if let HostAction::Disconnect { nqn, .. } = &action { Some(nqn.clone()) } else { None };
         let intent = Intent { id, verb, slot: Some(slot), disconnects, at: now.wall };
         self.intents.insert(id, intent);
+        self.unwritten.push(id);
         self.set_turn(slot, TurnState::UnderWay(id));
         self.tell_begun(now, slot, id, &action);
         self.out.effects.push(Effect::Act { id, action, footing: Box::new(footing) });
@@ -227,6 +230,9 @@ impl ArrayMachine {
 
     /// Doubts that lasted and graces that ended.
     pub(super) fn pass_deadlines(&mut self, now: Now) {
+        if self.blind {
+            return;
+        }
         let passed: Vec<Slot> = self
             .repairs
             .values()

@@ -4,8 +4,8 @@
 //! not expect it, never because something changed since the last look.
 
 use heal_types::{
-    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegSnapshot, NamespaceId, Now, Observed,
-    Slot, UnknownWhy,
+    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, NamespaceId, Now,
+    Nqn, Observed, Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -25,8 +25,10 @@ impl ArrayMachine {
             if self.array.known().is_none() {
                 self.array = Observed::Unknown(why);
             }
+            self.blind = true;
             return;
         }
+        self.blind = false;
         self.namespaces = look.namespaces;
         let was_there = self.snapshot().is_some();
         let was_broken = self.is_broken();
@@ -223,6 +225,9 @@ impl ArrayMachine {
                 seen.push((slot, member));
             }
         }
+        let slots = array.raid_disks;
+        let repairs = &self.repairs;
+        self.members.retain(|slot, _| slot.0 < slots || repairs.contains_key(slot));
         for (slot, member) in seen {
             // A namespace is in one slot only: whoever remembers it elsewhere is behind.
             self.members.retain(|other, known| {
@@ -282,8 +287,25 @@ impl ArrayMachine {
         then: &Step,
         view: SlotView<'_>,
     ) -> Option<Signal> {
-        if matches!(then, Step::Doubt) {
-            return doubt_signal(array, view);
+        match then {
+            // Good again: nothing was ever lost, so the doubt is taken up and cleared.
+            Step::Doubt if matches!(view, SlotView::Good(_)) => return Some(Signal::HoldEnded),
+            Step::Doubt => return doubt_signal(array, view),
+            // The new leg is lost while the old one waits to be put away.
+            Step::Retire if repair.cause != Cause::FewerCopies => match view {
+                SlotView::Failed | SlotView::Vacant => return Some(Signal::LegFailed),
+                SlotView::Good(_)
+                | SlotView::Doubtful(_)
+                | SlotView::Recovering
+                | SlotView::Unclear => return None,
+            },
+            Step::Report
+            | Step::Grace
+            | Step::Request { .. }
+            | Step::Connect
+            | Step::Rebuild
+            | Step::Retire
+            | Step::Hold { .. } => {}
         }
         // A hold ends with its reason. A slot that is good again, or being filled, ends it as well,
         // unless a person said so and something would be left to do.
@@ -341,16 +363,19 @@ impl ArrayMachine {
             return None;
         }
         let lost = repair.lost.as_ref()?;
-        let device = self.idle_namespace(&lost.namespace?)?;
-        let same_subsystem = lost.nqn.as_ref().is_none_or(|nqn| *nqn == device.nqn);
+        let device = self.idle_namespace(&lost.namespace?, lost.nqn.as_ref())?;
         let refused = repair.not_again.as_ref() == Some(&device);
-        (same_subsystem && !refused).then_some(device)
+        (!refused).then_some(device)
     }
 
     /// The identity of the namespace `id`, if it is present, usable and nothing holds it. A faulty
     /// member of this very array that still stands on it does not count: it is unbound first.
-    pub(super) fn idle_namespace(&self, id: &NamespaceId) -> Option<DeviceIdentity> {
-        let namespace = namespace_of(&self.namespaces, id)?;
+    pub(super) fn idle_namespace(
+        &self,
+        id: &NamespaceId,
+        nqn: Option<&Nqn>,
+    ) -> Option<DeviceIdentity> {
+        let namespace = namespace_of(&self.namespaces, id, nqn)?;
         let array = self.snapshot()?;
         let ours = leg_of(array, id).is_some_and(LegSnapshot::is_faulty);
         let idle = ours || namespace.holders.is_known_and(Vec::is_empty);
@@ -374,12 +399,29 @@ impl ArrayMachine {
                 return None; // Taken back; MD gives it its slot in a moment.
             }
         }
-        let there = self.idle_namespace(&device.namespace).as_ref() == Some(device);
-        if there && self.may_return(repair) { None } else { Some(Signal::LegLeft) }
+        let turn = repair.phase.turn();
+        if turn.is_some_and(|turn| matches!(turn.state, TurnState::UnderWay(_))) {
+            return None; // What it shows meanwhile is half done.
+        }
+        if !self.may_return(repair) {
+            return Some(Signal::LegLeft);
+        }
+        let Some(namespace) = namespace_of(&self.namespaces, &device.namespace, Some(&device.nqn))
+        else {
+            return Some(Signal::LegLeft);
+        };
+        let binding = array.legs.iter().any(|leg| leg.backing == Backing::Unreadable);
+        let foreign = namespace
+            .holders
+            .is_known_and(|holders| holders.iter().any(|holder| *holder != array.device));
+        let same = namespace.identity(&device.namespace).as_ref() == Some(device);
+        let left = !same || foreign || (!binding && !namespace.has_usable_path());
+        left.then_some(Signal::LegLeft)
     }
 
     fn incoming_signal(&self, array: &ArraySnapshot, repair: &Repair) -> Option<Signal> {
-        let id = repair.incoming.as_ref()?.target.namespace;
+        let target = &repair.incoming.as_ref()?.target;
+        let (id, nqn) = (target.namespace, Some(&target.nqn));
         if let Some(leg) = leg_of(array, &id) {
             if leg.is_in_sync() {
                 return Some(Signal::LegInSync);
@@ -394,16 +436,16 @@ impl ArrayMachine {
             // Bound as a spare by an earlier life, which died before it was told.
             let connecting = matches!(repair.phase, Phase::Connecting { .. });
             let identity =
-                namespace_of(&self.namespaces, &id).and_then(|space| space.identity(&id));
+                namespace_of(&self.namespaces, &id, nqn).and_then(|space| space.identity(&id));
             return identity.filter(|_| connecting).map(Signal::NamespaceFound);
         }
-        let found = self.idle_namespace(&id);
+        let found = self.idle_namespace(&id, nqn);
         match &repair.phase {
             Phase::Connecting { .. } => found.map(Signal::NamespaceFound),
             Phase::Verifying { device, .. } | Phase::Adding { device, .. } => {
                 // While it is being added its holders change under our eyes: only a device that
                 // is really gone, or another one, counts as left.
-                let present = namespace_of(&self.namespaces, &id)
+                let present = namespace_of(&self.namespaces, &id, nqn)
                     .and_then(|namespace| namespace.identity(&id))
                     .is_some_and(|identity| identity == *device);
                 if present { None } else { Some(Signal::LegLeft) }
@@ -456,24 +498,29 @@ fn doubt_signal(array: &ArraySnapshot, view: SlotView<'_>) -> Option<Signal> {
 }
 
 fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
-    let expected = match (&repair.incoming, &repair.lost) {
-        (Some(incoming), _) => Some(incoming.target.namespace),
-        (None, lost) => lost.as_ref().and_then(|lost| lost.namespace),
-    };
-    let leg = expected.and_then(|id| leg_of(array, &id));
-    match leg {
-        Some(leg) if leg.is_in_sync() => Some(Signal::LegInSync),
-        Some(leg) if leg.is_recovering() => Some(Signal::LegRecovering(array.sync_progress)),
-        Some(leg) if leg.is_faulty() => Some(Signal::LegFailed),
-        Some(_) => None, // A spare that MD is about to use.
-        // The leg that has to go is still good in its slot: what has failed is its replacement.
-        None if repair.cause == Cause::ReplicaTerminating => Some(Signal::LegFailed),
-        // A rebuild that somebody else began, or one whose device is gone under it.
-        None => match view {
-            SlotView::Good(_) => Some(Signal::LegInSync),
-            SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
-            SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
-            SlotView::Doubtful(_) | SlotView::Unclear => None,
-        },
+    let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
+    match incoming.and_then(|id| leg_of(array, &id)) {
+        Some(leg) if leg.is_in_sync() => return Some(Signal::LegInSync),
+        Some(leg) if leg.is_recovering() => {
+            return Some(Signal::LegRecovering(array.sync_progress));
+        }
+        Some(leg) if leg.is_faulty() => return Some(Signal::LegFailed),
+        Some(_) => return None, // A spare that MD is about to use.
+        None => {}
+    }
+    if repair.cause == Cause::ReplicaTerminating {
+        // The leg that has to go is still good in its slot. Its successor has failed, unless it is
+        // there and only cannot be told from another device at this moment.
+        let hidden = array.legs.iter().any(|leg| {
+            leg.backing == Backing::Unreadable
+                || (leg.flags.has(LegFlag::Replacement) && !leg.is_faulty())
+        });
+        return if hidden { None } else { Some(Signal::LegFailed) };
+    }
+    match view {
+        SlotView::Good(_) => Some(Signal::LegInSync),
+        SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
+        SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
+        SlotView::Doubtful(_) | SlotView::Unclear => None,
     }
 }

@@ -109,6 +109,8 @@ pub struct ArrayMachine {
     array: Observed<Option<ArraySnapshot>>,
     namespaces: Vec<NamespaceSnapshot>,
     cause: LookCause,
+    /// The last look saw nothing: the snapshot is older, and nothing is begun on it.
+    blind: bool,
     volume: VolumeView,
     standing: Standing,
 
@@ -130,6 +132,8 @@ pub struct ArrayMachine {
     owing: Turn,
     permit: Permit,
     lookups: u64,
+    /// Intents that no durable record holds yet.
+    unwritten: Vec<EffectId>,
     /// A repair ended: the slots are looked at once more, on the same snapshot.
     recheck: bool,
     out: Outbox,
@@ -147,6 +151,7 @@ impl ArrayMachine {
             array: Observed::Unknown(UnknownWhy::NotReadYet),
             namespaces: Vec::new(),
             cause: LookCause::Start,
+            blind: true,
             volume: VolumeView::new(),
             standing: Standing::Undecided,
             generation: 0,
@@ -163,6 +168,7 @@ impl ArrayMachine {
             owing: Turn::now(),
             permit: Permit::None,
             lookups: 0,
+            unwritten: Vec::new(),
             recheck: false,
             out: Outbox::default(),
             dirty: false,
@@ -177,6 +183,7 @@ impl ArrayMachine {
         if record.schema != SCHEMA {
             let detail = format!("schema {} is not {SCHEMA}", record.schema);
             machine.quarantine(now, QuarantinedWhy::UnreadableRecord { detail });
+            machine.dirty = false; // See `quarantined`.
             let outbox = machine.flush();
             return (machine, outbox);
         }
@@ -224,6 +231,7 @@ impl ArrayMachine {
     pub fn handle(&mut self, now: Now, event: Event) -> Outbox {
         let durable = !matches!(event, Event::NotDurable { .. });
         if durable {
+            self.unwritten.clear();
             self.raise_durable(now);
         }
         match event {
@@ -256,7 +264,7 @@ impl ArrayMachine {
         }
         offer(self.volume_due(), Due::Volume);
         offer(self.owed_due(), Due::Owed);
-        for repair in self.repairs.values() {
+        for repair in self.repairs.values().filter(|_| !self.blind) {
             match &repair.phase {
                 Phase::Reporting => offer(Some(Moment(0)), Due::Recorded),
                 Phase::Suspect { decide_at, .. } => offer(*decide_at, Due::Doubt),
@@ -332,6 +340,8 @@ impl ArrayMachine {
                 .return_after
                 .map(|d| on_this_boot(d, self.policy.return_hold_down)),
             request: record.request,
+            rejected: record.rejected,
+            bound: record.bound,
             not_again: None,
             since: now.wall,
             phase: restart::resume(&record.step),
@@ -415,13 +425,29 @@ impl ArrayMachine {
             Severity::Critical,
             format!("{}: the ledger cannot be written, nothing is done: {why}", self.name()),
         );
-        // The effects that rested on the record were dropped by the shell.
-        self.intents.clear();
+        // The effects that rested on the record were dropped by the shell; earlier ones go on.
+        for id in std::mem::take(&mut self.unwritten) {
+            self.intents.remove(&id);
+        }
         self.permit = if self.permit == Permit::Asked { Permit::None } else { self.permit };
         let again = now.mono.after(self.policy.retry_max);
         self.volume.dropped(again);
         self.owing.state = TurnState::Due(again);
-        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
+        // A repair that stands still for another reason goes on standing still for that one.
+        let moving = |repair: &&Repair| {
+            !matches!(
+                repair.phase,
+                Phase::Held {
+                    why: HeldWhy::Operator { .. }
+                        | HeldWhy::Observing
+                        | HeldWhy::Rejected { .. }
+                        | HeldWhy::Refused { .. },
+                    ..
+                }
+            )
+        };
+        let slots: Vec<Slot> =
+            self.repairs.values().filter(moving).map(|repair| repair.slot).collect();
         for slot in slots {
             let why = HeldWhy::NotDurable { detail: why.to_owned() };
             self.hold_repair(now, slot, why, Some(again), None);
@@ -619,6 +645,8 @@ fn put_down(repair: &Repair) -> RepairRecord {
         grace: repair.grace.clone(),
         return_after: repair.return_after.clone(),
         request: repair.request.clone(),
+        rejected: repair.rejected.clone(),
+        bound: repair.bound.clone(),
         step: restart::step_of(&repair.phase),
     }
 }

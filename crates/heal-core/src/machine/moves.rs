@@ -4,7 +4,9 @@
 //! signal and from what the repair knows. If the two disagree, or the table calls the signal
 //! impossible, the array is quarantined: a machine that is not what its table says must not act.
 
-use heal_types::{Condition, Deadline, DeviceIdentity, GracePolicy, Now, Replica, Slot};
+use heal_types::{
+    Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now, Replica, Slot,
+};
 
 use crate::audit::{AuditKind, Severity};
 use crate::phase::{
@@ -108,6 +110,9 @@ impl ArrayMachine {
         repair.since = now.wall;
         let to = repair.phase.kind();
         self.dirty = true;
+        // It may all look different by now.
+        self.recheck = true;
+        self.want_look();
         self.tell_move(now, slot, from, to, &Signal::HoldEnded);
     }
 
@@ -138,6 +143,8 @@ impl ArrayMachine {
             grace: None,
             return_after: None,
             request: None,
+            rejected: Vec::new(),
+            bound: None,
             not_again: None,
             since: now.wall,
             phase: Phase::Reporting,
@@ -187,6 +194,12 @@ impl ArrayMachine {
                     self.volume.add(replica);
                 }
             }
+            PhaseKind::Rebuilding => {
+                let bound = self.incoming_leg(slot);
+                if let Some(repair) = self.repairs.get_mut(&slot) {
+                    repair.bound = bound;
+                }
+            }
             PhaseKind::Retiring if *signal == Signal::LegInSync => self.carry_in_sync(now, slot),
             PhaseKind::Held => {
                 if let Signal::Rejected(why) = signal {
@@ -199,10 +212,15 @@ impl ArrayMachine {
             | PhaseKind::Returning
             | PhaseKind::Verifying
             | PhaseKind::Adding
-            | PhaseKind::Rebuilding
             | PhaseKind::Retiring
             | PhaseKind::Quarantined => {}
         }
+    }
+
+    /// The name that the incoming replica is bound under.
+    fn incoming_leg(&self, slot: Slot) -> Option<DeviceName> {
+        let id = self.repairs.get(&slot)?.incoming.as_ref()?.target.namespace;
+        leg_of(self.snapshot()?, &id).map(|leg| leg.device.clone())
     }
 
     /// A loss: who, until when to wait, and what is owed to the provisioner.
@@ -214,10 +232,19 @@ impl ArrayMachine {
         let Some(repair) = self.repairs.get_mut(&slot) else {
             return;
         };
+        // A leg that somebody else put in place is the one that is lost now.
+        let newest = self.members.get(&slot).filter(|member| {
+            let other = repair.lost.as_ref().is_none_or(|lost| lost.namespace != member.namespace);
+            repair.incoming.is_none() && other && member.namespace.is_some()
+        });
+        if let Some(newest) = newest {
+            repair.also_retire.extend(repair.lost.replace(newest.clone()));
+        }
         let mut reported = repair.lost.clone();
         if replacement_failed {
             if let Some(incoming) = repair.incoming.take() {
-                let failed = member_of_replica(&incoming);
+                let mut failed = member_of_replica(&incoming);
+                failed.device = repair.bound.take();
                 reported = Some(failed.clone());
                 if repair.cause == Cause::ReplicaTerminating {
                     // The leg that has to go is still good; only its replacement failed.
@@ -260,6 +287,7 @@ impl ArrayMachine {
         let Some(array) = self.snapshot() else { return };
         let leg = expected
             .and_then(|id| leg_of(array, &id))
+            .filter(|leg| leg.is_in_sync())
             .or_else(|| array.leg_in(slot).filter(|leg| leg.is_in_sync()));
         let member = leg.map(|leg| (leg.slot.unwrap_or(slot), member_of(leg, self.volume.known())));
         let one_too_many = repair.cause == Cause::FewerCopies;
@@ -275,6 +303,10 @@ impl ArrayMachine {
             let member = member_of_replica(&incoming);
             let condition = Condition::Unusable { why: why.to_string() };
             self.owe(now, Some(&member), OwedMessage::Report(condition));
+            if let Some(repair) = self.repairs.get_mut(&slot) {
+                repair.rejected.retain(|(replica, _)| *replica != incoming.id);
+                repair.rejected.push((incoming.id, why.clone()));
+            }
         }
     }
 
@@ -350,8 +382,22 @@ impl ArrayMachine {
             then = Step::Request { key };
             (HeldWhy::Refused { detail }, retry)
         } else if let Signal::Rejected(why) = signal {
+            if matches!(then, Step::Request { .. }) {
+                let key = self.key(now, "request");
+                if let Some(repair) = self.repairs.get_mut(&slot) {
+                    repair.request = Some(key.clone());
+                }
+                then = Step::Request { key };
+            }
             let replica = self.repairs.get(&slot)?.incoming.as_ref()?.id.clone();
-            (HeldWhy::Rejected { replica, why }, None)
+            // A namespace that is not there yet, or is in use, may be fine later.
+            let passing = matches!(
+                why,
+                RejectedWhy::NamespaceNotFound { .. }
+                    | RejectedWhy::InUse { .. }
+                    | RejectedWhy::ReadOnly
+            );
+            (HeldWhy::Rejected { replica, why }, retry.filter(|_| passing))
         } else if let Signal::StepRefused { verb, detail } = signal {
             (HeldWhy::StepFailed { verb, detail }, retry)
         } else {

@@ -26,6 +26,15 @@ impl ArrayMachine {
         if last.is_some_and(|owed| owed.message == message) {
             return;
         }
+        // A newer word on a replica takes the place of an older one that has not gone out yet.
+        let under_way = matches!(self.owing.state, TurnState::UnderWay(_));
+        let mut index = 0;
+        self.owed.retain(|owed| {
+            let first = index == 0 && under_way;
+            index += 1;
+            let stale = matches!(owed.message, OwedMessage::Report(_)) && owed.replica == replica;
+            first || !stale
+        });
         let word = match &message {
             OwedMessage::Report(condition) => condition.word(),
             OwedMessage::Removed => "removed",

@@ -3,7 +3,7 @@
 use heal_types::status::{ArrayStatus, Explanation, Health, LegStatus, RepairStatus};
 use heal_types::{Backing, LegSnapshot, Level, Moment, Now, Slot, WallTime};
 
-use crate::phase::{Phase, PhaseKind, Repair};
+use crate::phase::{HeldWhy, Phase, PhaseKind, Repair};
 use crate::record::OwedMessage;
 use crate::restart;
 use crate::view::{SlotView, member_of, slot_view};
@@ -171,7 +171,12 @@ impl ArrayMachine {
     }
 
     fn repair_status(&self, now: Now, repair: &Repair) -> RepairStatus {
-        let (rule, next, due) = self.outlook(now, repair);
+        let (mut rule, next, due) = self.outlook(now, repair);
+        let present = matches!(&repair.phase, Phase::Held { why: HeldWhy::Rejected { .. }, .. });
+        let earlier = repair.rejected.len().saturating_sub(usize::from(present));
+        for (replica, why) in repair.rejected.iter().take(earlier) {
+            rule.push_str(&format!("; replica {replica} was rejected: {why}"));
+        }
         let percent = if let Phase::Rebuilding { progress: Some(progress) } = &repair.phase {
             Some(progress.percent())
         } else {

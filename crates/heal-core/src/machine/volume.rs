@@ -34,11 +34,20 @@ pub(super) struct VolumeView {
     seen: BTreeSet<ReplicaId>,
     /// The next question.
     pub(super) turn: Turn,
+    /// Somebody wants to know anew what is being asked.
+    again: bool,
 }
 
 impl VolumeView {
     pub(super) fn new() -> Self {
-        Self { answer: None, at: None, fault: None, seen: BTreeSet::new(), turn: Turn::now() }
+        Self {
+            answer: None,
+            at: None,
+            fault: None,
+            seen: BTreeSet::new(),
+            turn: Turn::now(),
+            again: false,
+        }
     }
 
     /// What an earlier life knew.
@@ -52,7 +61,9 @@ impl VolumeView {
     }
 
     pub(super) fn ask_again(&mut self, now: Moment) {
-        if !matches!(self.turn.state, TurnState::UnderWay(_)) {
+        if matches!(self.turn.state, TurnState::UnderWay(_)) {
+            self.again = true;
+        } else {
             self.turn.state = TurnState::Due(now);
         }
     }
@@ -183,7 +194,9 @@ impl ArrayMachine {
         } else {
             self.policy.refresh_in_repair
         };
-        self.volume.turn = Turn::at(now.mono.after(pause));
+        // A question that was asked while this answer was on its way is asked again at once.
+        let again = std::mem::take(&mut self.volume.again);
+        self.volume.turn = Turn::at(if again { now.mono } else { now.mono.after(pause) });
         self.volume.at = Some(now.mono);
         if self.volume.answer.as_ref() != Some(&answer) {
             // A change of state words alone is no reason to write a record.
@@ -234,6 +247,16 @@ impl ArrayMachine {
         let Some(volume) = self.volume.known().cloned() else {
             return;
         };
+        for incoming in self.repairs.values_mut().filter_map(|repair| repair.incoming.as_mut()) {
+            // Portals and size may be known better by now; who it is does not change.
+            let listed = volume.replica(&incoming.id).filter(|listed| {
+                listed.target.namespace == incoming.target.namespace
+                    && listed.target.nqn == incoming.target.nqn
+            });
+            if let Some(listed) = listed {
+                incoming.target = listed.target.clone();
+            }
+        }
         let name_of = |namespace| {
             volume
                 .replicas
@@ -270,32 +293,15 @@ impl ArrayMachine {
     pub(super) fn volume_signal(&self, slot: Slot) -> Option<Signal> {
         let volume = self.volume.known()?;
         let repair = self.repairs.get(&slot)?;
-        let state_of = |id: &ReplicaId| volume.replica(id).map(|replica| replica.state);
         match repair.phase.kind() {
             PhaseKind::Grace | PhaseKind::Requesting => {
                 self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
             }
-            PhaseKind::Held if takes_offers(repair) => {
-                self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
-            }
-            PhaseKind::Connecting | PhaseKind::Verifying => {
-                let incoming = repair.incoming.as_ref()?;
-                match state_of(&incoming.id) {
-                    Some(ReplicaState::Bad | ReplicaState::Terminating) => {
-                        Some(Signal::ReplicaWithdrawn)
-                    }
-                    None if self.volume.seen.contains(&incoming.id) => {
-                        Some(Signal::ReplicaWithdrawn)
-                    }
-                    None
-                    | Some(
-                        ReplicaState::Available
-                        | ReplicaState::Synchronizing
-                        | ReplicaState::Missing
-                        | ReplicaState::Unknown,
-                    ) => None,
-                }
-            }
+            PhaseKind::Held if takes_offers(repair) => self
+                .still_terminating(repair, volume)
+                .or_else(|| self.replaced(repair, volume))
+                .or_else(|| self.withdrawn(repair, volume)),
+            PhaseKind::Connecting | PhaseKind::Verifying => self.withdrawn(repair, volume),
             PhaseKind::Whole
             | PhaseKind::Suspect
             | PhaseKind::Isolating
@@ -307,6 +313,31 @@ impl ArrayMachine {
             | PhaseKind::Held
             | PhaseKind::Quarantined => None,
         }
+    }
+
+    /// Whether the provisioner has taken the incoming replica back.
+    fn withdrawn(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
+        let incoming = repair.incoming.as_ref()?;
+        let withdrawn = match volume.replica(&incoming.id).map(|replica| replica.state) {
+            Some(ReplicaState::Bad | ReplicaState::Terminating) => true,
+            None => self.volume.seen.contains(&incoming.id),
+            Some(
+                ReplicaState::Available
+                | ReplicaState::Synchronizing
+                | ReplicaState::Missing
+                | ReplicaState::Unknown,
+            ) => false,
+        };
+        if !withdrawn {
+            return None;
+        }
+        Some(match repair.cause {
+            // Nothing was lost: the volume offers another one when it has one.
+            Cause::MoreCopies => Signal::NoLongerNeeded,
+            Cause::LegLost | Cause::ReplicaTerminating | Cause::FewerCopies => {
+                Signal::ReplicaWithdrawn
+            }
+        })
     }
 
     fn still_terminating(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
@@ -358,6 +389,7 @@ impl ArrayMachine {
             let in_repair = self.repairs.values().any(|repair| {
                 let named = |m: &crate::record::Member| m.replica.as_ref() == Some(&replica.id);
                 repair.incoming.as_ref().is_some_and(|incoming| incoming.id == replica.id)
+                    || repair.rejected.iter().any(|(rejected, _)| *rejected == replica.id)
                     || repair.lost.as_ref().is_some_and(named)
                     || repair.also_retire.iter().any(named)
             });

@@ -42,6 +42,12 @@ impl ArrayMachine {
             | Phase::Held { .. }
             | Phase::Quarantined { .. } => None,
             Phase::Isolating { .. } => Some(self.want_isolated(array, repair)),
+            // Taken back, and MD fills another leg first.
+            Phase::Returning { device, .. }
+                if leg_of(array, &device.namespace).is_some_and(LegSnapshot::is_spare) =>
+            {
+                Some(Want::Wait(self.policy.retry_max))
+            }
             Phase::Returning { device, verified, .. } => {
                 Some(Want::Act(match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
                     Some(leg) => self.remove(leg, repair.lost.as_ref()),
@@ -62,7 +68,8 @@ impl ArrayMachine {
                 Some(Want::Signal(Signal::StepDone))
             }
             Phase::Verifying { device, .. } => {
-                let namespace = namespace_of(&self.namespaces, &device.namespace);
+                let namespace =
+                    namespace_of(&self.namespaces, &device.namespace, Some(&device.nqn));
                 Some(match namespace.map(|namespace| guards::candidate(array, namespace)) {
                     Some(Err(guards::GuardWhy::Candidate(why))) => {
                         Want::Signal(Signal::Rejected(why))
@@ -153,15 +160,17 @@ impl ArrayMachine {
         }
         let moved = repair.cause == Cause::ReplicaTerminating;
         let leaving = array.leg_in(repair.slot).filter(|_| moved);
+        let bound = leg_of(array, &incoming.target.namespace);
+        // The leg that has to go may wish for it once its successor is bound, not before.
+        let may_wish = leaving.filter(|_| bound.is_some());
         let wishing = array.in_sync().find(|leg| {
             leg.flags.has(LegFlag::WantReplacement)
-                && leaving.is_none_or(|leaving| leaving.device != leg.device)
+                && may_wish.is_none_or(|leaving| leaving.device != leg.device)
         });
         if let Some(leg) = wishing {
             let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
             return Want::Act(HostAction::ClearWantReplacement { array: self.id, leg });
         }
-        let bound = leg_of(array, &incoming.target.namespace);
         match (bound, leaving) {
             (None, _) => Want::Act(HostAction::AddLeg { array: self.id, device: device.clone() }),
             (Some(_), _) if repair.slot.0 >= array.raid_disks => {
@@ -201,10 +210,14 @@ impl ArrayMachine {
 
     /// A faulty member that no other repair still needs: whoever it was, its slot is good again.
     fn left_over<'a>(&self, array: &'a ArraySnapshot, slot: Slot) -> Option<&'a LegSnapshot> {
-        let mut others = self.repairs.values().filter(|repair| repair.slot != slot);
-        array.legs.iter().filter(|leg| leg.is_faulty()).find(|leg| {
-            leg.slot.is_none_or(|own| own == slot)
-                && !others.any(|repair| {
+        let others = || self.repairs.values().filter(|repair| repair.slot != slot);
+        let leaving = self.repairs.get(&slot).map(|repair| self.leaving(repair));
+        let leaving = leaving.unwrap_or_default();
+        array.legs.iter().find(|leg| {
+            let idle = leg.is_spare() && leaving.iter().any(|member| is_bound_as(member, leg));
+            (leg.is_faulty() || idle)
+                && leg.slot.is_none_or(|own| own == slot)
+                && !others().any(|repair| {
                     let theirs = |member: &Member| is_bound_as(member, leg);
                     repair.lost.as_ref().is_some_and(theirs)
                         || repair.also_retire.iter().any(theirs)
@@ -279,7 +292,17 @@ impl ArrayMachine {
         let by_repair = self.repairs.values().any(|repair| {
             repair.incoming.as_ref().is_some_and(|incoming| incoming.target.nqn == *nqn)
         });
-        by_leg || by_repair
+        // A leg in doubt, or one that may still come back, is not put away by another slot's repair.
+        let named = |member: &Member| member.nqn.as_ref() == Some(nqn);
+        let left = self
+            .repairs
+            .values()
+            .filter(|repair| matches!(repair.phase, Phase::Retiring { .. }))
+            .flat_map(|repair| self.leaving(repair))
+            .any(|member| named(&member));
+        let awaited = self.members.values().any(named)
+            || self.repairs.values().any(|repair| repair.lost.as_ref().is_some_and(named));
+        by_leg || by_repair || (awaited && !left)
     }
 
     fn remove(&self, leg: &LegSnapshot, member: Option<&Member>) -> HostAction {
@@ -292,7 +315,7 @@ impl ArrayMachine {
         let Some(id) = member.namespace else { return false };
         let bound =
             bound_faulty(array, slot, Some(member)).is_some() || leg_of(array, &id).is_some();
-        let held = namespace_of(&self.namespaces, &id)
+        let held = namespace_of(&self.namespaces, &id, member.nqn.as_ref())
             .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
         // A member whose device is gone could be this one, unless it is known to be another.
         let hidden = array.legs.iter().any(|leg| {
