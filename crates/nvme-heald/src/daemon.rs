@@ -49,6 +49,7 @@ pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING)
         .build()
         .context("cannot start the runtime")?;
+    stay_in_memory();
     let result = runtime.block_on(live(loaded, config_path, journal.clone()));
     if let Err(error) = &result {
         tracing::error!("cannot run: {error:#}");
@@ -57,6 +58,16 @@ pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
     // A thread that hangs in the kernel is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// The root disk may be what stalls: code that has to be read from it cannot heal it. What is there
+/// now is locked whole, what comes later as it is first used.
+fn stay_in_memory() {
+    use rustix::mm::{MlockAllFlags, mlockall};
+    let later = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(error) = mlockall(MlockAllFlags::CURRENT).and_then(|()| mlockall(later)) {
+        tracing::warn!(%error, "the daemon is not locked in memory");
+    }
 }
 
 async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow::Result<()> {
@@ -68,8 +79,11 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
     let config = Arc::new(config);
     let boot = boot_id()?;
 
-    let (control, ledger) = places(&config)?;
-    let (keeper, found, durable) = ledger?;
+    // Before the ledger: it is what tells that no other daemon runs.
+    let control = Control::open(&config.runtime_dir).with_context(|| {
+        format!("cannot open the control socket in {}", config.runtime_dir.display())
+    })?;
+    let (keeper, found, durable) = open_ledger(&config)?;
     let host = RealHost {
         linux: LinuxHost::new(Tools::find()?),
         udev: Enumerator::start().context("cannot start libudev")?,
@@ -97,14 +111,6 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
 }
 
 type Kept = (Keeper, keeper::Found, bool);
-
-/// The control socket first: it is what tells that no other daemon runs.
-fn places(config: &Config) -> anyhow::Result<(Control, anyhow::Result<Kept>)> {
-    let directory = &config.runtime_dir;
-    let control = Control::open(directory)
-        .with_context(|| format!("cannot open the control socket in {}", directory.display()))?;
-    Ok((control, open_ledger(config)))
-}
 
 fn open_ledger(config: &Config) -> anyhow::Result<Kept> {
     let mut ledger = Ledger::open(&config.state_dir, config.runtime_dir.join("ledger"))

@@ -43,18 +43,8 @@ struct Layer {
 const PURE: Outside = Outside::Only(&["serde", "thiserror", "uuid"]);
 
 static LAYERS: &[Layer] = &[
-    Layer {
-        name: "heal-types",
-        may: &[],
-        tests_may: &[],
-        outside: PURE,
-    },
-    Layer {
-        name: "heal-core",
-        may: &["heal-types"],
-        tests_may: &[],
-        outside: PURE,
-    },
+    Layer { name: "heal-types", may: &[], tests_may: &[], outside: PURE },
+    Layer { name: "heal-core", may: &["heal-types"], tests_may: &[], outside: PURE },
     // Its ports are tested against the simulator's fakes: one contract, two implementations.
     Layer {
         name: "heal-host",
@@ -62,12 +52,7 @@ static LAYERS: &[Layer] = &[
         tests_may: &["heal-sim"],
         outside: Outside::Any,
     },
-    Layer {
-        name: "heal-provisioner",
-        may: &["heal-types"],
-        tests_may: &[],
-        outside: Outside::Any,
-    },
+    Layer { name: "heal-provisioner", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
     // Never heal-host: a simulation must not be able to touch the machine it runs on.
     Layer {
         name: "heal-sim",
@@ -77,13 +62,7 @@ static LAYERS: &[Layer] = &[
     },
     Layer {
         name: "nvme-heald",
-        may: &[
-            "heal-types",
-            "heal-core",
-            "heal-host",
-            "heal-provisioner",
-            "heal-sim",
-        ],
+        may: &["heal-types", "heal-core", "heal-host", "heal-provisioner", "heal-sim"],
         tests_may: &[],
         outside: Outside::Any,
     },
@@ -93,12 +72,7 @@ static LAYERS: &[Layer] = &[
         tests_may: &[],
         outside: Outside::Any,
     },
-    Layer {
-        name: "xtask",
-        may: &[],
-        tests_may: &[],
-        outside: Outside::Any,
-    },
+    Layer { name: "xtask", may: &[], tests_may: &[], outside: Outside::Any },
 ];
 
 /// The daemon's third-party crates, all told; above it the run says so and goes on.
@@ -156,17 +130,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
         println!("layering: {violation}");
     }
     if !broken.is_empty() {
-        bail!(
-            "{} dependencies go against the table in crates/xtask/src/layering.rs",
-            broken.len()
-        );
+        bail!("{} dependencies go against the table in crates/xtask/src/layering.rs", broken.len());
     }
     let daemon = third_party(&metadata, "nvme-heald");
-    let aim = if daemon > DAEMON_AIM {
-        ", MORE THAN WANTED"
-    } else {
-        ""
-    };
+    let aim = if daemon > DAEMON_AIM { ", MORE THAN WANTED" } else { "" };
     println!(
         "layering: {} crates as in the table; third-party crates: nvme-heald {daemon} (aim: at most \
          {DAEMON_AIM}{aim}), nvme-heal {}",
@@ -182,17 +149,11 @@ fn read_metadata() -> anyhow::Result<Metadata> {
         .current_dir(crate::workspace::root())
         .args(["metadata", "--format-version", "1"])
         // What this product is built for; crates for other systems do not count.
-        .args([
-            "--filter-platform",
-            &format!("{}-unknown-linux-gnu", std::env::consts::ARCH),
-        ])
+        .args(["--filter-platform", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
         .output()
         .context("cannot start cargo")?;
     if !done.status.success() {
-        bail!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&done.stderr).trim()
-        );
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&done.stderr).trim());
     }
     serde_json::from_slice(&done.stdout).context("cargo metadata is not what it was")
 }
@@ -204,25 +165,17 @@ fn violations(metadata: &Metadata) -> Vec<String> {
         .iter()
         .filter(|package| metadata.workspace_members.contains(&package.id))
         .collect();
-    let ours: BTreeSet<&str> = members
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let ours: BTreeSet<&str> = members.iter().map(|package| package.name.as_str()).collect();
     let mut broken = Vec::new();
     for package in &members {
         match LAYERS.iter().find(|layer| layer.name == package.name) {
             Some(layer) => broken.extend(against(layer, package, &ours)),
-            None => broken.push(format!(
-                "{} is not in the table: add a row and its reason",
-                package.name
-            )),
+            None => broken
+                .push(format!("{} is not in the table: add a row and its reason", package.name)),
         }
     }
     for layer in LAYERS.iter().filter(|layer| !ours.contains(layer.name)) {
-        broken.push(format!(
-            "{} is in the table and not in the workspace",
-            layer.name
-        ));
+        broken.push(format!("{} is in the table and not in the workspace", layer.name));
     }
     broken
 }
@@ -237,11 +190,7 @@ fn against(layer: &Layer, package: &Package, ours: &BTreeSet<&str>) -> Vec<Strin
             let allowed =
                 layer.may.contains(&wanted) || in_tests && layer.tests_may.contains(&wanted);
             if !allowed {
-                let tests = if in_tests {
-                    ", not even in its tests"
-                } else {
-                    ""
-                };
+                let tests = if in_tests { ", not even in its tests" } else { "" };
                 broken.push(format!("{name} must not depend on {wanted}{tests}"));
             }
             continue;
@@ -273,34 +222,18 @@ fn third_party(metadata: &Metadata, name: &str) -> usize {
         .iter()
         .find(|package| package.name == name && metadata.workspace_members.contains(&package.id));
     let mut seen: BTreeSet<&str> = BTreeSet::new();
-    let mut left: Vec<&str> = start
-        .map(|package| package.id.as_str())
-        .into_iter()
-        .collect();
+    let mut left: Vec<&str> = start.map(|package| package.id.as_str()).into_iter().collect();
     while let Some(id) = left.pop() {
         if !seen.insert(id) {
             continue;
         }
-        let shipped = edges
-            .get(id)
-            .copied()
-            .unwrap_or_default()
-            .iter()
-            .filter(|edge| {
-                edge.dep_kinds
-                    .iter()
-                    .any(|kind| kind.kind.as_deref() != Some("dev"))
+        let shipped =
+            edges.get(id).copied().unwrap_or_default().iter().filter(|edge| {
+                edge.dep_kinds.iter().any(|kind| kind.kind.as_deref() != Some("dev"))
             });
         left.extend(shipped.map(|edge| edge.pkg.as_str()));
     }
-    seen.iter()
-        .filter(|id| {
-            !metadata
-                .workspace_members
-                .iter()
-                .any(|member| member == *id)
-        })
-        .count()
+    seen.iter().filter(|id| !metadata.workspace_members.iter().any(|member| member == *id)).count()
 }
 
 #[cfg(test)]
@@ -316,9 +249,7 @@ mod tests {
             all: &'a [(&str, Option<&'a str>, &'a str)],
             name: &'a str,
         ) -> impl Iterator<Item = (Option<&'a str>, &'a str)> {
-            all.iter()
-                .filter(move |(whose, ..)| *whose == name)
-                .map(|(_, kind, on)| (*kind, *on))
+            all.iter().filter(move |(whose, ..)| *whose == name).map(|(_, kind, on)| (*kind, *on))
         }
         let packages = names
             .iter()
@@ -340,19 +271,13 @@ mod tests {
                 deps: of(dependencies, name)
                     .map(|(kind, on)| Edge {
                         pkg: on.to_owned(),
-                        dep_kinds: vec![EdgeKind {
-                            kind: kind.map(str::to_owned),
-                        }],
+                        dep_kinds: vec![EdgeKind { kind: kind.map(str::to_owned) }],
                     })
                     .collect(),
             })
             .collect();
         let workspace_members = names.iter().map(|name| (*name).to_owned()).collect();
-        Metadata {
-            packages,
-            workspace_members,
-            resolve: Resolve { nodes },
-        }
+        Metadata { packages, workspace_members, resolve: Resolve { nodes } }
     }
 
     #[test]
@@ -378,10 +303,7 @@ mod tests {
     fn the_simulator_cannot_reach_the_machine_it_runs_on() {
         for kind in [None, Some("dev"), Some("build")] {
             let broken = violations(&workspace(&[("heal-sim", kind, "heal-host")]));
-            assert!(
-                broken[0].starts_with("heal-sim must not depend on heal-host"),
-                "{broken:?}"
-            );
+            assert!(broken[0].starts_with("heal-sim must not depend on heal-host"), "{broken:?}");
         }
     }
 
@@ -394,10 +316,7 @@ mod tests {
     #[test]
     fn tests_do_not_escape_the_table() {
         let broken = violations(&workspace(&[("heal-core", Some("dev"), "heal-sim")]));
-        assert_eq!(
-            broken,
-            ["heal-core must not depend on heal-sim, not even in its tests"]
-        );
+        assert_eq!(broken, ["heal-core must not depend on heal-sim, not even in its tests"]);
     }
 
     #[test]
@@ -414,22 +333,14 @@ mod tests {
     #[test]
     fn a_crate_nobody_gave_a_row_is_named() {
         let broken = violations(&workspace(&[("heal-extra", None, "serde")]));
-        assert_eq!(
-            broken,
-            ["heal-extra is not in the table: add a row and its reason"]
-        );
+        assert_eq!(broken, ["heal-extra is not in the table: add a row and its reason"]);
     }
 
     #[test]
     fn a_row_without_a_crate_is_named() {
         let mut shrunk = workspace(&[]);
-        shrunk
-            .workspace_members
-            .retain(|member| member != "heal-sim");
-        assert_eq!(
-            violations(&shrunk),
-            ["heal-sim is in the table and not in the workspace"]
-        );
+        shrunk.workspace_members.retain(|member| member != "heal-sim");
+        assert_eq!(violations(&shrunk), ["heal-sim is in the table and not in the workspace"]);
     }
 
     #[test]
@@ -442,18 +353,8 @@ mod tests {
             ("heal-host", Some("dev"), "proptest"),
         ]);
         // Crates from outside have nodes too, with dependencies of their own.
-        let edge = |on: &str| Edge {
-            pkg: on.to_owned(),
-            dep_kinds: vec![EdgeKind { kind: None }],
-        };
-        metadata.resolve.nodes.push(Node {
-            id: "tokio".to_owned(),
-            deps: vec![edge("mio")],
-        });
-        assert_eq!(
-            third_party(&metadata, "nvme-heald"),
-            3,
-            "tokio, mio, pkg-config"
-        );
+        let edge = |on: &str| Edge { pkg: on.to_owned(), dep_kinds: vec![EdgeKind { kind: None }] };
+        metadata.resolve.nodes.push(Node { id: "tokio".to_owned(), deps: vec![edge("mio")] });
+        assert_eq!(third_party(&metadata, "nvme-heald"), 3, "tokio, mio, pkg-config");
     }
 }

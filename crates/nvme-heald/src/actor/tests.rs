@@ -75,7 +75,7 @@ fn bench(name: &str, origin: Origin) -> Bench {
 fn record(intents: Vec<Intent>) -> ArrayRecord {
     let text = format!(
         "(schema: {SCHEMA}, generation: 4, array: \"{}\", next_effect: 9, incident: None, \
-         members: [], repairs: [], owed: [], intents: [], connected: [], hold: None, \
+         members: [], repairs: [], owed: [], intents: [], connected: {{}}, volume: None, hold: None, \
          quarantine: None)",
         id()
     );
@@ -123,7 +123,13 @@ async fn an_act_without_a_durable_intent_is_refused() {
 #[tokio::test]
 async fn an_act_whose_guard_does_not_hold_on_a_fresh_look_is_refused() {
     let (number, effect) = act(1);
-    let intent = Intent { id: number, verb: "examine".into(), slot: None, at: WallTime(1) };
+    let intent = Intent {
+        id: number,
+        verb: "examine".into(),
+        slot: None,
+        disconnects: None,
+        at: WallTime(1),
+    };
     let origin = Origin::Record(Box::new(record(vec![intent])));
     let mut bench = bench("guard", origin);
     bench.actor.begin(vec![effect]);
@@ -183,4 +189,24 @@ async fn the_trail_is_bounded() {
     bench.actor.log(&vec![entry; TRAIL + 50], None);
     assert_eq!(bench.actor.trail.len(), TRAIL);
     assert_eq!(bench.actor.shared.journal.entries().len(), TRAIL + 50);
+}
+
+#[tokio::test]
+async fn the_first_decision_after_mds_word_is_the_reaction_and_the_others_are_not() {
+    let mut bench = bench("reaction", Origin::Fresh);
+    let entry = |kind| AuditEntry {
+        kind,
+        severity: heal_core::audit::Severity::Warning,
+        at: WallTime(1),
+        message: "m".into(),
+        incident: None,
+        action: None,
+        slot: None,
+        fields: vec![],
+    };
+    let audit = [AuditKind::IncidentOpened, AuditKind::LegLost, AuditKind::LegLost].map(entry);
+    bench.actor.log(&audit, None);
+    assert_eq!(bench.actor.shared.reactions.summary().count, 0);
+    bench.actor.log(&audit, Some(clock::moment()));
+    assert_eq!(bench.actor.shared.reactions.summary().count, 1);
 }

@@ -86,12 +86,29 @@ impl Looks {
         self.add(hint, Instant::now() + GATHER);
     }
 
-    /// Something was not there yet: look again, later each time.
+    /// A machine asks for another look: it gets one, later each time.
     pub(super) fn want_again(&mut self) {
-        if self.again_at.is_none() && self.again_times < AGAIN_TIMES {
+        if self.again_at.is_none() {
             self.again_at = Some(Instant::now() + self.again);
             self.again = (self.again * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// The look found something that is not filled in yet. Some targets never fill it in, so that is a
+    /// reason for so many looks only.
+    pub(super) fn want_filled(&mut self) {
+        if self.again_at.is_none() && self.again_times < AGAIN_TIMES {
             self.again_times += 1;
+            self.want_again();
+        }
+    }
+
+    /// The first sign of what `looked` shows may have been told only now, although it came before the
+    /// look began: it belongs to that look.
+    pub(super) fn belongs_to(&self, looked: &mut Looked) {
+        let told = self.wanted.as_ref().and_then(|wanted| wanted.hint.signalled_at);
+        if let Some(at) = told.filter(|at| *at <= looked.begun) {
+            looked.signalled_at = earliest(looked.signalled_at, Some(at));
         }
     }
 
@@ -281,14 +298,13 @@ mod tests {
         }
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
         for _ in 0..AGAIN_TIMES {
-            looks.again_at = None;
-            looks.want_again();
+            looks.want_filled();
+            assert!(looks.again_at.take().is_some());
         }
-        looks.again_at = None;
-        looks.want_again();
+        looks.want_filled();
         assert_eq!(looks.deadline(), None);
         looks.want(md(1));
-        looks.want_again();
+        looks.want_filled();
         assert!(looks.again_at.is_some(), "a new event begins anew");
     }
 

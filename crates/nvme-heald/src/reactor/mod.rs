@@ -176,7 +176,11 @@ impl<H: Host> Reactor<H> {
                     }
                 }
                 looked = self.looks.ended() => {
-                    if let Some(looked) = looked {
+                    while let Ok(hint) = inboxes.hints.try_recv() {
+                        self.looks.want(hint);
+                    }
+                    if let Some(mut looked) = looked {
+                        self.looks.belongs_to(&mut looked);
                         self.looked(looked);
                     }
                 }
@@ -252,7 +256,7 @@ impl<H: Host> Reactor<H> {
             });
         }
         if looks::is_unfilled(&looked.snapshot) {
-            self.looks.want_again();
+            self.looks.want_filled();
         }
         self.snapshot = Some(looked.snapshot);
         if first {
@@ -290,6 +294,13 @@ impl<H: Host> Reactor<H> {
             }
             Said::Finished => {
                 self.seats.remove(&array);
+                let seen = |snapshot: &Arc<HostSnapshot>| {
+                    snapshot.arrays.iter().any(|there| there.id == array)
+                };
+                if self.snapshot.as_ref().is_some_and(seen) {
+                    // It came back while its actor ended: the next look gives it a new one.
+                    self.looks.want_again();
+                }
                 let given = self.budget.give_back(now, array);
                 self.permit(&given);
                 self.refresh();

@@ -25,13 +25,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     let path = Path::new("/dev/virtio-ports").join(CONTROL_PORT);
     let mut port = open_port(&path)?;
     let mut writer = port.try_clone()?;
-    send(
-        &mut writer,
-        &FromGuest::Hello {
-            kernel: kernel(),
-            uptime_ms: uptime_ms(),
-        },
-    )?;
+    send(&mut writer, &FromGuest::Hello { kernel: kernel(), uptime_ms: uptime_ms() })?;
     let mut lines = LineBuffer::default();
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -43,11 +37,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         }
         for line in lines.push(&buffer[..count]) {
             match serde_json::from_str(&line).context("the host sent what is no message")? {
-                ToGuest::Run {
-                    name,
-                    script,
-                    timeout_s,
-                } => {
+                ToGuest::Run { name, script, timeout_s } => {
                     let limit = Duration::from_secs(timeout_s);
                     run_scenario(&mut writer, &name, &script, limit)?;
                 }
@@ -83,13 +73,7 @@ fn run_scenario(port: &mut File, name: &str, script: &str, limit: Duration) -> a
         Outcome::NotClean
     };
     collect(port, &cursor)?;
-    send(
-        port,
-        &FromGuest::Done {
-            outcome,
-            took_ms: millis(started.elapsed()),
-        },
-    )
+    send(port, &FromGuest::Done { outcome, took_ms: millis(started.elapsed()) })
 }
 
 /// Runs bash with both outputs in one pipe, so that their lines keep their order.
@@ -114,10 +98,7 @@ fn bash(
     let output = follow(File::from(reader));
     let outcome = relay_until_ended(port, &mut child, &output, limit, clock)?;
     // Also what the script left in the background: nothing of it may run into the next one.
-    if let Some(group) = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _none_left = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     let drain = Instant::now();
@@ -149,11 +130,7 @@ fn relay_until_ended(
             return Ok(outcome_of(status));
         }
         if started.elapsed() > limit {
-            line(
-                port,
-                clock,
-                format!("FAIL not done after {} s; running:", limit.as_secs()),
-            )?;
+            line(port, clock, format!("FAIL not done after {} s; running:", limit.as_secs()))?;
             for text in tool("ps", &["-eo", "pid,stat,wchan:30,args"]).lines() {
                 if !text.contains(" [") || text.contains(" D") {
                     line(port, clock, text.to_owned())?;
@@ -193,29 +170,14 @@ fn follow(mut pipe: File) -> Receiver<String> {
 
 /// What a scenario left: the journal of the daemon, of the system, and the state of the arrays.
 fn collect(port: &mut File, cursor: &str) -> anyhow::Result<()> {
-    let since: Vec<&str> = if cursor.is_empty() {
-        vec!["-b"]
-    } else {
-        vec!["--after-cursor", cursor]
-    };
+    let since: Vec<&str> =
+        if cursor.is_empty() { vec!["-b"] } else { vec!["--after-cursor", cursor] };
     let journal = |extra: &[&str]| tool("journalctl", &[&since[..], extra].concat());
     send_file(port, "journal.json", &journal(&["-u", UNIT, "-o", "json"]))?;
     send_file(port, "system.log", &journal(&["-o", "short-monotonic"]))?;
-    send_file(
-        port,
-        "mdstat",
-        &std::fs::read_to_string("/proc/mdstat").unwrap_or_default(),
-    )?;
-    send_file(
-        port,
-        "kernel.log",
-        &journal(&["-k", "-o", "short-monotonic", "-n", "400"]),
-    )?;
-    send_file(
-        port,
-        "kills",
-        &std::fs::read_to_string("/run/lab/kills").unwrap_or_default(),
-    )?;
+    send_file(port, "mdstat", &std::fs::read_to_string("/proc/mdstat").unwrap_or_default())?;
+    send_file(port, "kernel.log", &journal(&["-k", "-o", "short-monotonic", "-n", "400"]))?;
+    send_file(port, "kills", &std::fs::read_to_string("/run/lab/kills").unwrap_or_default())?;
     for entry in std::fs::read_dir(OUT)?.flatten() {
         if let Ok(content) = std::fs::read(entry.path()) {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -253,13 +215,7 @@ fn parse_cursor(shown: &str) -> Option<String> {
 }
 
 fn line(port: &mut File, clock: Instant, text: String) -> anyhow::Result<()> {
-    send(
-        port,
-        &FromGuest::Line {
-            at_ms: millis(clock.elapsed()),
-            text,
-        },
-    )
+    send(port, &FromGuest::Line { at_ms: millis(clock.elapsed()), text })
 }
 
 fn send_file(port: &mut File, name: &str, content: &str) -> anyhow::Result<()> {
@@ -270,13 +226,7 @@ fn send_file(port: &mut File, name: &str, content: &str) -> anyhow::Result<()> {
             end -= 1;
         }
         let (chunk, after) = rest.split_at(end);
-        send(
-            port,
-            &FromGuest::File {
-                name: name.to_owned(),
-                chunk: chunk.to_owned(),
-            },
-        )?;
+        send(port, &FromGuest::File { name: name.to_owned(), chunk: chunk.to_owned() })?;
         if after.is_empty() {
             return Ok(());
         }
@@ -285,15 +235,11 @@ fn send_file(port: &mut File, name: &str, content: &str) -> anyhow::Result<()> {
 }
 
 fn send(port: &mut File, message: &FromGuest) -> anyhow::Result<()> {
-    port.write_all(&encode(message)?)
-        .context("the control port takes no more")
+    port.write_all(&encode(message)?).context("the control port takes no more")
 }
 
 fn kernel() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 fn uptime_ms() -> u64 {

@@ -40,28 +40,19 @@ impl Wanted {
     fn from_args(args: &Args) -> anyhow::Result<Self> {
         let mut fields = Vec::new();
         for field in &args.fields {
-            let (name, value) = field
-                .split_once('=')
-                .with_context(|| format!("`{field}` is not FIELD=VALUE"))?;
+            let (name, value) =
+                field.split_once('=').with_context(|| format!("`{field}` is not FIELD=VALUE"))?;
             fields.push((name.to_owned(), value.to_owned()));
         }
         if let Some(event) = &args.event {
             fields.push(("event".to_owned(), event.clone()));
         }
-        Ok(Self {
-            fields,
-            text: args.text.clone(),
-        })
+        Ok(Self { fields, text: args.text.clone() })
     }
 
     fn holds(&self, entry: &Value) -> bool {
-        self.fields
-            .iter()
-            .all(|(name, value)| &field(entry, name) == value)
-            && self
-                .text
-                .as_ref()
-                .is_none_or(|text| field(entry, "MESSAGE").contains(text.as_str()))
+        self.fields.iter().all(|(name, value)| &field(entry, name) == value)
+            && self.text.as_ref().is_none_or(|text| field(entry, "MESSAGE").contains(text.as_str()))
     }
 }
 
@@ -69,9 +60,8 @@ impl Wanted {
 fn field(entry: &Value, name: &str) -> String {
     let upper = name.to_uppercase().replace(['-', '.'], "_");
     let ours = format!("NVME_HEAL_{upper}");
-    let found = [name, upper.as_str(), ours.as_str()]
-        .into_iter()
-        .find(|name| entry.get(name).is_some());
+    let found =
+        [name, upper.as_str(), ours.as_str()].into_iter().find(|name| entry.get(name).is_some());
     found.map(|name| text(entry, name)).unwrap_or_default()
 }
 
@@ -100,10 +90,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     for entry in &found {
-        println!(
-            "{}",
-            field(entry, args.print.as_deref().unwrap_or("MESSAGE"))
-        );
+        println!("{}", field(entry, args.print.as_deref().unwrap_or("MESSAGE")));
     }
     if found.is_empty() {
         // A plain "no" for the shell, without an error message.
@@ -117,14 +104,8 @@ mod tests {
     use super::*;
 
     fn wanted(fields: &[(&str, &str)], text: Option<&str>) -> Wanted {
-        let fields = fields
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()))
-            .collect();
-        Wanted {
-            fields,
-            text: text.map(str::to_owned),
-        }
+        let fields = fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Wanted { fields, text: text.map(str::to_owned) }
     }
 
     #[test]

@@ -34,27 +34,18 @@ impl DataArea {
     /// Field offsets as in the kernel's `struct mdp_superblock_1`.
     fn parse(superblock: &[u8]) -> anyhow::Result<Self> {
         let word = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(
-                superblock.get(at..at + 4)?.try_into().ok()?,
-            ))
+            Some(u32::from_le_bytes(superblock.get(at..at + 4)?.try_into().ok()?))
         };
         let long = |at: usize| -> Option<u64> {
-            Some(u64::from_le_bytes(
-                superblock.get(at..at + 8)?.try_into().ok()?,
-            ))
+            Some(u64::from_le_bytes(superblock.get(at..at + 8)?.try_into().ok()?))
         };
         if word(0) != Some(0xa92b_4efc) || word(4) != Some(1) {
             bail!("no md superblock of version 1.2");
         }
         let sectors = |at| {
-            long(at)
-                .and_then(|sectors| sectors.checked_mul(SECTOR))
-                .context("absurd superblock")
+            long(at).and_then(|sectors| sectors.checked_mul(SECTOR)).context("absurd superblock")
         };
-        let area = Self {
-            offset: sectors(128)?,
-            length: sectors(80)?,
-        };
+        let area = Self { offset: sectors(128)?, length: sectors(80)? };
         if area.offset % BLOCK != 0 || area.length % BLOCK != 0 {
             bail!("the data area is not aligned to {BLOCK} bytes: {area:?}");
         }
@@ -71,10 +62,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut block = Block::zeroed();
     device.read_exact_at(block.bytes_mut(), BLOCK)?;
     let area = DataArea::parse(block.bytes())?;
-    let mut sum = Command::new("sha256sum")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut sum = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut into = sum.stdin.take().context("sha256sum has no input")?;
     let mut chunk = Chunk::zeroed();
     let mut done = 0;
@@ -88,11 +76,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     drop(into);
     let output = sum.wait_with_output()?;
     let hash = String::from_utf8_lossy(&output.stdout);
-    println!(
-        "{} {}",
-        hash.split_whitespace().next().context("no checksum")?,
-        area.length
-    );
+    println!("{} {}", hash.split_whitespace().next().context("no checksum")?, area.length);
     Ok(())
 }
 
@@ -124,13 +108,7 @@ mod tests {
         superblock[80..88].copy_from_slice(&126_976_u64.to_le_bytes());
         superblock[128..136].copy_from_slice(&2048_u64.to_le_bytes());
         let area = DataArea::parse(&superblock).unwrap();
-        assert_eq!(
-            area,
-            DataArea {
-                offset: 1 << 20,
-                length: 126_976 * 512
-            }
-        );
+        assert_eq!(area, DataArea { offset: 1 << 20, length: 126_976 * 512 });
     }
 
     #[test]

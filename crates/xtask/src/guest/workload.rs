@@ -93,10 +93,7 @@ impl Block {
     /// Is it what was written last? Else a sentence that says what it is.
     fn verify(&self, run: u64, number: u64, version: u64) -> Result<(), String> {
         if self.word(0) != MAGIC {
-            return Err(format!(
-                "block {number}: not ours (starts with {:016x})",
-                self.word(0)
-            ));
+            return Err(format!("block {number}: not ours (starts with {:016x})", self.word(0)));
         }
         let found = (self.word(1), self.word(2), self.word(3));
         if found != (run, number, version) {
@@ -250,14 +247,9 @@ impl Writer {
         let version = self.expected[index].next_version();
         self.buffer.compose(self.run, number, version);
         let (done, took) = self.timed(|writer| {
-            writer
-                .device
-                .write_all_at(writer.buffer.bytes(), number * BLOCK as u64)
+            writer.device.write_all_at(writer.buffer.bytes(), number * BLOCK as u64)
         });
-        self.shared
-            .counters
-            .longest_write_us
-            .fetch_max(took, Relaxed);
+        self.shared.counters.longest_write_us.fetch_max(took, Relaxed);
         match done {
             Ok(()) => {
                 self.shared.counters.writes.fetch_add(1, Relaxed);
@@ -265,8 +257,7 @@ impl Writer {
             }
             Err(error) => {
                 self.shared.counters.errors.fetch_add(1, Relaxed);
-                self.shared
-                    .trouble(format!("block {number}: write failed: {error}"));
+                self.shared.trouble(format!("block {number}: write failed: {error}"));
                 self.expected[index] = Expected::InDoubt(version);
             }
         }
@@ -279,14 +270,9 @@ impl Writer {
             Expected::NeverWritten | Expected::InDoubt(_) => return,
         };
         let (done, took) = self.timed(|writer| {
-            writer
-                .device
-                .read_exact_at(writer.buffer.bytes_mut(), number * BLOCK as u64)
+            writer.device.read_exact_at(writer.buffer.bytes_mut(), number * BLOCK as u64)
         });
-        self.shared
-            .counters
-            .longest_read_us
-            .fetch_max(took, Relaxed);
+        self.shared.counters.longest_read_us.fetch_max(took, Relaxed);
         match done {
             Ok(()) => {
                 self.shared.counters.reads.fetch_add(1, Relaxed);
@@ -297,8 +283,7 @@ impl Writer {
             }
             Err(error) => {
                 self.shared.counters.errors.fetch_add(1, Relaxed);
-                self.shared
-                    .trouble(format!("block {number}: read failed: {error}"));
+                self.shared.trouble(format!("block {number}: read failed: {error}"));
             }
         }
     }
@@ -333,12 +318,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut threads = Vec::new();
     for writer in 0..args.writers.max(1) {
         let step = usize::try_from(args.writers.max(1))?;
-        let blocks: Vec<u64> = numbers
-            .iter()
-            .copied()
-            .skip(usize::try_from(writer)?)
-            .step_by(step)
-            .collect();
+        let blocks: Vec<u64> =
+            numbers.iter().copied().skip(usize::try_from(writer)?).step_by(step).collect();
         let waiting: InFlight = Arc::default();
         in_flight.push(Arc::clone(&waiting));
         let writer = Writer {
@@ -363,10 +344,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     while threads.iter().any(|thread| !thread.is_finished()) && asked.elapsed() < END_PATIENCE {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let stuck = threads
-        .iter()
-        .filter(|thread| !thread.is_finished())
-        .count();
+    let stuck = threads.iter().filter(|thread| !thread.is_finished()).count();
     let result = shared.result(stuck > 0, &in_flight);
     report(args, &result)?;
     println!("{result}");
@@ -431,12 +409,7 @@ mod tests {
 
     #[test]
     fn a_block_of_zeroes_is_not_ours() {
-        assert!(
-            Block::zeroed()
-                .verify(1, 1, 1)
-                .unwrap_err()
-                .contains("not ours")
-        );
+        assert!(Block::zeroed().verify(1, 1, 1).unwrap_err().contains("not ours"));
     }
 
     #[test]
@@ -444,11 +417,7 @@ mod tests {
         let numbers = spread(1000 * 4096, 300).unwrap();
         assert_eq!(numbers.len(), 300);
         assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(
-            numbers
-                .last()
-                .is_some_and(|&last| (990..1000).contains(&last))
-        );
+        assert!(numbers.last().is_some_and(|&last| (990..1000).contains(&last)));
         assert!(spread(4096, 300).is_err());
     }
 }

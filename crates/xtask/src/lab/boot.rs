@@ -51,18 +51,10 @@ pub(crate) fn accelerator(image: &Image) -> anyhow::Result<Accel> {
     let note = super::image::cache()?.join("accelerator");
     let noted = std::fs::read_to_string(&note).unwrap_or_default();
     if let Some(answer) = noted.strip_prefix(boot.trim()) {
-        return Ok(if answer.trim() == "kvm" {
-            Accel::Kvm
-        } else {
-            Accel::Tcg
-        });
+        return Ok(if answer.trim() == "kvm" { Accel::Kvm } else { Accel::Tcg });
     }
     println!("lab: trying KVM (up to {} s)", PROBE_LIMIT.as_secs());
-    let answer = if probe_kvm(image)? {
-        Accel::Kvm
-    } else {
-        Accel::Tcg
-    };
+    let answer = if probe_kvm(image)? { Accel::Kvm } else { Accel::Tcg };
     let word = match answer {
         Accel::Kvm => "kvm",
         Accel::Tcg => "tcg",
@@ -82,15 +74,7 @@ fn probe_kvm(image: &Image) -> anyhow::Result<bool> {
     let console = std::env::temp_dir().join(format!("nvme-heal-lab-probe.{}", std::process::id()));
     let child = leashed()
         .args(Accel::Kvm.args())
-        .args([
-            "-m",
-            "256",
-            "-nodefaults",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-serial",
-        ])
+        .args(["-m", "256", "-nodefaults", "-display", "none", "-no-reboot", "-serial"])
         .arg(format!("file:{}", console.display()))
         .arg("-kernel")
         .arg(image.kernel())
@@ -168,16 +152,7 @@ impl Vm {
         let log = std::fs::File::create(plan.dir.join("qemu.log"))?;
         let child = command
             .args(plan.accel.args())
-            .args([
-                "-smp",
-                "2",
-                "-m",
-                "2048",
-                "-nodefaults",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
+            .args(["-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(plan.image.kernel())
             .arg("-initrd")
@@ -201,12 +176,7 @@ impl Vm {
             .stderr(log)
             .spawn()
             .context("cannot start qemu-system-x86_64")?;
-        Ok(Self {
-            child,
-            keep: plan.keep,
-            sockets,
-            console,
-        })
+        Ok(Self { child, keep: plan.keep, sockets, console })
     }
 
     pub(crate) fn control_socket(&self) -> PathBuf {
@@ -263,27 +233,15 @@ fn socket_directory() -> anyhow::Result<PathBuf> {
             Err(error) => return Err(error).context("cannot make a directory for the sockets"),
         }
     }
-    anyhow::bail!(
-        "a thousand lab directories are left in {}",
-        std::env::temp_dir().display()
-    )
+    anyhow::bail!("a thousand lab directories are left in {}", std::env::temp_dir().display())
 }
 
 fn socket(name: &str, dir: &Path) -> [String; 2] {
     let path = dir.join(name);
-    [
-        "-chardev".to_owned(),
-        format!(
-            "socket,id={name},path={},server=on,wait=off",
-            path.display()
-        ),
-    ]
+    ["-chardev".to_owned(), format!("socket,id={name},path={},server=on,wait=off", path.display())]
 }
 
 fn disk(path: &Path, how: &str) -> [String; 2] {
     let path = path.display().to_string().replace(',', ",,");
-    [
-        "-drive".to_owned(),
-        format!("if=virtio,format=raw,{how},file={path}"),
-    ]
+    ["-drive".to_owned(), format!("if=virtio,format=raw,{how},file={path}")]
 }

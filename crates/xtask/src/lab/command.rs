@@ -8,9 +8,7 @@ use anyhow::{Context as _, bail};
 /// Runs to the end; an error holds the command and the last lines it printed.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<Output> {
     let shown = format!("{command:?}");
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {shown}"))?;
+    let output = command.output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.push_str(&String::from_utf8_lossy(&output.stderr));

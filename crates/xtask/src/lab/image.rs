@@ -56,13 +56,8 @@ const UNUSED_MODULES: &[&str] = &[
 ];
 
 /// What the initramfs inserts before it can mount the root disk and hear the host.
-const EARLY_MODULES: &[&str] = &[
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_console",
-    "crc32c_generic",
-    "ext4",
-];
+const EARLY_MODULES: &[&str] =
+    &["virtio_pci", "virtio_blk", "virtio_console", "crc32c_generic", "ext4"];
 
 const INIT: &str = "\
 #!/bin/busybox sh
@@ -100,10 +95,7 @@ const OVERLAY: &[(&str, &str)] = &[
         "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf",
         "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclear %I xterm\n",
     ),
-    (
-        "etc/systemd/journald.conf.d/lab.conf",
-        "[Journal]\nStorage=volatile\nRateLimitBurst=0\n",
-    ),
+    ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRateLimitBurst=0\n"),
     ("etc/mdadm/mdadm.conf", "HOMEHOST <system>\nMAILADDR root\n"),
     (
         "root/.bash_profile",
@@ -113,10 +105,7 @@ const OVERLAY: &[(&str, &str)] = &[
 
 /// Links for units to start, and to mask: what only costs boot time, or shares the console.
 const LINKS: &[(&str, &str)] = &[
-    (
-        "etc/systemd/system/multi-user.target.wants/lab-agent.service",
-        "../lab-agent.service",
-    ),
+    ("etc/systemd/system/multi-user.target.wants/lab-agent.service", "../lab-agent.service"),
     (
         "etc/systemd/system/getty.target.wants/serial-getty@hvc0.service",
         "/lib/systemd/system/serial-getty@.service",
@@ -210,16 +199,7 @@ fn build(series: Series, cache: &Path, work: &Path) -> anyhow::Result<()> {
     println!("lab: writing the root image");
     furnish(&root, &kernel)?;
     run(program("mke2fs")
-        .args([
-            "-q",
-            "-t",
-            "ext4",
-            "-L",
-            "lab-root",
-            "-E",
-            "root_owner=0:0",
-            "-d",
-        ])
+        .args(["-q", "-t", "ext4", "-L", "lab-root", "-E", "root_owner=0:0", "-d"])
         .arg(&root)
         .arg(out.join("root.img"))
         .arg("2G"))?;
@@ -251,10 +231,7 @@ fn root_tree(cache: &Path, work: &Path) -> anyhow::Result<PathBuf> {
         std::fs::rename(&fresh, &kept)?;
     }
     let root = work.join("root");
-    run(Command::new("cp")
-        .args(["--archive", "--reflink=auto"])
-        .arg(&kept)
-        .arg(&root))?;
+    run(Command::new("cp").args(["--archive", "--reflink=auto"]).arg(&kept).arg(&root))?;
     Ok(root)
 }
 
@@ -269,20 +246,14 @@ fn proxy() -> Option<String> {
 fn furnish(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
     let modules = root.join("usr/lib/modules");
     std::fs::create_dir_all(&modules)?;
-    run(Command::new("cp")
-        .arg("--archive")
-        .arg(kernel.modules())
-        .arg(&modules))?;
+    run(Command::new("cp").arg("--archive").arg(kernel.modules()).arg(&modules))?;
     for unused in UNUSED_MODULES {
         let path = modules.join(&kernel.release).join("kernel").join(unused);
         if path.exists() {
             std::fs::remove_dir_all(path)?;
         }
     }
-    run(program("depmod")
-        .arg("--basedir")
-        .arg(root)
-        .arg(&kernel.release))?;
+    run(program("depmod").arg("--basedir").arg(root).arg(&kernel.release))?;
     for (path, content) in OVERLAY {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().context("an overlay path has a parent")?)?;
@@ -308,10 +279,7 @@ fn initramfs(kernel: &Kernel, work: &Path) -> anyhow::Result<Vec<u8>> {
     archive.program("init", INIT.as_bytes())?;
     let mut order = String::new();
     for path in kernel.load_order(EARLY_MODULES)? {
-        let name = path
-            .file_name()
-            .context("a module has a name")?
-            .to_string_lossy();
+        let name = path.file_name().context("a module has a name")?.to_string_lossy();
         let plain = name.trim_end_matches(".xz").to_owned();
         let content = if plain == name {
             std::fs::read(&path)?
@@ -333,10 +301,8 @@ fn busybox(work: &Path) -> anyhow::Result<Vec<u8>> {
     let tree = work.join("busybox");
     run(program("dpkg").arg("--extract").arg(&deb).arg(&tree))?;
     let found = ["bin/busybox", "usr/bin/busybox"].map(|path| tree.join(path));
-    let path = found
-        .iter()
-        .find(|path| path.is_file())
-        .context("busybox-static holds no busybox")?;
+    let path =
+        found.iter().find(|path| path.is_file()).context("busybox-static holds no busybox")?;
     Ok(std::fs::read(path)?)
 }
 
@@ -366,16 +332,7 @@ pub(crate) fn payload(directory: &Path, disk: &Path) -> anyhow::Result<()> {
     let used: u64 = used.split_whitespace().next().unwrap_or("0").parse()?;
     let size = format!("{}k", used + used / 8 + 8 * 1024);
     run(program("mke2fs")
-        .args([
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-L",
-            "lab-payload",
-        ])
+        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-L", "lab-payload"])
         .args(["-E", "root_owner=0:0", "-d"])
         .arg(directory)
         .arg(disk)

@@ -76,10 +76,7 @@ impl Kernel {
 /// `modprobe --show-depends` prints `insmod PATH [options]`, or `builtin NAME`.
 fn parse_load_order(shown: &str) -> Vec<PathBuf> {
     let mut order: Vec<PathBuf> = Vec::new();
-    for path in shown
-        .lines()
-        .filter_map(|line| line.strip_prefix("insmod "))
-    {
+    for path in shown.lines().filter_map(|line| line.strip_prefix("insmod ")) {
         let path = PathBuf::from(path.trim().split(' ').next().unwrap_or_default());
         if !order.contains(&path) {
             order.push(path);
@@ -90,10 +87,7 @@ fn parse_load_order(shown: &str) -> Vec<PathBuf> {
 
 /// Downloads and unpacks a kernel below `into`.
 pub(crate) fn fetch(series: Series, apt: &Apt, into: &Path) -> anyhow::Result<Kernel> {
-    let shown = stdout(
-        apt.command("apt-cache")?
-            .args(["show", "linux-image-amd64"]),
-    )?;
+    let shown = stdout(apt.command("apt-cache")?.args(["show", "linux-image-amd64"]))?;
     let (package, version) = newest_image(&shown, series).with_context(|| {
         format!("the configured Debian archives have no kernel {series} (linux-image-amd64)")
     })?;
@@ -112,11 +106,7 @@ pub(crate) fn fetch(series: Series, apt: &Apt, into: &Path) -> anyhow::Result<Ke
         .find_map(|entry| entry.ok()?.file_name().into_string().ok())
         .context("lib/modules is empty")?;
     run(program("depmod").arg("--basedir").arg(&tree).arg(&release))?;
-    Ok(Kernel {
-        release,
-        package,
-        tree,
-    })
+    Ok(Kernel { release, package, tree })
 }
 
 /// From `apt-cache show linux-image-amd64` (newest version first): image package and its version.
@@ -124,16 +114,10 @@ fn newest_image(shown: &str, series: Series) -> Option<(String, String)> {
     let prefix = format!("linux-image-{series}.");
     shown.lines().find_map(|line| {
         let depends = line.strip_prefix("Depends: ")?;
-        depends
-            .split(", ")
-            .find(|package| package.starts_with(&prefix))
-            .map(|found| {
-                let (name, version) = found.split_once(' ').unwrap_or((found, ""));
-                (
-                    name.to_owned(),
-                    version.trim_matches(['(', ')', '=', ' ']).to_owned(),
-                )
-            })
+        depends.split(", ").find(|package| package.starts_with(&prefix)).map(|found| {
+            let (name, version) = found.split_once(' ').unwrap_or((found, ""));
+            (name.to_owned(), version.trim_matches(['(', ')', '=', ' ']).to_owned())
+        })
     })
 }
 
@@ -149,11 +133,8 @@ impl Apt {
         match series {
             Series::V6_1 => {
                 let apt = Self { private: None };
-                if stdout(
-                    apt.command("apt-cache")?
-                        .args(["search", "--names-only", "^mdadm$"]),
-                )?
-                .is_empty()
+                if stdout(apt.command("apt-cache")?.args(["search", "--names-only", "^mdadm$"]))?
+                    .is_empty()
                 {
                     println!("lab: apt has no package lists; running apt-get update");
                     run(program("apt-get").arg("update"))?;
@@ -170,9 +151,7 @@ impl Apt {
                     mirror()?
                 );
                 std::fs::write(private.join("sources.list"), line)?;
-                let apt = Self {
-                    private: Some(private),
-                };
+                let apt = Self { private: Some(private) };
                 run(apt.command("apt-get")?.arg("update"))?;
                 Ok(apt)
             }
@@ -199,16 +178,12 @@ impl Apt {
     /// Downloads one package into a directory and gives its path.
     pub(crate) fn download(&self, package: &str, into: &Path) -> anyhow::Result<PathBuf> {
         std::fs::create_dir_all(into)?;
-        run(self
-            .command("apt-get")?
-            .args(["download", package])
-            .current_dir(into))?;
+        run(self.command("apt-get")?.args(["download", package]).current_dir(into))?;
         let prefix = format!("{package}_");
         std::fs::read_dir(into)?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| {
-                path.file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
             })
             .with_context(|| format!("apt-get downloaded no {package}"))
     }
@@ -244,10 +219,7 @@ mod tests {
         let (package, version) = newest_image(shown, Series::V6_1).unwrap();
         assert_eq!(package, "linux-image-6.1.0-56-amd64");
         assert_eq!(version, "6.1.192-2");
-        assert_eq!(
-            newest_image(shown, Series::V6_12).unwrap().0,
-            "linux-image-6.12.9+bpo-amd64"
-        );
+        assert_eq!(newest_image(shown, Series::V6_12).unwrap().0, "linux-image-6.12.9+bpo-amd64");
     }
 
     #[test]

@@ -91,11 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let started = Instant::now();
             let image = image::prepare(*kernel, *refresh)?;
             let took = started.elapsed().as_secs();
-            println!(
-                "lab: {} in {} ({took} s)",
-                image.package(),
-                image.root().display()
-            );
+            println!("lab: {} in {} ({took} s)", image.package(), image.root().display());
             Ok(())
         }
         LabCommand::Run(args) => run_scenarios(args),
@@ -122,9 +118,7 @@ fn shell(kernel: Series, deb: Option<PathBuf>) -> anyhow::Result<()> {
 
 fn stop() -> anyhow::Result<()> {
     let kept = report::kept().context("no VM is kept")?;
-    let pid = i32::try_from(kept.pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(kept.pid).ok().and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(pid.context("not a pid")?, rustix::process::Signal::KILL)?;
     if let Some(sockets) = kept.shell.parent() {
         std::fs::remove_dir_all(sockets)?;
@@ -142,10 +136,8 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         if options.deb.is_none() && scenarios.iter().any(|scenario| scenario.needs_deb) {
             options.deb = Some(crate::package::deb::build()?);
         }
-        let mut wanted: Vec<&Scenario> = scenarios
-            .iter()
-            .filter(|scenario| scenario.runs_on(kernel))
-            .collect();
+        let mut wanted: Vec<&Scenario> =
+            scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
         // Those that share a boot first: one that wants its own ends it for all others.
         wanted.sort_by_key(|scenario| scenario.boot == Boot::Fresh);
         options.keep = options.keep && !wanted.is_empty();
@@ -154,11 +146,8 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
             println!("lab: the VM is kept: `cargo xtask lab shell`, then `cargo xtask lab stop`");
         }
     }
-    let failed: Vec<&str> = results
-        .iter()
-        .filter(|result| !result.passed)
-        .map(|result| result.name.as_str())
-        .collect();
+    let failed: Vec<&str> =
+        results.iter().filter(|result| !result.passed).map(|result| result.name.as_str()).collect();
     let took = started.elapsed().as_secs();
     if failed.is_empty() {
         println!("lab: {} scenarios passed in {took} s", results.len());

@@ -61,13 +61,8 @@ pub(crate) fn scenario_directory(run: &Path, name: &str) -> anyhow::Result<PathB
 
 /// Adds a piece to a file the guest sends. Its name must not lead out of the directory.
 pub(crate) fn append(dir: &Path, name: &str, chunk: &str) -> anyhow::Result<()> {
-    let name = Path::new(name)
-        .file_name()
-        .context("the guest sent a file without a name")?;
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(dir.join(name))?;
+    let name = Path::new(name).file_name().context("the guest sent a file without a name")?;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(name))?;
     file.write_all(chunk.as_bytes())?;
     Ok(())
 }
@@ -87,18 +82,13 @@ pub(crate) fn save(result: &ScenarioResult) -> anyhow::Result<()> {
         "claims": result.claims,
         "seconds": result.duration.as_secs_f64(),
     });
-    std::fs::write(
-        result.dir.join("result.json"),
-        serde_json::to_string_pretty(&summary)?,
-    )?;
+    std::fs::write(result.dir.join("result.json"), serde_json::to_string_pretty(&summary)?)?;
     Ok(())
 }
 
 /// Lines meant for a person who watches; the rest is in `output.log`.
 pub(crate) fn is_narration(text: &str) -> bool {
-    ["-- ", "FIGURE ", "CLAIM ", "FAIL"]
-        .iter()
-        .any(|prefix| text.starts_with(prefix))
+    ["-- ", "FIGURE ", "CLAIM ", "FAIL"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 pub(crate) fn print_line(line: &Line, verbose: bool) {
@@ -109,11 +99,7 @@ pub(crate) fn print_line(line: &Line, verbose: bool) {
 
 pub(crate) fn print_result(result: &ScenarioResult) {
     let word = if result.passed { "ok  " } else { "FAIL" };
-    println!(
-        "{word} {} ({:.1} s)",
-        result.name,
-        result.duration.as_secs_f64()
-    );
+    println!("{word} {} ({:.1} s)", result.name, result.duration.as_secs_f64());
     if result.passed {
         return;
     }
@@ -123,10 +109,7 @@ pub(crate) fn print_result(result: &ScenarioResult) {
     let texts: Vec<&str> = result.lines.iter().map(|line| line.text.as_str()).collect();
     section("its last lines", &tail(&texts.join("\n"), 40));
     let read = |name: &str| std::fs::read_to_string(result.dir.join(name)).unwrap_or_default();
-    section(
-        "the daemon's journal",
-        &tail(&messages(&read("journal.json")), 40),
-    );
+    section("the daemon's journal", &tail(&messages(&read("journal.json")), 40));
     section("/proc/mdstat", &read("mdstat"));
     section("the kernel's log", &tail(&read("kernel.log"), 25));
     println!("     all of it: {}", result.dir.display());
@@ -143,13 +126,8 @@ fn section(title: &str, text: &str) {
 
 /// The messages of a JSON journal, one a line.
 fn messages(journal: &str) -> String {
-    let entries = journal
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    entries
-        .map(|entry| super::verdict::text(&entry, "MESSAGE"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let entries = journal.lines().filter_map(|line| serde_json::from_str(line).ok());
+    entries.map(|entry| super::verdict::text(&entry, "MESSAGE")).collect::<Vec<_>>().join("\n")
 }
 
 /// A VM left running, for `lab shell` and `lab stop`.
@@ -164,10 +142,7 @@ fn kept_note() -> PathBuf {
 }
 
 pub(crate) fn note_kept(vm: &Vm) -> anyhow::Result<()> {
-    let kept = Kept {
-        pid: vm.pid(),
-        shell: vm.shell_socket(),
-    };
+    let kept = Kept { pid: vm.pid(), shell: vm.shell_socket() };
     std::fs::write(kept_note(), serde_json::to_string(&kept)?)?;
     Ok(())
 }
@@ -176,9 +151,7 @@ pub(crate) fn note_kept(vm: &Vm) -> anyhow::Result<()> {
 pub(crate) fn kept() -> Option<Kept> {
     let kept: Kept = serde_json::from_str(&std::fs::read_to_string(kept_note()).ok()?).ok()?;
     let arguments = std::fs::read(format!("/proc/{}/cmdline", kept.pid)).ok()?;
-    String::from_utf8_lossy(&arguments)
-        .contains(kept.shell.to_str()?)
-        .then_some(kept)
+    String::from_utf8_lossy(&arguments).contains(kept.shell.to_str()?).then_some(kept)
 }
 
 #[cfg(test)]

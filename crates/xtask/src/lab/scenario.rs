@@ -41,9 +41,7 @@ impl Scenario {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let script = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let name = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned());
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let name = name.with_context(|| format!("{} has no name", path.display()))?;
         Self::parse(&name, script).with_context(|| format!("in {}", path.display()))
     }
@@ -81,10 +79,8 @@ impl Scenario {
             "what" => value.clone_into(&mut self.what),
             "timeout" => self.timeout = Duration::from_secs(value.parse()?),
             "kernels" => {
-                self.kernels = value
-                    .split_whitespace()
-                    .map(str::parse)
-                    .collect::<anyhow::Result<_>>()?;
+                self.kernels =
+                    value.split_whitespace().map(str::parse).collect::<anyhow::Result<_>>()?;
             }
             "boot" => {
                 self.boot = match value {
@@ -119,17 +115,11 @@ pub(crate) fn select(directory: &Path, patterns: &[String]) -> anyhow::Result<Ve
         .filter(|path| path.extension().is_some_and(|extension| extension == "sh"))
         .collect();
     paths.sort();
-    let all = paths
-        .iter()
-        .map(|path| Scenario::read(path))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let all = paths.iter().map(|path| Scenario::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let names: Vec<String> = all.iter().map(|scenario| scenario.name.clone()).collect();
     for pattern in patterns {
         if !names.iter().any(|name| name.contains(pattern.as_str())) {
-            bail!(
-                "no scenario matches `{pattern}`; there are: {}",
-                names.join(" ")
-            );
+            bail!("no scenario matches `{pattern}`; there are: {}", names.join(" "));
         }
     }
     let wanted = |name: &str| {
@@ -142,10 +132,7 @@ pub(crate) fn select(directory: &Path, patterns: &[String]) -> anyhow::Result<Ve
                 }
             })
     };
-    Ok(all
-        .into_iter()
-        .filter(|scenario| wanted(&scenario.name))
-        .collect())
+    Ok(all.into_iter().filter(|scenario| wanted(&scenario.name)).collect())
 }
 
 /// A number a scenario printed: `FIGURE name=value unit`.
@@ -163,11 +150,7 @@ impl Figure {
             None => (line.strip_prefix("FIGURE ")?.trim(), ""),
         };
         let (name, value) = assignment.split_once('=')?;
-        Some(Self {
-            name: name.to_owned(),
-            value: value.parse().ok()?,
-            unit: unit.to_owned(),
-        })
+        Some(Self { name: name.to_owned(), value: value.parse().ok()?, unit: unit.to_owned() })
     }
 }
 

@@ -51,13 +51,7 @@ impl BootOptions {
     /// A run directory of its own below `target/lab`, and `KEEP` from the environment.
     pub(crate) fn new(kernel: Series, deb: Option<PathBuf>) -> anyhow::Result<Self> {
         let keep = std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0");
-        Ok(Self {
-            kernel,
-            deb,
-            files: Vec::new(),
-            keep,
-            dir: report::run_directory()?,
-        })
+        Ok(Self { kernel, deb, files: Vec::new(), keep, dir: report::run_directory()? })
     }
 }
 
@@ -105,13 +99,8 @@ impl Session {
         let mut last = String::new();
         for attempt in 1..=BOOT_ATTEMPTS {
             println!("lab: booting {} ({accel:?})", image.package());
-            let plan = Plan {
-                image: &image,
-                accel,
-                payload: &payload,
-                dir: &dir,
-                keep: options.keep,
-            };
+            let plan =
+                Plan { image: &image, accel, payload: &payload, dir: &dir, keep: options.keep };
             let mut vm = Vm::start(&plan)?;
             match reach_agent(&mut vm) {
                 Ok(reached) => {
@@ -137,18 +126,12 @@ impl Session {
                     println!(
                         "lab: boot {attempt} of {BOOT_ATTEMPTS} never reached the agent: {error:#}"
                     );
-                    last = tail(
-                        &std::fs::read_to_string(vm.console()).unwrap_or_default(),
-                        15,
-                    );
+                    last = tail(&std::fs::read_to_string(vm.console()).unwrap_or_default(), 15);
                     vm.kill();
                 }
             }
         }
-        bail!(
-            "the VM does not boot; its console, {}, ends with:\n{last}",
-            dir.display()
-        )
+        bail!("the VM does not boot; its console, {}, ends with:\n{last}", dir.display())
     }
 
     /// Ends the VM, also one that was to be kept: another takes its place.
@@ -195,15 +178,8 @@ impl Session {
             name: scenario.name.clone(),
             passed: failures.is_empty(),
             failures,
-            figures: lines
-                .iter()
-                .filter_map(|line| Figure::parse(&line.text))
-                .collect(),
-            claims: lines
-                .iter()
-                .filter_map(|line| claim(&line.text))
-                .map(str::to_owned)
-                .collect(),
+            figures: lines.iter().filter_map(|line| Figure::parse(&line.text)).collect(),
+            claims: lines.iter().filter_map(|line| claim(&line.text)).map(str::to_owned).collect(),
             lines,
             dir,
             duration,
@@ -229,58 +205,34 @@ impl Session {
         })?)?;
         let mut lines = Vec::new();
         loop {
-            let message = match self
-                .incoming
-                .recv_timeout(limit.saturating_sub(started.elapsed()))
+            let message = match self.incoming.recv_timeout(limit.saturating_sub(started.elapsed()))
             {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
                     let lost = anyhow::anyhow!("silent for {} s", limit.as_secs());
-                    return Ok(Heard {
-                        outcome: Err(lost),
-                        lines,
-                        took: started.elapsed(),
-                    });
+                    return Ok(Heard { outcome: Err(lost), lines, took: started.elapsed() });
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     std::thread::sleep(Duration::from_millis(200));
-                    let why = self
-                        .vm
-                        .ended()
-                        .unwrap_or_else(|| "the control port closed".into());
+                    let why = self.vm.ended().unwrap_or_else(|| "the control port closed".into());
                     let lost = anyhow::anyhow!(why);
-                    return Ok(Heard {
-                        outcome: Err(lost),
-                        lines,
-                        took: started.elapsed(),
-                    });
+                    return Ok(Heard { outcome: Err(lost), lines, took: started.elapsed() });
                 }
             };
             match message {
                 FromGuest::Line { at_ms, text } => {
-                    let line = Line {
-                        at: Duration::from_millis(at_ms),
-                        text,
-                    };
+                    let line = Line { at: Duration::from_millis(at_ms), text };
                     on_line(&line);
                     lines.push(line);
                 }
                 FromGuest::File { name, chunk } => report::append(dir, &name, &chunk)?,
                 FromGuest::Done { outcome, took_ms } => {
                     let took = Duration::from_millis(took_ms);
-                    return Ok(Heard {
-                        outcome: Ok(outcome),
-                        lines,
-                        took,
-                    });
+                    return Ok(Heard { outcome: Ok(outcome), lines, took });
                 }
                 FromGuest::Hello { .. } => {
                     let lost = anyhow::anyhow!("the agent started again in the middle");
-                    return Ok(Heard {
-                        outcome: Err(lost),
-                        lines,
-                        took: started.elapsed(),
-                    });
+                    return Ok(Heard { outcome: Err(lost), lines, took: started.elapsed() });
                 }
             }
         }
@@ -312,20 +264,12 @@ fn reach_agent(vm: &mut Vm) -> anyhow::Result<Reached> {
     loop {
         match incoming.recv_timeout(Duration::from_millis(500)) {
             Ok(FromGuest::Hello { kernel, .. }) => {
-                return Ok(Reached {
-                    control,
-                    incoming,
-                    kernel,
-                    took: started.elapsed(),
-                });
+                return Ok(Reached { control, incoming, kernel, took: started.elapsed() });
             }
             Ok(FromGuest::Line { .. } | FromGuest::File { .. } | FromGuest::Done { .. }) => {}
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                bail!(
-                    vm.ended()
-                        .unwrap_or_else(|| "the control port closed".into())
-                )
+                bail!(vm.ended().unwrap_or_else(|| "the control port closed".into()))
             }
         }
         let size = std::fs::metadata(vm.console()).map_or(0, |metadata| metadata.len());
@@ -392,9 +336,8 @@ fn write_payload(options: &BootOptions, dir: &Path, disk: &Path) -> anyhow::Resu
     }
     let copy = |files: &[PathBuf], part: &str| -> anyhow::Result<()> {
         for file in files {
-            let name = file
-                .file_name()
-                .with_context(|| format!("{} has no name", file.display()))?;
+            let name =
+                file.file_name().with_context(|| format!("{} has no name", file.display()))?;
             std::fs::copy(file, dir.join(part).join(name))
                 .with_context(|| format!("cannot copy {}", file.display()))?;
         }

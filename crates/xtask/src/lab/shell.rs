@@ -26,16 +26,9 @@ pub(crate) fn attach(socket: &Path) -> anyhow::Result<()> {
 
 /// Sets the terminal to raw and gives what restores it; nothing when there is no terminal.
 fn raw_terminal() -> Option<String> {
-    let saved = Command::new("stty")
-        .arg("--save")
-        .stdin(std::process::Stdio::inherit())
-        .output();
+    let saved = Command::new("stty").arg("--save").stdin(std::process::Stdio::inherit()).output();
     let saved = saved.ok().filter(|output| output.status.success())?;
-    Command::new("stty")
-        .args(["raw", "-echo"])
-        .status()
-        .ok()
-        .filter(|status| status.success())?;
+    Command::new("stty").args(["raw", "-echo"]).status().ok().filter(|status| status.success())?;
     Some(String::from_utf8_lossy(&saved.stdout).trim().to_owned())
 }
 
@@ -46,11 +39,7 @@ fn pump(stream: &UnixStream) -> anyhow::Result<()> {
         let mut buffer = [0; 4096];
         let mut stdout = std::io::stdout();
         while let Ok(count @ 1..) = output.read(&mut buffer) {
-            if stdout
-                .write_all(&buffer[..count])
-                .and_then(|()| stdout.flush())
-                .is_err()
-            {
+            if stdout.write_all(&buffer[..count]).and_then(|()| stdout.flush()).is_err() {
                 return;
             }
         }

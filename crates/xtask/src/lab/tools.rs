@@ -15,11 +15,8 @@ const TOOLS: &[(&str, &str)] = &[
 
 /// Packages still to be installed for these programs, each once.
 fn missing(there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let mut packages: Vec<&str> = TOOLS
-        .iter()
-        .filter(|(program, _)| !there(program))
-        .map(|&(_, package)| package)
-        .collect();
+    let mut packages: Vec<&str> =
+        TOOLS.iter().filter(|(program, _)| !there(program)).map(|&(_, package)| package).collect();
     packages.dedup();
     packages
 }
@@ -30,15 +27,9 @@ pub(crate) fn install() -> anyhow::Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    println!(
-        "lab: this machine lacks {0}; installing: apt-get install {0}",
-        packages.join(" ")
-    );
+    println!("lab: this machine lacks {0}; installing: apt-get install {0}", packages.join(" "));
     if !is_root() {
-        anyhow::bail!(
-            "not root: run `sudo apt-get install {}` first",
-            packages.join(" ")
-        );
+        anyhow::bail!("not root: run `sudo apt-get install {}` first", packages.join(" "));
     }
     run(program("apt-get").arg("update"))?;
     run(program("apt-get")

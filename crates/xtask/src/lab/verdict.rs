@@ -59,9 +59,7 @@ pub(crate) fn of_journal(journal: &str, kills: usize, expected: &[String]) -> Ve
     let mut kills_left = kills;
     for line in journal.lines().filter(|line| !line.trim().is_empty()) {
         let Ok(entry) = serde_json::from_str::<Value>(line) else {
-            failures.push(FailureWhy::UnreadableJournal(
-                line.chars().take(120).collect(),
-            ));
+            failures.push(FailureWhy::UnreadableJournal(line.chars().take(120).collect()));
             continue;
         };
         let message = text(&entry, "MESSAGE");
@@ -81,10 +79,7 @@ pub(crate) fn of_journal(journal: &str, kills: usize, expected: &[String]) -> Ve
 /// Only what the unit itself said: systemd's own words about it (a restart after a kill) are read above.
 fn is_error(entry: &Value) -> bool {
     let from_unit = text(entry, "_SYSTEMD_UNIT").starts_with("nvme-heald");
-    from_unit
-        && text(entry, "PRIORITY")
-            .parse::<u8>()
-            .is_ok_and(|priority| priority <= 3)
+    from_unit && text(entry, "PRIORITY").parse::<u8>().is_ok_and(|priority| priority <= 3)
 }
 
 /// A field of a journal entry; journald writes bytes that are not text as an array of numbers.
@@ -121,18 +116,12 @@ mod tests {
     fn a_kill_by_the_scenario_is_no_crash_but_a_second_one_is() {
         let journal = format!("{KILLED}\n{KILLED}\n");
         assert_eq!(of_journal(&journal, 2, &[]), []);
-        assert!(matches!(
-            of_journal(&journal, 1, &[])[..],
-            [FailureWhy::DaemonDied(_)]
-        ));
+        assert!(matches!(of_journal(&journal, 1, &[])[..], [FailureWhy::DaemonDied(_)]));
     }
 
     #[test]
     fn an_error_fails_unless_the_scenario_is_about_it() {
-        assert!(matches!(
-            of_journal(ERROR, 0, &[])[..],
-            [FailureWhy::UnexpectedError(_)]
-        ));
+        assert!(matches!(of_journal(ERROR, 0, &[])[..], [FailureWhy::UnexpectedError(_)]));
         assert_eq!(of_journal(ERROR, 0, &["foreign".into()]), []);
     }
 

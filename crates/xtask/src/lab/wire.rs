@@ -24,11 +24,7 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(crate) enum ToGuest {
     /// Return to a clean state, then run this script.
-    Run {
-        name: String,
-        script: String,
-        timeout_s: u64,
-    },
+    Run { name: String, script: String, timeout_s: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,11 +70,7 @@ impl LineBuffer {
         while let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
             let rest = self.pending.split_off(end + 1);
             let line = std::mem::replace(&mut self.pending, rest);
-            lines.push(
-                String::from_utf8_lossy(&line[..end])
-                    .trim_end_matches('\r')
-                    .to_owned(),
-            );
+            lines.push(String::from_utf8_lossy(&line[..end]).trim_end_matches('\r').to_owned());
         }
         lines
     }
@@ -103,10 +95,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_wire() {
-        let sent = FromGuest::Done {
-            outcome: Outcome::Exited { code: 3 },
-            took_ms: 12,
-        };
+        let sent = FromGuest::Done { outcome: Outcome::Exited { code: 3 }, took_ms: 12 };
         let mut buffer = LineBuffer::default();
         let lines = buffer.push(&encode(&sent).unwrap());
         assert_eq!(serde_json::from_str::<FromGuest>(&lines[0]).unwrap(), sent);
@@ -114,18 +103,7 @@ mod tests {
 
     #[test]
     fn a_newline_inside_a_script_does_not_end_the_message() {
-        let sent = ToGuest::Run {
-            name: "a".into(),
-            script: "one\ntwo\n".into(),
-            timeout_s: 1,
-        };
-        assert_eq!(
-            encode(&sent)
-                .unwrap()
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count(),
-            1
-        );
+        let sent = ToGuest::Run { name: "a".into(), script: "one\ntwo\n".into(), timeout_s: 1 };
+        assert_eq!(encode(&sent).unwrap().iter().filter(|&&byte| byte == b'\n').count(), 1);
     }
 }

@@ -48,9 +48,7 @@ pub(super) fn build_from(inputs: &Inputs) -> anyhow::Result<PathBuf> {
     write_control(inputs, architecture, &root)?;
     stage::set_times(&root, epoch)?;
 
-    let package = inputs
-        .packages
-        .join(format!("nvme-heal_{VERSION}_{architecture}.deb"));
+    let package = inputs.packages.join(format!("nvme-heal_{VERSION}_{architecture}.deb"));
     output(
         Command::new("dpkg-deb")
             // xz is what Debian's dpkg reads in every release; elsewhere the default differs.
@@ -82,11 +80,7 @@ fn write_control(inputs: &Inputs, architecture: &str, root: &Path) -> anyhow::Re
     for name in SCRIPTS {
         let script = read(&templates.join(name))?;
         let forbidden = forbidden_words(&script);
-        ensure!(
-            forbidden.is_empty(),
-            "packaging/deb/{name} must not use {}",
-            forbidden.join(", ")
-        );
+        ensure!(forbidden.is_empty(), "packaging/deb/{name} must not use {}", forbidden.join(", "));
         write(&directory.join(name), &script, 0o755)?;
     }
     Ok(())
@@ -132,12 +126,8 @@ fn shared_libraries(inputs: &Inputs, root: &Path) -> anyhow::Result<String> {
     let programs = tree::entries(Format::Deb)
         .filter(|entry| matches!(entry.source, tree::Source::Program(_)))
         .map(|entry| root.join(entry.below_root()));
-    let found = output(
-        Command::new("dpkg-shlibdeps")
-            .arg("-O")
-            .args(programs)
-            .current_dir(&source),
-    )?;
+    let found =
+        output(Command::new("dpkg-shlibdeps").arg("-O").args(programs).current_dir(&source))?;
     found
         .trim()
         .strip_prefix("shlibs:Depends=")

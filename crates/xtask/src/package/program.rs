@@ -6,9 +6,7 @@ use std::process::Command;
 /// Runs a program to its end; answers what it wrote, and on failure what it complained about.
 pub(super) fn output(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let done = command
-        .output()
-        .with_context(|| format!("cannot start {name}"))?;
+    let done = command.output().with_context(|| format!("cannot start {name}"))?;
     if !done.status.success() {
         bail!(
             "{name} ended with {}: {}",

@@ -52,12 +52,7 @@ pub(super) fn build_from(inputs: &Inputs) -> anyhow::Result<PathBuf> {
     stage::lay_out(inputs, Format::Rpm, &root)?;
     stage::set_times(&root, epoch)?;
     let list = inputs.packages.join("rpm-files");
-    fs::write(
-        &list,
-        tree::entries(Format::Rpm)
-            .map(files_line)
-            .collect::<String>(),
-    )?;
+    fs::write(&list, tree::entries(Format::Rpm).map(files_line).collect::<String>())?;
 
     let top = inputs.packages.join("rpmbuild");
     let define = |name: &str, value: &str| ["--define".to_owned(), format!("{name} {value}")];
@@ -92,10 +87,7 @@ fn files_line(entry: &Entry) -> String {
         (false, Owner::Operator) => "%config(noreplace) ",
         (false, Owner::Package) => "",
     };
-    format!(
-        "%attr({:04o}, root, root) {kind}{}\n",
-        entry.mode, entry.destination
-    )
+    format!("%attr({:04o}, root, root) {kind}{}\n", entry.mode, entry.destination)
 }
 
 /// Reads the package back, installs it below `scratch` and takes it out again.
@@ -107,12 +99,7 @@ pub(super) fn check(package: &Path, scratch: &Path) -> anyhow::Result<()> {
 }
 
 fn query(package: &Path, arguments: &[&str]) -> anyhow::Result<String> {
-    output(
-        Command::new("rpm")
-            .args(["--query", "--package"])
-            .args(arguments)
-            .arg(package),
-    )
+    output(Command::new("rpm").args(["--query", "--package"]).args(arguments).arg(package))
 }
 
 fn check_contents(package: &Path) -> anyhow::Result<()> {
@@ -125,66 +112,34 @@ fn check_contents(package: &Path) -> anyhow::Result<()> {
         .map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let flags = fields.get(3).copied().unwrap_or_default();
-            let config = if flags.contains('c') && flags.contains('n') {
-                " config"
-            } else {
-                ""
-            };
-            format!(
-                "{}{config}",
-                fields.iter().take(3).copied().collect::<Vec<_>>().join(" ")
-            )
+            let config = if flags.contains('c') && flags.contains('n') { " config" } else { "" };
+            format!("{}{config}", fields.iter().take(3).copied().collect::<Vec<_>>().join(" "))
         })
         .collect();
     let expected: BTreeSet<String> = tree::entries(Format::Rpm)
         .map(|entry| {
             let kind = if entry.is_directory() { 'd' } else { '-' };
-            let config = if entry.owner == Owner::Operator {
-                " config"
-            } else {
-                ""
-            };
-            format!(
-                "{} {kind}{} root:root{config}",
-                entry.destination,
-                permissions(entry.mode)
-            )
+            let config = if entry.owner == Owner::Operator { " config" } else { "" };
+            format!("{} {kind}{} root:root{config}", entry.destination, permissions(entry.mode))
         })
         .collect();
     same("files in the rpm", &expected, &shown)?;
-    println!(
-        "rpm -qpl: {} files and directories, modes and owners as listed",
-        shown.len()
-    );
+    println!("rpm -qpl: {} files and directories, modes and owners as listed", shown.len());
     Ok(())
 }
 
 /// `rwxr-xr-x`, as ls writes it.
 fn permissions(mode: u32) -> String {
     (0..9)
-        .map(|bit| {
-            if mode & (0o400 >> bit) == 0 {
-                '-'
-            } else {
-                ['r', 'w', 'x'][bit % 3]
-            }
-        })
+        .map(|bit| if mode & (0o400 >> bit) == 0 { '-' } else { ['r', 'w', 'x'][bit % 3] })
         .collect()
 }
 
 fn check_scripts(package: &Path) -> anyhow::Result<()> {
     let scripts = query(package, &["--scripts"])?;
     let forbidden = forbidden_words(&scripts);
-    ensure!(
-        forbidden.is_empty(),
-        "the rpm's scripts must not use {}",
-        forbidden.join(", ")
-    );
-    for needed in [
-        "install-system-units",
-        "remove-system-units",
-        "mark-restart-system-units",
-    ] {
+    ensure!(forbidden.is_empty(), "the rpm's scripts must not use {}", forbidden.join(", "));
+    for needed in ["install-system-units", "remove-system-units", "mark-restart-system-units"] {
         ensure!(scripts.contains(needed), "no scriptlet calls {needed}");
     }
     println!(
@@ -227,36 +182,18 @@ fn check_installation(package: &Path, scratch: &Path) -> anyhow::Result<()> {
         .filter(|entry| !entry.is_directory())
         .map(|entry| entry.destination.to_owned())
         .collect();
-    same(
-        "files below the scratch root",
-        &expected,
-        &installed(&scratch)?,
-    )?;
+    same("files below the scratch root", &expected, &installed(&scratch)?)?;
     for entry in tree::entries(Format::Rpm) {
-        let mode = fs::metadata(scratch.join(entry.below_root()))?
-            .permissions()
-            .mode()
-            & 0o7777;
-        ensure!(
-            mode == entry.mode,
-            "{} is installed with mode {mode:04o}",
-            entry.destination
-        );
+        let mode = fs::metadata(scratch.join(entry.below_root()))?.permissions().mode() & 0o7777;
+        ensure!(mode == entry.mode, "{} is installed with mode {mode:04o}", entry.destination);
     }
     rpm(&["--erase", "nvme-heal"])?;
-    same(
-        "files left after removal",
-        &BTreeSet::new(),
-        &installed(&scratch)?,
-    )?;
+    same("files left after removal", &BTreeSet::new(), &installed(&scratch)?)?;
     for entry in tree::entries(Format::Rpm).filter(|entry| entry.is_directory()) {
         let left = scratch.join(entry.below_root()).exists();
         ensure!(!left, "{} is left after removal", entry.destination);
     }
-    println!(
-        "rpm --root: {} files installed, none left after removal",
-        expected.len()
-    );
+    println!("rpm --root: {} files installed, none left after removal", expected.len());
     Ok(())
 }
 
@@ -275,9 +212,7 @@ fn rpm_as_root() -> Command {
 
 fn installed(scratch: &Path) -> anyhow::Result<BTreeSet<String>> {
     let files = stage::files(scratch)?;
-    let below = files
-        .iter()
-        .filter_map(|file| file.strip_prefix(scratch).ok());
+    let below = files.iter().filter_map(|file| file.strip_prefix(scratch).ok());
     Ok(below
         .map(|file| format!("/{}", file.display()))
         .filter(|file| !file.starts_with(DATABASE))

@@ -38,12 +38,7 @@ impl Inputs {
     pub(super) fn epoch(&self) -> anyhow::Result<u64> {
         let changelog = self.repository.join("packaging/deb/changelog");
         let field = |name: &str| {
-            output(
-                Command::new("dpkg-parsechangelog")
-                    .arg("-l")
-                    .arg(&changelog)
-                    .args(["-S", name]),
-            )
+            output(Command::new("dpkg-parsechangelog").arg("-l").arg(&changelog).args(["-S", name]))
         };
         need("dpkg-parsechangelog", "dpkg-dev")?;
         let version = field("Version")?;
@@ -52,10 +47,7 @@ impl Inputs {
             "packaging/deb/changelog is about {}, the workspace is {VERSION}: add an entry",
             version.trim()
         );
-        field("Timestamp")?
-            .trim()
-            .parse()
-            .context("the changelog's time stamp is not a number")
+        field("Timestamp")?.trim().parse().context("the changelog's time stamp is not a number")
     }
 }
 
@@ -66,24 +58,14 @@ pub(super) fn build_programs() -> anyhow::Result<PathBuf> {
     let cargo_home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
-    let mut flags = vec![format!(
-        "--remap-path-prefix={}=/nvme-heal",
-        workspace::root().display()
-    )];
+    let mut flags = vec![format!("--remap-path-prefix={}=/nvme-heal", workspace::root().display())];
     if let Some(home) = cargo_home {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(workspace::root())
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "nvme-heald",
-            "--package",
-            "nvme-heal",
-        ])
+        .args(["build", "--release", "--package", "nvme-heald", "--package", "nvme-heal"])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .status()
         .context("cannot start cargo")?;
@@ -123,11 +105,7 @@ fn place(inputs: &Inputs, entry: &Entry, destination: &Path) -> anyhow::Result<(
             ensure!(built.is_file(), "{} is not built", built.display());
             need("strip", "binutils")?;
             output(
-                Command::new("strip")
-                    .arg("--strip-unneeded")
-                    .arg("-o")
-                    .arg(destination)
-                    .arg(built),
+                Command::new("strip").arg("--strip-unneeded").arg("-o").arg(destination).arg(built),
             )?;
         }
         Source::File(path) => {

@@ -31,16 +31,9 @@ fn dummy_inputs(scratch: &Scratch) -> Inputs {
     let Scratch(scratch) = scratch;
     let repository = scratch.join("repository");
     for directory in ["packaging", "udev-rules"] {
-        copy_tree(
-            &workspace::root().join(directory),
-            &repository.join(directory),
-        );
+        copy_tree(&workspace::root().join(directory), &repository.join(directory));
     }
-    fs::copy(
-        workspace::root().join("LICENSE"),
-        repository.join("LICENSE"),
-    )
-    .unwrap();
+    fs::copy(workspace::root().join("LICENSE"), repository.join("LICENSE")).unwrap();
     fs::create_dir_all(repository.join("packaging/config")).unwrap();
     fs::write(repository.join("packaging/config/nvme-heald.ron"), "()\n").unwrap();
     let programs = scratch.join("programs");
@@ -48,11 +41,7 @@ fn dummy_inputs(scratch: &Scratch) -> Inputs {
     for name in ["nvme-heald", "nvme-heal"] {
         fs::copy("/bin/true", programs.join(name)).unwrap();
     }
-    Inputs {
-        repository,
-        programs,
-        packages: scratch.join("packages"),
-    }
+    Inputs { repository, programs, packages: scratch.join("packages") }
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -92,17 +81,8 @@ fn dpkg_deb(option: &str, package: &Path) -> String {
 fn every_installed_path_is_absolute_listed_once_and_outside_local_policy() {
     for format in [Format::Deb, Format::Rpm] {
         let mut seen = BTreeSet::new();
-        for Entry {
-            destination,
-            owner,
-            mode,
-            ..
-        } in tree::entries(format)
-        {
-            assert!(
-                destination.starts_with('/') && !destination.contains(".."),
-                "{destination}"
-            );
+        for Entry { destination, owner, mode, .. } in tree::entries(format) {
+            assert!(destination.starts_with('/') && !destination.contains(".."), "{destination}");
             assert!(seen.insert(*destination), "{destination} is listed twice");
             assert!(!destination.starts_with("/usr/local"), "{destination}");
             assert_eq!(mode & 0o022, 0, "{destination} is writable by others");
@@ -143,31 +123,18 @@ fn the_deb_says_what_it_needs_and_keeps_what_the_operator_changed() {
     let scratch = Scratch::new("deb-control");
     let package = deb::build_from(&dummy_inputs(&scratch)).unwrap();
     let field = |name: &str| {
-        program::output(
-            Command::new("dpkg-deb")
-                .arg("--field")
-                .arg(&package)
-                .arg(name),
-        )
-        .unwrap()
+        program::output(Command::new("dpkg-deb").arg("--field").arg(&package).arg(name)).unwrap()
     };
     let depends = field("Depends");
     for needed in ["libc6 (>=", "mdadm (>=", "nvme-cli (>="] {
         assert!(depends.contains(needed), "{depends}");
     }
-    let conffiles = program::output(
-        Command::new("dpkg-deb")
-            .arg("--info")
-            .arg(&package)
-            .arg("conffiles"),
-    )
-    .unwrap();
+    let conffiles =
+        program::output(Command::new("dpkg-deb").arg("--info").arg(&package).arg("conffiles"))
+            .unwrap();
     assert_eq!(
         conffiles.lines().collect::<Vec<_>>(),
-        [
-            "/etc/nvme-heal/nvme-heald.ron",
-            "/etc/needrestart/conf.d/50-nvme-heald.conf"
-        ]
+        ["/etc/nvme-heal/nvme-heald.ron", "/etc/needrestart/conf.d/50-nvme-heald.conf"]
     );
 }
 
@@ -199,10 +166,7 @@ fn a_script_that_touches_an_array_does_not_get_into_a_deb() {
     let prerm = inputs.repository.join("packaging/deb/prerm");
     fs::write(&prerm, "#!/bin/sh\n/sbin/mdadm --stop /dev/md0\n").unwrap();
     let refused = deb::build_from(&inputs).unwrap_err();
-    assert!(
-        format!("{refused:#}").contains("prerm must not use mdadm, --stop"),
-        "{refused:#}"
-    );
+    assert!(format!("{refused:#}").contains("prerm must not use mdadm, --stop"), "{refused:#}");
 }
 
 #[test]
@@ -216,10 +180,7 @@ fn the_maintainer_scripts_are_valid_shell_and_touch_no_array_and_no_connection()
 
 #[test]
 fn only_a_purge_deletes_and_only_our_two_directories() {
-    assert_eq!(
-        deleted_paths(&script("postrm")),
-        ["/var/lib/nvme-heal", "/run/nvme-heald"]
-    );
+    assert_eq!(deleted_paths(&script("postrm")), ["/var/lib/nvme-heal", "/run/nvme-heald"]);
     assert_eq!(deleted_paths(&script("postinst")), [""; 0]);
     assert_eq!(deleted_paths(&script("prerm")), [""; 0]);
 }
@@ -246,11 +207,7 @@ fn left_after(test: &str, script: &str, argument: &str) -> Vec<String> {
             .env("DPKG_ROOT", root),
     )
     .unwrap();
-    files
-        .into_iter()
-        .filter(|file| root.join(file).exists())
-        .map(str::to_owned)
-        .collect()
+    files.into_iter().filter(|file| root.join(file).exists()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -263,12 +220,9 @@ fn a_purge_leaves_everything_of_others_in_place() {
 
 #[test]
 fn removal_and_upgrade_delete_nothing() {
-    for (script, argument) in [
-        ("prerm", "remove"),
-        ("prerm", "upgrade"),
-        ("postrm", "remove"),
-        ("postrm", "upgrade"),
-    ] {
+    for (script, argument) in
+        [("prerm", "remove"), ("prerm", "upgrade"), ("postrm", "remove"), ("postrm", "upgrade")]
+    {
         assert_eq!(
             left_after(&format!("{script}-{argument}"), script, argument).len(),
             5,
@@ -282,11 +236,7 @@ fn dpkg(root: &Path, arguments: &[&str]) -> String {
     let shown = program::output(
         Command::new("dpkg")
             .arg(format!("--root={}", root.display()))
-            .args([
-                "--force-depends",
-                "--force-script-chrootless",
-                "--log=/dev/null",
-            ])
+            .args(["--force-depends", "--force-script-chrootless", "--log=/dev/null"])
             .args(arguments),
     );
     shown.unwrap_or_else(|refused| panic!("dpkg {arguments:?}: {refused:#}"))
@@ -310,18 +260,11 @@ fn install_upgrade_remove_and_purge_leave_what_each_should() {
     let unit = "etc/systemd/system/multi-user.target.wants/nvme-heald.service";
 
     dpkg(&root, &["--install", package]);
-    assert!(
-        there("usr/sbin/nvme-heald") && there(unit),
-        "installed and enabled"
-    );
+    assert!(there("usr/sbin/nvme-heald") && there(unit), "installed and enabled");
     let groups = fs::read_to_string(root.join("etc/group")).unwrap();
     assert!(groups.contains("nvme-heal:"), "{groups}");
 
-    fs::write(
-        root.join("etc/nvme-heal/nvme-heald.ron"),
-        "(changed: true)\n",
-    )
-    .unwrap();
+    fs::write(root.join("etc/nvme-heal/nvme-heald.ron"), "(changed: true)\n").unwrap();
     fs::write(root.join("var/lib/nvme-heal/incident.ron"), "").unwrap();
     fs::remove_file(root.join(unit)).unwrap();
     dpkg(&root, &["--install", package]);
@@ -340,10 +283,7 @@ fn install_upgrade_remove_and_purge_leave_what_each_should() {
 #[test]
 fn an_upgrade_restarts_after_the_new_program_is_there_and_never_stops_before() {
     let prerm = script("prerm");
-    assert!(
-        prerm.contains("\"$1\" = remove ]") && !prerm.contains("upgrade"),
-        "{prerm}"
-    );
+    assert!(prerm.contains("\"$1\" = remove ]") && !prerm.contains("upgrade"), "{prerm}");
     assert!(script("postinst").contains("action=restart"));
 }
 
@@ -370,10 +310,7 @@ fn an_rpm_without_a_listed_file_does_not_pass() {
     fs::write(&spec, text).unwrap();
     let package = rpm::build_from(&inputs).unwrap();
     let refused = rpm::check(&package, &inputs.packages.join("rpm-root")).unwrap_err();
-    assert!(
-        refused.to_string().contains("65-nvme-heal.rules"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("65-nvme-heal.rules"), "{refused}");
 }
 
 #[test]
@@ -388,10 +325,7 @@ fn the_deb_satisfies_lintian() {
     program::output(
         Command::new("lintian")
             .args(["--fail-on", "error,warning", "--allow-root"])
-            .args([
-                "--suppress-tags",
-                "hardening-no-pie,hardening-no-bindnow,hardening-no-relro",
-            ])
+            .args(["--suppress-tags", "hardening-no-pie,hardening-no-bindnow,hardening-no-relro"])
             .arg(package),
     )
     .map_err(|refused| panic!("{refused:#}"))

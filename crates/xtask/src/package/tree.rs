@@ -47,9 +47,7 @@ pub(super) struct Entry {
 impl Entry {
     /// The path below a staging root.
     pub(super) fn below_root(&self) -> &'static str {
-        self.destination
-            .strip_prefix('/')
-            .expect("a test holds every destination to be absolute")
+        self.destination.strip_prefix('/').expect("a test holds every destination to be absolute")
     }
 
     pub(super) fn is_directory(&self) -> bool {
@@ -59,8 +57,7 @@ impl Entry {
 
 /// What a package of this format installs.
 pub(super) fn entries(format: Format) -> impl Iterator<Item = &'static Entry> {
-    TREE.iter()
-        .filter(move |entry| entry.only.is_none_or(|only| only == format))
+    TREE.iter().filter(move |entry| entry.only.is_none_or(|only| only == format))
 }
 
 const fn program(name: &'static str, destination: &'static str) -> Entry {
@@ -84,34 +81,19 @@ const fn file(source: &'static str, destination: &'static str) -> Entry {
 }
 
 const fn config(source: &'static str, destination: &'static str) -> Entry {
-    Entry {
-        owner: Owner::Operator,
-        ..file(source, destination)
-    }
+    Entry { owner: Owner::Operator, ..file(source, destination) }
 }
 
 const fn directory(destination: &'static str, mode: u32) -> Entry {
-    Entry {
-        source: Source::Directory,
-        destination,
-        mode,
-        owner: Owner::Package,
-        only: None,
-    }
+    Entry { source: Source::Directory, destination, mode, owner: Owner::Package, only: None }
 }
 
 const fn deb(entry: Entry) -> Entry {
-    Entry {
-        only: Some(Format::Deb),
-        ..entry
-    }
+    Entry { only: Some(Format::Deb), ..entry }
 }
 
 const fn rpm(entry: Entry) -> Entry {
-    Entry {
-        only: Some(Format::Rpm),
-        ..entry
-    }
+    Entry { only: Some(Format::Rpm), ..entry }
 }
 
 #[rustfmt::skip]
