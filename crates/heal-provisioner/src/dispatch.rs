@@ -111,51 +111,23 @@ async fn answer(
 ) -> Result<ProvisionerAnswer, ProvisionerFault> {
     match call {
         ProvisionerCall::FindVolume(query) => {
-            let volume = provisioner
-                .find_volume(context, query)
-                .await
-                .map_err(not_found_is_no_answer)?;
+            let volume =
+                provisioner.find_volume(context, query).await.map_err(not_found_is_no_answer)?;
             if let Some(volume) = &volume {
                 check_volume(volume, query)?;
             }
             Ok(ProvisionerAnswer::Volume(volume))
         }
-        ProvisionerCall::Report {
-            volume,
-            replica,
-            condition,
-            since,
-            key,
-        } => provisioner
-            .report(
-                context,
-                ReplicaRef { volume, replica },
-                condition,
-                *since,
-                key,
-            )
+        ProvisionerCall::Report { volume, replica, condition, since, key } => provisioner
+            .report(context, ReplicaRef { volume, replica }, condition, *since, key)
             .await
             .map(|()| ProvisionerAnswer::Noted),
-        ProvisionerCall::RequestReplacement {
-            volume,
-            lost,
-            why,
-            key,
-        } => {
-            let replica = ReplicaRef {
-                volume,
-                replica: lost,
-            };
-            let replacement = provisioner
-                .request_replacement(context, replica, why, key)
-                .await?;
+        ProvisionerCall::RequestReplacement { volume, lost, why, key } => {
+            let replica = ReplicaRef { volume, replica: lost };
+            let replacement = provisioner.request_replacement(context, replica, why, key).await?;
             check_replacement(volume, lost, replacement).map(ProvisionerAnswer::Replacement)
         }
-        ProvisionerCall::ConfirmRemoved {
-            volume,
-            replica,
-            key,
-        } => provisioner
+        ProvisionerCall::ConfirmRemoved { volume, replica, key } => provisioner
             .confirm_removed(context, ReplicaRef { volume, replica }, key)
             .await
             .map(|()| ProvisionerAnswer::Noted),
@@ -208,19 +180,13 @@ fn check_volume(volume: &Volume, query: &VolumeQuery) -> Result<(), ProvisionerF
         }
         Some(GracePolicy::After(_) | GracePolicy::Never) | None => {}
     }
-    volume
-        .replicas
-        .iter()
-        .try_for_each(|replica| check_target(&volume.id, replica))
+    volume.replicas.iter().try_for_each(|replica| check_target(&volume.id, replica))
 }
 
 /// What [`Volume::check`] leaves open, for one replica.
 fn check_target(volume: &VolumeId, replica: &Replica) -> Result<(), ProvisionerFault> {
     if replica.target.size.is_some_and(|size| size.0 == 0) {
-        return Err(invalid(format_args!(
-            "replica {} of volume {volume} has no size",
-            replica.id
-        )));
+        return Err(invalid(format_args!("replica {} of volume {volume} has no size", replica.id)));
     }
     if replica.target.portals.iter().any(|portal| portal.port == 0) {
         return Err(invalid(format_args!(
@@ -241,9 +207,9 @@ fn check_replacement(
             check_granted(volume, lost, &replica)?;
             Ok(Replacement::Granted(replica))
         }
-        Replacement::Pending { after } => Ok(Replacement::Pending {
-            after: after.clamp(SOONEST_AGAIN, LATEST_AGAIN),
-        }),
+        Replacement::Pending { after } => {
+            Ok(Replacement::Pending { after: after.clamp(SOONEST_AGAIN, LATEST_AGAIN) })
+        }
     }
 }
 

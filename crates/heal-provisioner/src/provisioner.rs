@@ -158,9 +158,7 @@ impl CallContext {
     #[must_use]
     pub fn within(limit: Duration) -> Self {
         let now = Instant::now();
-        Self {
-            deadline: now.checked_add(limit).unwrap_or(now),
-        }
+        Self { deadline: now.checked_add(limit).unwrap_or(now) }
     }
 
     /// What is left of the time.

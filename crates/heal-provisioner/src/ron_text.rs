@@ -54,13 +54,7 @@ impl std::error::Error for RonTextError {}
 
 impl fmt::Display for RonTextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            source_name,
-            line,
-            column,
-            message,
-            ..
-        } = self;
+        let Self { source_name, line, column, message, .. } = self;
         write!(f, "{source_name}:{line}:{column}: {message}")?;
         match &self.hint {
             Some(hint) => write!(f, "; {hint}"),
@@ -112,10 +106,7 @@ impl RonTextError {
         let before = " ".repeat(self.column.saturating_sub(1).min(SHOWN));
         let room = SHOWN.saturating_sub(before.len()).max(1);
         let mark = "^".repeat(self.width.clamp(1, room));
-        format!(
-            "{self}\n{margin} |\n{number} | {}\n{margin} | {before}{mark}",
-            self.excerpt
-        )
+        format!("{self}\n{margin} |\n{number} | {}\n{margin} | {before}{mark}", self.excerpt)
     }
 }
 
@@ -147,21 +138,13 @@ fn place(text: &str, error: &SpannedError, named: Option<&str>) -> (usize, usize
             return (line, column, word.chars().count());
         }
     }
-    let width = if start.line == end.line {
-        end.col.saturating_sub(start.col)
-    } else {
-        1
-    };
+    let width = if start.line == end.line { end.col.saturating_sub(start.col) } else { 1 };
     (start.line.clamp(1, last_line), start.col.max(1), width)
 }
 
 /// The byte offset of a place counted in lines and characters; the text's end if it lies beyond.
 fn offset(text: &str, line: usize, column: usize) -> usize {
-    let start: usize = text
-        .split_inclusive('\n')
-        .take(line.saturating_sub(1))
-        .map(str::len)
-        .sum();
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     text[start..]
         .char_indices()
         .nth(column.saturating_sub(1))
@@ -178,29 +161,20 @@ fn wording(error: &Error) -> (String, Option<String>) {
         None => String::new(),
     };
     match error {
-        Error::NoSuchStructField {
-            expected,
-            found,
-            outer,
-        } => (
+        Error::NoSuchStructField { expected, found, outer } => (
             format!("unknown field `{}`{}", shortened(found), within(outer)),
             hint(found, expected),
         ),
-        Error::NoSuchEnumVariant {
-            expected,
-            found,
-            outer,
-        } => (
+        Error::NoSuchEnumVariant { expected, found, outer } => (
             format!("unknown value `{}`{}", shortened(found), within(outer)),
             hint(found, expected),
         ),
         Error::MissingStructField { field, outer } => {
             (format!("field `{field}` is missing{}", within(outer)), None)
         }
-        Error::DuplicateStructField { field, outer } => (
-            format!("field `{field}` is given twice{}", within(outer)),
-            None,
-        ),
+        Error::DuplicateStructField { field, outer } => {
+            (format!("field `{field}` is given twice{}", within(outer)), None)
+        }
         Error::Eof => ("the text ends too early".to_owned(), None),
         other => {
             let text = crate::text::printable(&other.to_string(), 300);
@@ -339,15 +313,9 @@ mod tests {
     #[test]
     fn a_missing_and_a_doubled_field_are_named() {
         let missing = error("(legs: [(state: Available)])").to_string();
-        assert!(
-            missing.contains("field `namespace` is missing in `Leg`"),
-            "{missing}"
-        );
+        assert!(missing.contains("field `namespace` is missing in `Leg`"), "{missing}");
         let doubled = error("(grace: \"1s\", grace: \"2s\")").to_string();
-        assert!(
-            doubled.contains(":1:15: field `grace` is given twice"),
-            "{doubled}"
-        );
+        assert!(doubled.contains(":1:15: field `grace` is given twice"), "{doubled}");
     }
 
     #[test]
@@ -365,16 +333,9 @@ mod tests {
         for end in (0..=whole.len()).filter(|end| whole.is_char_boundary(*end)) {
             let _ = parse::<Outer>(&whole[..end], "x").map_err(|error| error.with_excerpt());
         }
-        for text in [
-            "",
-            "\n\n",
-            "(",
-            "((((((((",
-            "\u{0}",
-            "(é: 1)",
-            "(r#grace: 1)",
-            "(\"grace\": 1)",
-        ] {
+        for text in
+            ["", "\n\n", "(", "((((((((", "\u{0}", "(é: 1)", "(r#grace: 1)", "(\"grace\": 1)"]
+        {
             let _ = parse::<Outer>(text, "x").map_err(|error| error.with_excerpt());
         }
         let deep = "[".repeat(100_000);

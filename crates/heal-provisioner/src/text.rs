@@ -18,24 +18,14 @@ use heal_types::{DeviceName, GracePolicy, InvalidText, Portal, SectorCount, Tran
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The units of a duration in the order in which they are written, in milliseconds.
-const TIME_UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const TIME_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// The longest duration that is taken: longer is a slip of the keyboard.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-const SIZE_UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// The port that NVMe over Fabrics has at IANA.
 const NVME_PORT: u16 = 4420;
@@ -53,16 +43,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidText> {
     let mut units = TIME_UNITS.iter();
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         if number.is_empty() {
             return Err(bad("it is not of the form 90s, 10m or 1h30m"));
         }
-        let letters = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         if unit.is_empty() {
             return Err(bad("it has no unit: write ms, s, m, h or d"));
@@ -103,9 +89,7 @@ pub fn parse_grace(text: &str) -> Result<GracePolicy, InvalidText> {
 pub fn parse_size(text: &str) -> Result<SectorCount, InvalidText> {
     let bad = |why| InvalidText::new("size", text, why);
     let trimmed = text.trim();
-    let digits = trimmed
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(trimmed.len());
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let unit = unit.trim();
     let factor = if unit.is_empty() {
@@ -118,9 +102,7 @@ pub fn parse_size(text: &str) -> Result<SectorCount, InvalidText> {
             .ok_or_else(|| bad("it is neither bytes nor a number with KiB, MiB, GiB or TiB"))?
     };
     let number: u64 = number.parse().map_err(|_| bad("it is not a number"))?;
-    let bytes = number
-        .checked_mul(factor)
-        .ok_or_else(|| bad("it is too large"))?;
+    let bytes = number.checked_mul(factor).ok_or_else(|| bad("it is too large"))?;
     sectors(bytes).map_err(bad)
 }
 
@@ -145,9 +127,7 @@ pub fn parse_portal(text: &str) -> Result<Portal, InvalidText> {
         .trim()
         .split_once("://")
         .ok_or_else(|| bad("it is not of the form tcp://ADDRESS:PORT"))?;
-    let transport = transport
-        .parse()
-        .map_err(|_| bad("its transport is neither tcp nor rdma"))?;
+    let transport = transport.parse().map_err(|_| bad("its transport is neither tcp nor rdma"))?;
     let (place, query) = match rest.split_once('?') {
         Some((place, query)) => (place, Some(query)),
         None => (rest, None),
@@ -155,9 +135,7 @@ pub fn parse_portal(text: &str) -> Result<Portal, InvalidText> {
     let (address, port) = split_port(place).map_err(bad)?;
     let mut portal = Portal {
         transport,
-        address: address
-            .parse()
-            .map_err(|_| bad("its address is not valid"))?,
+        address: address.parse().map_err(|_| bad("its address is not valid"))?,
         port: match port {
             None => NVME_PORT,
             Some(port) => match port.parse::<u16>() {
@@ -192,15 +170,12 @@ fn split_port(place: &str) -> Result<(&str, Option<&str>), &'static str> {
 }
 
 fn set_parameter(portal: &mut Portal, parameter: &str) -> Result<(), &'static str> {
-    let (name, value) = parameter
-        .split_once('=')
-        .ok_or("a parameter is not of the form NAME=VALUE")?;
+    let (name, value) =
+        parameter.split_once('=').ok_or("a parameter is not of the form NAME=VALUE")?;
     match name {
         "host" => {
-            let value = value
-                .strip_prefix('[')
-                .and_then(|value| value.strip_suffix(']'))
-                .unwrap_or(value);
+            let value =
+                value.strip_prefix('[').and_then(|value| value.strip_suffix(']')).unwrap_or(value);
             let address =
                 TransportAddress::new(value).map_err(|_| "its host address is not valid")?;
             set_once(&mut portal.host_address, address)
@@ -223,10 +198,7 @@ fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), &'static str> {
 /// At most `max` characters of `text`, on one line: what a terminal would act on becomes a space.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
-    text.chars()
-        .take(max)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(max).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A duration as people write it.
@@ -272,19 +244,10 @@ pub struct HumanPortal(pub Portal);
 impl fmt::Display for HumanPortal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)?;
-        let host = self
-            .0
-            .host_address
-            .as_ref()
-            .map(|host| format!("host={host}"));
-        let iface = self
-            .0
-            .host_interface
-            .as_ref()
-            .map(|name| format!("iface={name}"));
-        for (sign, part) in ["?", if host.is_some() { "&" } else { "?" }]
-            .iter()
-            .zip([&host, &iface])
+        let host = self.0.host_address.as_ref().map(|host| format!("host={host}"));
+        let iface = self.0.host_interface.as_ref().map(|name| format!("iface={name}"));
+        for (sign, part) in
+            ["?", if host.is_some() { "&" } else { "?" }].iter().zip([&host, &iface])
         {
             if let Some(part) = part {
                 write!(f, "{sign}{part}")?;
@@ -372,11 +335,7 @@ mod tests {
             ("2d", 172_800_000),
             ("1d2h3m4s5ms", 93_784_005),
         ] {
-            assert_eq!(
-                parse_duration(text).unwrap(),
-                Duration::from_millis(millis),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
         for text in ["0s", "250ms", "1m30s", "10m", "1h30m", "1d2h3m4s5ms"] {
             assert_eq!(text.parse::<HumanDuration>().unwrap().to_string(), text);
@@ -413,18 +372,7 @@ mod tests {
         assert_eq!(parse_size("1GiB").unwrap(), SectorCount(1 << 21));
         assert_eq!(parse_size("1024").unwrap(), SectorCount(2));
         assert_eq!(parse_size("3 MiB").unwrap(), SectorCount(6144));
-        for text in [
-            "",
-            "0",
-            "0GiB",
-            "1GB",
-            "1G",
-            "513",
-            "1.5GiB",
-            "-1",
-            "GiB",
-            "99999999TiB",
-        ] {
+        for text in ["", "0", "0GiB", "1GB", "1G", "513", "1.5GiB", "-1", "GiB", "99999999TiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
         for text in ["1GiB", "1536MiB", "512B"] {

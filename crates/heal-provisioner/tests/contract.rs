@@ -111,12 +111,7 @@ async fn run(wrap: fn(Arc<dyn Provisioner>) -> Arc<dyn Provisioner>) -> SuiteRep
 async fn the_fixed_backend_keeps_every_promise() {
     let report = run(|backend| backend).await;
     println!("{report}");
-    assert!(
-        report
-            .cases
-            .iter()
-            .all(|case| case.verdict == Verdict::Passed)
-    );
+    assert!(report.cases.iter().all(|case| case.verdict == Verdict::Passed));
     assert_eq!(report.cases.len(), contract::names().count());
     assert!(report.cases.len() >= 45);
 }
@@ -185,9 +180,7 @@ impl Provisioner for Saboteur {
         };
         match (self.how, &mut volume) {
             (Sabotage::NothingIsListed, Some(volume)) => {
-                volume
-                    .replicas
-                    .retain(|replica| replica.id.as_str().starts_with('r'));
+                volume.replicas.retain(|replica| replica.id.as_str().starts_with('r'));
             }
             (Sabotage::EverythingIsAvailable, Some(volume)) => {
                 for replica in &mut volume.replicas {
@@ -211,9 +204,7 @@ impl Provisioner for Saboteur {
             return Ok(());
         }
         let key = self.key(key);
-        self.inner
-            .report(context, replica, condition, since, &key)
-            .await
+        self.inner.report(context, replica, condition, since, &key).await
     }
 
     async fn request_replacement(
@@ -224,15 +215,10 @@ impl Provisioner for Saboteur {
         key: &CallKey,
     ) -> Result<Replacement, ProvisionerFault> {
         if matches!(self.how, Sabotage::AlwaysPending) {
-            return Ok(Replacement::Pending {
-                after: std::time::Duration::ZERO,
-            });
+            return Ok(Replacement::Pending { after: std::time::Duration::ZERO });
         }
         let key = self.key(key);
-        let mut answer = self
-            .inner
-            .request_replacement(context, lost, why, &key)
-            .await?;
+        let mut answer = self.inner.request_replacement(context, lost, why, &key).await?;
         if let (Sabotage::LostOneIsGranted, Replacement::Granted(replica)) = (self.how, &mut answer)
         {
             replica.id = lost.replica.clone();
@@ -304,10 +290,7 @@ saboteur!(
 saboteur!(
     a_backend_that_forgets_removals_is_caught,
     RemovalIsForgotten,
-    [
-        "a removed replica leaves the volume",
-        "a removal survives a restart"
-    ]
+    ["a removed replica leaves the volume", "a removal survives a restart"]
 );
 saboteur!(
     a_backend_that_forgets_reports_is_caught,

@@ -92,9 +92,7 @@ fn replica(id: &str, number: u8) -> Replica {
         state: ReplicaState::Available,
         target: Target {
             nqn: "nqn.2026-11.example:a".parse().unwrap(),
-            namespace: format!("6fd1ee4c-3f2c-4f6f-8a44-0000000000{number:02x}")
-                .parse()
-                .unwrap(),
+            namespace: format!("6fd1ee4c-3f2c-4f6f-8a44-0000000000{number:02x}").parse().unwrap(),
             portals: vec![heal_provisioner::text::parse_portal("tcp://10.0.0.1:4420").unwrap()],
             size: Some(SectorCount(2048)),
         },
@@ -122,18 +120,12 @@ fn volume() -> Volume {
 async fn find(
     answer: Result<Option<Volume>, ProvisionerFault>,
 ) -> Result<ProvisionerAnswer, ProvisionerFault> {
-    let parrot = Parrot {
-        volume: Some(answer),
-        replacement: None,
-    };
+    let parrot = Parrot { volume: Some(answer), replacement: None };
     call(&parrot, &ProvisionerCall::FindVolume(query()), LIMIT).await
 }
 
 async fn request(answer: Replacement) -> Result<ProvisionerAnswer, ProvisionerFault> {
-    let parrot = Parrot {
-        volume: None,
-        replacement: Some(answer),
-    };
+    let parrot = Parrot { volume: None, replacement: Some(answer) };
     let request = ProvisionerCall::RequestReplacement {
         volume: "v".parse().unwrap(),
         lost: "a".parse().unwrap(),
@@ -147,9 +139,7 @@ async fn request(answer: Replacement) -> Result<ProvisionerAnswer, ProvisionerFa
 async fn no_answer_in_time_is_unreachable() {
     let parrot = Parrot::default();
     let started = tokio::time::Instant::now();
-    let fault = call(&parrot, &ProvisionerCall::FindVolume(query()), LIMIT)
-        .await
-        .unwrap_err();
+    let fault = call(&parrot, &ProvisionerCall::FindVolume(query()), LIMIT).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Unreachable);
     assert_eq!(fault.detail, "no answer to find_volume in time");
     assert_eq!(started.elapsed().as_secs(), 5);
@@ -157,10 +147,7 @@ async fn no_answer_in_time_is_unreachable() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_beyond_all_clocks_does_not_panic() {
-    let parrot = Parrot {
-        volume: Some(Ok(None)),
-        replacement: None,
-    };
+    let parrot = Parrot { volume: Some(Ok(None)), replacement: None };
     let find = ProvisionerCall::FindVolume(query());
     let _ = call(&parrot, &find, Duration::MAX).await;
     let _ = call(&parrot, &find, Duration::ZERO).await;
@@ -174,11 +161,7 @@ async fn a_volume_without_contradiction_and_a_clear_none_are_believed() {
         find(Ok(Some(by_array.clone()))).await,
         Ok(ProvisionerAnswer::Volume(Some(by_array)))
     );
-    let by_alias = Volume {
-        array: None,
-        alias: Some("db".parse().unwrap()),
-        ..volume()
-    };
+    let by_alias = Volume { array: None, alias: Some("db".parse().unwrap()), ..volume() };
     assert!(find(Ok(Some(by_alias))).await.is_ok());
 }
 
@@ -191,49 +174,18 @@ async fn a_volume_that_contradicts_itself_or_the_question_is_invalid() {
     port_zero.replicas[1].target.portals[0].port = 0;
     let century = GracePolicy::After(Duration::from_secs(100 * 366 * 86_400));
     for (volume, said) in [
+        (Volume { copies: 0, ..volume() }, "0 copies"),
         (
-            Volume {
-                copies: 0,
-                ..volume()
-            },
-            "0 copies",
-        ),
-        (
-            Volume {
-                replicas: vec![replica("a", 1), replica("a", 2)],
-                ..volume()
-            },
+            Volume { replicas: vec![replica("a", 1), replica("a", 2)], ..volume() },
             "lists replica a twice",
         ),
         (
-            Volume {
-                replicas: vec![replica("a", 1), replica("b", 1)],
-                ..volume()
-            },
+            Volume { replicas: vec![replica("a", 1), replica("b", 1)], ..volume() },
             "are one namespace",
         ),
-        (
-            Volume {
-                array: Some(other),
-                ..volume()
-            },
-            "got volume v of array",
-        ),
-        (
-            Volume {
-                array: None,
-                alias: Some("dc".parse().unwrap()),
-                ..volume()
-            },
-            "of the name dc",
-        ),
-        (
-            Volume {
-                grace: Some(century),
-                ..volume()
-            },
-            "grace period",
-        ),
+        (Volume { array: Some(other), ..volume() }, "got volume v of array"),
+        (Volume { array: None, alias: Some("dc".parse().unwrap()), ..volume() }, "of the name dc"),
+        (Volume { grace: Some(century), ..volume() }, "grace period"),
         (no_size, "has no size"),
         (port_zero, "port 0"),
     ] {
@@ -246,10 +198,7 @@ async fn a_volume_that_contradicts_itself_or_the_question_is_invalid() {
 #[tokio::test]
 async fn not_found_is_no_answer_to_which_volume() {
     let fault = ProvisionerFault::new(FaultClass::NotFound, "HTTP 404");
-    assert_eq!(
-        find(Err(fault)).await.unwrap_err().class,
-        FaultClass::Invalid
-    );
+    assert_eq!(find(Err(fault)).await.unwrap_err().class, FaultClass::Invalid);
 }
 
 #[tokio::test]
@@ -258,20 +207,8 @@ async fn a_grant_that_breaks_the_contract_is_invalid() {
     no_portal.target.portals.clear();
     for (granted, said) in [
         (replica("a", 3), "is a itself"),
-        (
-            Replica {
-                state: ReplicaState::Bad,
-                ..replica("c", 3)
-            },
-            "which is Bad",
-        ),
-        (
-            Replica {
-                state: ReplicaState::Terminating,
-                ..replica("c", 3)
-            },
-            "which is Terminating",
-        ),
+        (Replica { state: ReplicaState::Bad, ..replica("c", 3) }, "which is Bad"),
+        (Replica { state: ReplicaState::Terminating, ..replica("c", 3) }, "which is Terminating"),
         (no_portal, "has 0 portals"),
     ] {
         let fault = request(Replacement::Granted(granted)).await.unwrap_err();
@@ -284,17 +221,9 @@ async fn a_grant_that_breaks_the_contract_is_invalid() {
 #[tokio::test]
 async fn a_pending_replacement_is_asked_for_neither_at_once_nor_never() {
     for (said, believed) in [(0, 1), (10, 10), (u64::MAX, 3600)] {
-        let answer = request(Replacement::Pending {
-            after: Duration::from_secs(said),
-        })
-        .await;
+        let answer = request(Replacement::Pending { after: Duration::from_secs(said) }).await;
         let after = Duration::from_secs(believed);
-        assert_eq!(
-            answer,
-            Ok(ProvisionerAnswer::Replacement(Replacement::Pending {
-                after
-            }))
-        );
+        assert_eq!(answer, Ok(ProvisionerAnswer::Replacement(Replacement::Pending { after })));
     }
 }
 
@@ -305,17 +234,13 @@ async fn a_faults_text_is_one_bounded_line() {
         detail: format!("no\n\x1b[2J{}", "x".repeat(100_000)),
     };
     let fault = find(Err(fault)).await.unwrap_err();
-    assert!(
-        fault.detail.starts_with("no  [2Jxxx") && fault.detail.len() <= 500,
-        "{fault}"
-    );
+    assert!(fault.detail.starts_with("no  [2Jxxx") && fault.detail.len() <= 500, "{fault}");
 }
 
 #[tokio::test]
 async fn a_call_that_the_backend_does_not_have_is_unsupported() {
-    let fault = dispatch::publish(&Parrot::default(), &"v".parse().unwrap(), LIMIT)
-        .await
-        .unwrap_err();
+    let fault =
+        dispatch::publish(&Parrot::default(), &"v".parse().unwrap(), LIMIT).await.unwrap_err();
     assert_eq!(fault.class, FaultClass::Unsupported);
     assert_eq!(fault.detail, "backend parrot has no call publish");
 }

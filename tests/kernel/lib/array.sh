@@ -1,14 +1,13 @@
 # Arrays: RAID1 over replicas, and what can be seen of them.
 
-# array_create NAME [--assume-clean] REPLICA…: with a bitmap, as provisioners make them.
+# array_create NAME [--MDADM-OPTION…] REPLICA…: with a bitmap, as provisioners make them.
 array_create() {
-    local name=$1 clean='' legs=() replica
+    local name=$1 options=() legs=() replica
     shift
-    if [[ $1 == --assume-clean ]]; then clean=$1; shift; fi
+    while [[ $1 == --* ]]; do options+=("$1"); shift; done
     for replica; do legs+=("$(replica_dev "$replica")"); done
-    # shellcheck disable=SC2086
     mdadm --create "/dev/md/$name" --quiet --run --level=1 --raid-devices="${#legs[@]}" \
-        --metadata=1.2 --bitmap=internal --homehost=any $clean "${legs[@]}"
+        --metadata=1.2 --bitmap=internal --homehost=any "${options[@]}" "${legs[@]}"
     array_remember "$name" "$(basename /sys/block/"${legs[0]#/dev/}"/holders/md*)"
     udevadm settle --timeout=20
 }
@@ -60,6 +59,11 @@ array_has_leg() {
     local device
     device=$(replica_dev "$2") || return 1
     [[ -e $(array_md "$1")/dev-${device#/dev/} ]]
+}
+
+# array_touch NAME: one block is written, so that MD meets a leg that is gone.
+array_touch() {
+    dd if=/dev/urandom of="$(array_dev "$1")" bs=4096 count=1 oflag=direct conv=notrunc status=none
 }
 
 # array_readd NAME REPLICA: by hand, as an operator would.

@@ -27,6 +27,13 @@ replica_sum() {
     fi
 }
 
+# replica_written NAME: sectors written to it at the target since it was made.
+replica_written() {
+    local device
+    device=$(replica_get "$1" device)
+    awk '{ print $7 }' "/sys/block/${device#/dev/}/stat"
+}
+
 # replica_create NAME [SIZE_MB] [--uuid U] [--backing loop|null_blk]
 replica_create() {
     local name=$1 size=64 uuid='' backing=loop index
@@ -47,6 +54,7 @@ replica_create() {
     mkdir -p "$(replica_state "$name")"
     echo "$index" >"$(replica_state "$name")/index"
     echo "$uuid" >"$(replica_state "$name")/uuid"
+    echo "$size" >"$(replica_state "$name")/size"
 
     local device
     backing_create "$name" "$size" "$backing"

@@ -10,8 +10,15 @@ note() { echo "reset: $*"; }
 modprobe -a nvmet nvmet-tcp nvme-tcp loop raid1 raid10 veth
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 
+udevadm control --log-level=info
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
+# The udev rule may start it again while arrays are stopped: then it only observes.
+[[ -e $STATE/shipped.ron ]] && cp "$STATE/shipped.ron" /etc/nvme-heal/nvme-heald.ron
+rm -f /etc/nvme-heal/volumes.ron
+for speed in min:1000 max:200000; do
+    echo "${speed#*:}" >"/proc/sys/dev/raid/speed_limit_${speed%:*}"
+done
 
 # Every cable in, every namespace there, every target listening: what waits can end.
 for ns in /run/netns/tgt-*; do
@@ -54,10 +61,10 @@ for nullb in /sys/kernel/config/nullb/*/; do
 done
 udevadm settle --timeout=20
 
+systemctl stop nvme-heald.service 2>/dev/null
 mountpoint -q "$STATE/backing" && umount "$STATE/backing"
-rm -rf "$STATE"/{replicas,arrays,local,out,kills,replicas-made,workload.stop}
+rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made,workload.stop}
 rm -rf /var/lib/nvme-heal/* /run/nvme-heald/* /run/nvme-heal/*
-[[ -e $STATE/shipped.ron ]] && cp "$STATE/shipped.ron" /etc/nvme-heal/nvme-heald.ron
 mkdir -p "$LAB_OUT"
 
 # Now look: a leftover would be the next scenario's riddle.

@@ -76,12 +76,7 @@ pub(super) fn ensure(so: bool, why: impl fmt::Display) -> Ended {
 /// The stage most cases want: a volume of two replicas.
 pub(super) fn two_replicas(spares: usize) -> Stage {
     let size = SectorCount(1 << 16);
-    Stage {
-        known_by: KnownBy::Both,
-        replicas: 2,
-        size,
-        spares: vec![size; spares],
-    }
+    Stage { known_by: KnownBy::Both, replicas: 2, size, spares: vec![size; spares] }
 }
 
 pub(super) struct Bench<'a> {
@@ -91,10 +86,7 @@ pub(super) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     pub(super) fn new(fixture: &'a mut dyn Fixture) -> Self {
-        Self {
-            fixture,
-            standing: None,
-        }
+        Self { fixture, standing: None }
     }
 
     /// Stands the stage up and gives the volume as the provisioner shows it.
@@ -195,10 +187,7 @@ impl<'a> Bench<'a> {
 
     pub(super) async fn expect_state(&self, replica: &ReplicaId, wanted: ReplicaState) -> Ended {
         let state = self.state_of(replica).await?;
-        ensure(
-            state == wanted,
-            format_args!("replica {replica} is {state:?}, wanted {wanted:?}"),
-        )
+        ensure(state == wanted, format_args!("replica {replica} is {state:?}, wanted {wanted:?}"))
     }
 
     pub(super) async fn try_report(
@@ -256,8 +245,7 @@ impl<'a> Bench<'a> {
         lost: &ReplicaId,
         key: &str,
     ) -> Result<Result<Replica, ProvisionerFault>, EndWhy> {
-        self.try_request_because(volume, lost, key, "the contract suite lost it")
-            .await
+        self.try_request_because(volume, lost, key, "the contract suite lost it").await
     }
 
     pub(super) async fn try_request_because(
@@ -282,9 +270,7 @@ impl<'a> Bench<'a> {
                 Err(fault) => return Ok(Err(fault)),
             }
         }
-        failed(format_args!(
-            "still pending after {MAX_PENDING} questions under one key"
-        ))
+        failed(format_args!("still pending after {MAX_PENDING} questions under one key"))
     }
 
     pub(super) async fn request(
@@ -306,10 +292,7 @@ impl<'a> Bench<'a> {
         lost: &ReplicaId,
         key: &str,
     ) -> Ended {
-        expect_class(
-            self.try_request(volume, lost, key).await?,
-            FaultClass::Refused,
-        )
+        expect_class(self.try_request(volume, lost, key).await?, FaultClass::Refused)
     }
 
     /// Reports a replica missing and asks for another: how nearly every story begins.
@@ -319,8 +302,7 @@ impl<'a> Bench<'a> {
         lost: &ReplicaId,
         key: &str,
     ) -> Result<Replica, EndWhy> {
-        self.report(volume, lost, Condition::Missing, &format!("{key}/missing"))
-            .await?;
+        self.report(volume, lost, Condition::Missing, &format!("{key}/missing")).await?;
         self.request(volume, lost, key).await
     }
 }

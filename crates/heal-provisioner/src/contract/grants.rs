@@ -46,15 +46,11 @@ async fn a_granted_replica_is_listed_as_synchronizing_beside_the_lost_one(
     let volume = bench.stand(&two_replicas(1)).await?;
     let lost = &volume.replicas[0].id;
     let new = bench.lose(&volume.id, lost, "k1").await?;
-    bench
-        .expect_state(&new.id, ReplicaState::Synchronizing)
-        .await?;
+    bench.expect_state(&new.id, ReplicaState::Synchronizing).await?;
     match bench.state_of(lost).await? {
         ReplicaState::Missing | ReplicaState::Bad | ReplicaState::Terminating => Ok(()),
         good @ (ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown) => {
-            failed(format_args!(
-                "the lost replica is {good:?} after it was replaced"
-            ))
+            failed(format_args!("the lost replica is {good:?} after it was replaced"))
         }
     }
 }
@@ -97,18 +93,13 @@ fn same(first: &Replica, again: &Replica) -> Ended {
 
 async fn expect_count(bench: &Bench<'_>, wanted: usize) -> Ended {
     let count = bench.volume().await?.replicas.len();
-    ensure(
-        count == wanted,
-        format_args!("the volume has {count} replicas, wanted {wanted}"),
-    )
+    ensure(count == wanted, format_args!("the volume has {count} replicas, wanted {wanted}"))
 }
 
 async fn requests_under_one_key_at_the_same_time_are_one_replica(mut bench: Bench<'_>) -> Ended {
     let volume = bench.stand(&two_replicas(3)).await?;
     let lost = &volume.replicas[0].id;
-    bench
-        .report(&volume.id, lost, Condition::Missing, "k1/missing")
-        .await?;
+    bench.report(&volume.id, lost, Condition::Missing, "k1/missing").await?;
     let call = request(&volume.id, lost, "k1", "all at once")?;
     let mut calls = JoinSet::new();
     for _ in 0..8 {
@@ -130,10 +121,7 @@ async fn requests_under_one_key_at_the_same_time_are_one_replica(mut bench: Benc
         }
     }
     let settled = bench.request(&volume.id, lost, "k1").await?;
-    ensure(
-        granted.is_none_or(|id| id == settled.id),
-        "another replica when asked again",
-    )?;
+    ensure(granted.is_none_or(|id| id == settled.id), "another replica when asked again")?;
     expect_count(&bench, 3).await
 }
 
@@ -142,9 +130,7 @@ async fn a_grant_survives_a_restart_before_the_host_says_a_word(mut bench: Bench
     let lost = &volume.replicas[0].id;
     let first = bench.lose(&volume.id, lost, "k1").await?;
     bench.restart().await?;
-    bench
-        .expect_state(&first.id, ReplicaState::Synchronizing)
-        .await?;
+    bench.expect_state(&first.id, ReplicaState::Synchronizing).await?;
     let again = bench.request(&volume.id, lost, "k1").await?;
     same(&first, &again)?;
     expect_count(&bench, 3).await
@@ -163,19 +149,14 @@ async fn another_key_for_the_same_lost_replica_never_costs_a_second_spare(
         }
         expect_count(&bench, 3).await?;
         if taken_up {
-            bench
-                .report(&volume.id, &first.id, Condition::Synchronizing, "k4")
-                .await?;
+            bench.report(&volume.id, &first.id, Condition::Synchronizing, "k4").await?;
         }
     }
     Ok(())
 }
 
 async fn two_lost_replicas_never_get_the_same_replacement(mut bench: Bench<'_>) -> Ended {
-    let stage = Stage {
-        replicas: 3,
-        ..two_replicas(2)
-    };
+    let stage = Stage { replicas: 3, ..two_replicas(2) };
     let volume = bench.stand(&stage).await?;
     let first = bench.lose(&volume.id, &volume.replicas[0].id, "k1").await?;
     let second = bench.lose(&volume.id, &volume.replicas[1].id, "k2").await?;
@@ -186,16 +167,10 @@ async fn two_lost_replicas_never_get_the_same_replacement(mut bench: Bench<'_>) 
 }
 
 async fn one_key_never_yields_two_replicas(mut bench: Bench<'_>) -> Ended {
-    let stage = Stage {
-        replicas: 3,
-        ..two_replicas(2)
-    };
+    let stage = Stage { replicas: 3, ..two_replicas(2) };
     let volume = bench.stand(&stage).await?;
     let first = bench.lose(&volume.id, &volume.replicas[0].id, "k1").await?;
-    match bench
-        .try_request(&volume.id, &volume.replicas[1].id, "k1")
-        .await?
-    {
+    match bench.try_request(&volume.id, &volume.replicas[1].id, "k1").await? {
         Ok(again) => same(&first, &again)?,
         Err(fault) => expect_class::<Replica>(Err(fault), FaultClass::Refused)?,
     }
@@ -206,46 +181,32 @@ async fn a_request_before_the_report_of_the_loss_is_granted(mut bench: Bench<'_>
     let volume = bench.stand(&two_replicas(1)).await?;
     let lost = &volume.replicas[0].id;
     bench.request(&volume.id, lost, "k1").await?;
-    bench
-        .report(&volume.id, lost, Condition::Missing, "k2")
-        .await?;
+    bench.report(&volume.id, lost, Condition::Missing, "k2").await?;
     expect_count(&bench, 3).await
 }
 
 async fn a_request_without_a_spare_left_is_refused(mut bench: Bench<'_>) -> Ended {
-    let stage = Stage {
-        replicas: 3,
-        ..two_replicas(1)
-    };
+    let stage = Stage { replicas: 3, ..two_replicas(1) };
     let volume = bench.stand(&stage).await?;
     bench.lose(&volume.id, &volume.replicas[0].id, "k1").await?;
-    bench
-        .expect_refused(&volume.id, &volume.replicas[1].id, "k2")
-        .await
+    bench.expect_refused(&volume.id, &volume.replicas[1].id, "k2").await
 }
 
 async fn a_refused_request_leaves_the_volume_as_it_was(mut bench: Bench<'_>) -> Ended {
     let volume = bench.stand(&two_replicas(0)).await?;
     let lost = &volume.replicas[0].id;
-    bench
-        .report(&volume.id, lost, Condition::Missing, "k1")
-        .await?;
+    bench.report(&volume.id, lost, Condition::Missing, "k1").await?;
     let before = bench.volume().await?;
     bench.expect_refused(&volume.id, lost, "k2").await?;
     let after = bench.volume().await?;
-    ensure(
-        before == after,
-        format_args!("before: {before:?}\nafter: {after:?}"),
-    )
+    ensure(before == after, format_args!("before: {before:?}\nafter: {after:?}"))
 }
 
 async fn a_spare_that_is_too_small_is_never_granted(mut bench: Bench<'_>) -> Ended {
     let mut stage = two_replicas(0);
     stage.spares = vec![SectorCount(stage.size.0 - 8)];
     let volume = bench.stand(&stage).await?;
-    bench
-        .expect_refused(&volume.id, &volume.replicas[0].id, "k1")
-        .await
+    bench.expect_refused(&volume.id, &volume.replicas[0].id, "k1").await
 }
 
 async fn a_spare_that_is_large_enough_is_found_behind_one_that_is_not(
@@ -257,10 +218,7 @@ async fn a_spare_that_is_large_enough_is_found_behind_one_that_is_not(
     let new = bench.lose(&volume.id, &volume.replicas[0].id, "k1").await?;
     ensure(
         new.target.size.is_none_or(|size| size >= stage.size),
-        format_args!(
-            "granted {:?}, the lost one had {}",
-            new.target.size, stage.size
-        ),
+        format_args!("granted {:?}, the lost one had {}", new.target.size, stage.size),
     )
 }
 
@@ -272,24 +230,16 @@ async fn a_request_for_an_unknown_replica_is_not_found(mut bench: Bench<'_>) -> 
 
 async fn a_request_for_an_unknown_volume_is_not_found(mut bench: Bench<'_>) -> Ended {
     let volume = bench.stand(&two_replicas(1)).await?;
-    let answer = bench
-        .try_request(&nobody()?, &volume.replicas[0].id, "k1")
-        .await?;
+    let answer = bench.try_request(&nobody()?, &volume.replicas[0].id, "k1").await?;
     expect_class(answer, FaultClass::NotFound)
 }
 
 async fn a_granted_replica_becomes_available_when_the_host_says_so(mut bench: Bench<'_>) -> Ended {
     let volume = bench.stand(&two_replicas(1)).await?;
     let new = bench.lose(&volume.id, &volume.replicas[0].id, "k1").await?;
-    bench
-        .report(&volume.id, &new.id, Condition::Synchronizing, "k2")
-        .await?;
-    bench
-        .expect_state(&new.id, ReplicaState::Synchronizing)
-        .await?;
-    bench
-        .report(&volume.id, &new.id, Condition::Available, "k3")
-        .await?;
+    bench.report(&volume.id, &new.id, Condition::Synchronizing, "k2").await?;
+    bench.expect_state(&new.id, ReplicaState::Synchronizing).await?;
+    bench.report(&volume.id, &new.id, Condition::Available, "k3").await?;
     bench.expect_state(&new.id, ReplicaState::Available).await
 }
 
@@ -298,9 +248,7 @@ async fn withdrawn(bench: &mut Bench<'_>) -> Result<(Volume, Replica), EndWhy> {
     let volume = bench.stand(&two_replicas(1)).await?;
     let lost = &volume.replicas[0].id;
     let new = bench.lose(&volume.id, lost, "k1").await?;
-    bench
-        .report(&volume.id, lost, Condition::Available, "k2")
-        .await?;
+    bench.report(&volume.id, lost, Condition::Available, "k2").await?;
     Ok((volume, new))
 }
 
@@ -327,24 +275,16 @@ async fn a_withdrawal_survives_a_restart(mut bench: Bench<'_>) -> Ended {
     let (volume, _) = withdrawn(&mut bench).await?;
     bench.restart().await?;
     expect_count(&bench, 2).await?;
-    bench
-        .expect_refused(&volume.id, &volume.replicas[0].id, "k1")
-        .await
+    bench.expect_refused(&volume.id, &volume.replicas[0].id, "k1").await
 }
 
 async fn a_replacement_taken_up_is_not_withdrawn(mut bench: Bench<'_>) -> Ended {
     let volume = bench.stand(&two_replicas(1)).await?;
     let lost = &volume.replicas[0].id;
     let new = bench.lose(&volume.id, lost, "k1").await?;
-    bench
-        .report(&volume.id, &new.id, Condition::Synchronizing, "k2")
-        .await?;
-    bench
-        .report(&volume.id, lost, Condition::Available, "k3")
-        .await?;
-    bench
-        .expect_state(&new.id, ReplicaState::Synchronizing)
-        .await
+    bench.report(&volume.id, &new.id, Condition::Synchronizing, "k2").await?;
+    bench.report(&volume.id, lost, Condition::Available, "k3").await?;
+    bench.expect_state(&new.id, ReplicaState::Synchronizing).await
 }
 
 async fn an_unusable_replacement_closes_its_request_and_a_new_key_gets_another(
@@ -364,15 +304,8 @@ async fn an_unusable_replacement_closes_its_request_and_a_new_key_gets_another(
 
 async fn report_unusable(bench: &Bench<'_>, volume: &Volume, replica: &Replica) -> Ended {
     let why = "it holds an ext4 file system".to_owned();
-    bench
-        .report(&volume.id, &replica.id, Condition::Unusable { why }, "k2")
-        .await?;
-    match bench
-        .volume()
-        .await?
-        .replica(&replica.id)
-        .map(|listed| listed.state)
-    {
+    bench.report(&volume.id, &replica.id, Condition::Unusable { why }, "k2").await?;
+    match bench.volume().await?.replica(&replica.id).map(|listed| listed.state) {
         None | Some(ReplicaState::Bad | ReplicaState::Terminating) => Ok(()),
         Some(state) => failed(format_args!("an unusable replica is listed as {state:?}")),
     }
@@ -392,9 +325,7 @@ async fn a_replacement_that_is_lost_itself_can_be_replaced(mut bench: Bench<'_>)
     let volume = bench.stand(&two_replicas(2)).await?;
     let lost = &volume.replicas[0].id;
     let first = bench.lose(&volume.id, lost, "k1").await?;
-    bench
-        .report(&volume.id, &first.id, Condition::Synchronizing, "k2")
-        .await?;
+    bench.report(&volume.id, &first.id, Condition::Synchronizing, "k2").await?;
     let second = bench.lose(&volume.id, &first.id, "k3").await?;
     ensure(
         second.id != first.id && second.id != *lost,
@@ -406,13 +337,9 @@ async fn a_removed_replica_is_never_offered_again(mut bench: Bench<'_>) -> Ended
     let volume = bench.stand(&two_replicas(1)).await?;
     let (lost, other) = (&volume.replicas[0].id, &volume.replicas[1].id);
     let new = bench.lose(&volume.id, lost, "k1").await?;
-    bench
-        .report(&volume.id, &new.id, Condition::Available, "k2")
-        .await?;
+    bench.report(&volume.id, &new.id, Condition::Available, "k2").await?;
     bench.confirm_removed(&volume.id, lost, "k3").await?;
-    bench
-        .report(&volume.id, &new.id, Condition::Missing, "k4")
-        .await?;
+    bench.report(&volume.id, &new.id, Condition::Missing, "k4").await?;
     bench.confirm_removed(&volume.id, &new.id, "k5").await?;
     match bench.try_request(&volume.id, other, "k6").await? {
         Err(fault) if fault.class == FaultClass::Refused => Ok(()),
@@ -427,10 +354,7 @@ async fn a_removed_replica_is_never_offered_again(mut bench: Bench<'_>) -> Ended
                 .chain([&new])
                 .any(|used| used.target.namespace == replica.target.namespace) =>
         {
-            failed(format_args!(
-                "a used namespace is offered as {}",
-                replica.id
-            ))
+            failed(format_args!("a used namespace is offered as {}", replica.id))
         }
         // A provisioner that makes replicas on demand may have made a fresh one.
         Ok(_) => Ok(()),
@@ -443,14 +367,10 @@ async fn a_spare_in_use_stays_with_its_volume_after_the_lost_one_is_removed(
     let volume = bench.stand(&two_replicas(1)).await?;
     let lost = &volume.replicas[0].id;
     let new = bench.lose(&volume.id, lost, "k1").await?;
-    bench
-        .report(&volume.id, &new.id, Condition::Available, "k2")
-        .await?;
+    bench.report(&volume.id, &new.id, Condition::Available, "k2").await?;
     bench.confirm_removed(&volume.id, lost, "k3").await?;
     bench.restart().await?;
     bench.expect_state(&new.id, ReplicaState::Available).await?;
     // The only spare is in use: nobody may be given it.
-    bench
-        .expect_refused(&volume.id, &volume.replicas[1].id, "k4")
-        .await
+    bench.expect_refused(&volume.id, &volume.replicas[1].id, "k4").await
 }

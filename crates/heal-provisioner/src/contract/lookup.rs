@@ -31,9 +31,7 @@ async fn the_stage_shows_a_volume_that_passes_every_check(mut bench: Bench<'_>) 
     let stage = two_replicas(0);
     let volume = bench.stand(&stage).await?;
     for replica in &volume.replicas {
-        bench
-            .expect_state(&replica.id, heal_types::ReplicaState::Available)
-            .await?;
+        bench.expect_state(&replica.id, heal_types::ReplicaState::Available).await?;
         ensure(
             replica.target.size.is_none_or(|size| size >= stage.size),
             format_args!("replica {} is smaller than the stage says", replica.id),
@@ -44,24 +42,15 @@ async fn the_stage_shows_a_volume_that_passes_every_check(mut bench: Bench<'_>) 
 
 async fn a_volume_is_found_by_the_uuid_of_its_array(mut bench: Bench<'_>) -> Ended {
     let known_by = KnownBy::Array;
-    let stage = Stage {
-        known_by,
-        ..two_replicas(0)
-    };
+    let stage = Stage { known_by, ..two_replicas(0) };
     bench.stand(&stage).await?;
-    let query = VolumeQuery {
-        alias: None,
-        ..bench.query()?
-    };
+    let query = VolumeQuery { alias: None, ..bench.query()? };
     found(&bench, query).await
 }
 
 async fn a_volume_is_found_by_the_name_of_its_array(mut bench: Bench<'_>) -> Ended {
     let known_by = KnownBy::Alias;
-    let stage = Stage {
-        known_by,
-        ..two_replicas(0)
-    };
+    let stage = Stage { known_by, ..two_replicas(0) };
     bench.stand(&stage).await?;
     let query = bench.query()?;
     found(&bench, query).await
@@ -77,10 +66,7 @@ async fn found(bench: &Bench<'_>, query: VolumeQuery) -> Ended {
 
 async fn a_name_never_overrules_another_uuid(mut bench: Bench<'_>) -> Ended {
     bench.stand(&two_replicas(0)).await?;
-    let query = VolumeQuery {
-        array: other_array(),
-        ..bench.query()?
-    };
+    let query = VolumeQuery { array: other_array(), ..bench.query()? };
     match bench.find(query).await? {
         Ok(None) => Ok(()),
         // A provisioner that tells the array's UUID and answers all the same is caught by the check.
@@ -122,10 +108,7 @@ async fn a_provisioner_that_is_away_is_unreachable_and_never_none(mut bench: Ben
 
 async fn away_is_unreachable(bench: &Bench<'_>, query: VolumeQuery) -> Ended {
     expect_class(bench.find(query).await?, FaultClass::Unreachable)?;
-    let unknown = VolumeQuery {
-        array: other_array(),
-        alias: None,
-    };
+    let unknown = VolumeQuery { array: other_array(), alias: None };
     expect_class(bench.find(unknown).await?, FaultClass::Unreachable)
 }
 
@@ -174,13 +157,8 @@ async fn a_provisioner_that_came_back_knows_what_it_knew(mut bench: Bench<'_>) -
     bench.go_away().await?;
     bench.come_back().await?;
     let after = bench.volume().await?;
-    ensure(
-        before == after,
-        format_args!("before: {before:?}\nafter: {after:?}"),
-    )?;
-    let again = bench
-        .request(&volume.id, &volume.replicas[0].id, "k1")
-        .await?;
+    ensure(before == after, format_args!("before: {before:?}\nafter: {after:?}"))?;
+    let again = bench.request(&volume.id, &volume.replicas[0].id, "k1").await?;
     ensure(again.id == granted.id, "another replica under the same key")
 }
 
@@ -197,10 +175,9 @@ async fn an_optional_call_works_or_says_that_it_is_unsupported(mut bench: Bench<
     };
     let publish = dispatch::publish(&*provisioner, &volume.id, limit).await;
     let forward = dispatch::forward(&*provisioner, &event, limit).await;
-    for (verb, has, answer) in [
-        ("publish", can.publish, publish),
-        ("forward", can.forward, forward),
-    ] {
+    for (verb, has, answer) in
+        [("publish", can.publish, publish), ("forward", can.forward, forward)]
+    {
         match answer {
             Ok(()) => {}
             Err(fault) if !has && fault.class == FaultClass::Unsupported => {}

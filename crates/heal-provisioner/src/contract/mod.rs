@@ -136,9 +136,7 @@ impl SuiteReport {
 
     /// The cases that failed.
     pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
-        self.cases
-            .iter()
-            .filter(|case| matches!(case.verdict, Verdict::Failed { .. }))
+        self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Failed { .. }))
     }
 }
 
@@ -163,11 +161,7 @@ impl fmt::Display for SuiteReport {
 }
 
 fn all() -> impl Iterator<Item = Case> {
-    lookup::CASES
-        .iter()
-        .chain(reports::CASES)
-        .chain(grants::CASES)
-        .copied()
+    lookup::CASES.iter().chain(reports::CASES).chain(grants::CASES).copied()
 }
 
 /// The names of all cases, in the order in which they run.
@@ -189,10 +183,7 @@ pub async fn run_if(fixture: &mut dyn Fixture, wanted: fn(&str) -> bool) -> Suit
             Err(EndWhy::Failed(why)) => Verdict::Failed { why },
             Err(EndWhy::Skipped(why)) => Verdict::Skipped { why },
         };
-        cases.push(CaseReport {
-            name: case.sentence(),
-            verdict,
-        });
+        cases.push(CaseReport { name: case.sentence(), verdict });
     }
     SuiteReport { cases }
 }

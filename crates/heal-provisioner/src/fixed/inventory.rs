@@ -123,16 +123,11 @@ impl VolumeEntry {
 impl Inventory {
     pub(super) fn parse(text: &str, source_name: &str) -> Result<Self, InventoryError> {
         let inventory: Self = ron_text::parse(text, source_name)?;
-        let contradiction = |why| InventoryError::Contradiction {
-            source_name: source_name.to_owned(),
-            why,
-        };
+        let contradiction =
+            |why| InventoryError::Contradiction { source_name: source_name.to_owned(), why };
         inventory
             .check_replicas()
-            .map_err(|why| InventoryError::Volume {
-                source_name: source_name.to_owned(),
-                why,
-            })?;
+            .map_err(|why| InventoryError::Volume { source_name: source_name.to_owned(), why })?;
         inventory.check_volumes().map_err(contradiction)?;
         inventory.check_owners().map_err(contradiction)?;
         Ok(inventory)
@@ -154,9 +149,7 @@ impl Inventory {
             volume.array.is_none() && volume.alias.is_some() && volume.alias == query.alias
         };
         let mut volumes = self.volumes.iter();
-        volumes
-            .find(by_array)
-            .or_else(|| self.volumes.iter().find(by_alias))
+        volumes.find(by_array).or_else(|| self.volumes.iter().find(by_alias))
     }
 
     /// The spares that `volume` may get, its own first.
@@ -178,9 +171,7 @@ impl Inventory {
 
     /// The entry of that namespace, wherever it stands.
     pub(super) fn entry(&self, namespace: NamespaceId) -> Option<&ReplicaEntry> {
-        self.entries()
-            .map(|(_, entry)| entry)
-            .find(|entry| entry.namespace == namespace)
+        self.entries().map(|(_, entry)| entry).find(|entry| entry.namespace == namespace)
     }
 
     /// Each volume, and each spare on its own, must be something that could be answered.

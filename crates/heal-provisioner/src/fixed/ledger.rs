@@ -48,11 +48,7 @@ impl Ledger<'_> {
             replicas: self
                 .members(entry)
                 .into_iter()
-                .map(|member| Replica {
-                    id: member.id,
-                    state: member.state,
-                    target: member.target,
-                })
+                .map(|member| Replica { id: member.id, state: member.state, target: member.target })
                 .collect(),
             grace: entry.grace(),
         })
@@ -74,12 +70,8 @@ impl Ledger<'_> {
                 (Said::Unusable, Word::Unusable(printable(why, MAX_WHY)))
             }
         };
-        let call = Answered {
-            key: key.clone(),
-            volume: volume.clone(),
-            replica: replica.clone(),
-            said,
-        };
+        let call =
+            Answered { key: key.clone(), volume: volume.clone(), replica: replica.clone(), said };
         if self.state.was_answered(&call) {
             return Ok(());
         }
@@ -113,9 +105,7 @@ impl Ledger<'_> {
             }
             return self.answer_again(entry, grant);
         }
-        let lost_member = self
-            .member(entry, lost)
-            .ok_or_else(|| no_replica(volume, lost))?;
+        let lost_member = self.member(entry, lost).ok_or_else(|| no_replica(volume, lost))?;
         if let Some(at) = self.live_grant(entry, lost) {
             self.state.grants[at].also_under(key);
             return self.answer_again(entry, &self.state.grants[at]);
@@ -180,26 +170,18 @@ impl Ledger<'_> {
 }
 
 fn no_replica(volume: &VolumeId, replica: &ReplicaId) -> ProvisionerFault {
-    fault(
-        FaultClass::NotFound,
-        format_args!("volume {volume} has no replica {replica}"),
-    )
+    fault(FaultClass::NotFound, format_args!("volume {volume} has no replica {replica}"))
 }
 
 impl<'a> Ledger<'a> {
     fn volume(&self, id: &VolumeId) -> Result<&'a VolumeEntry, ProvisionerFault> {
         self.inventory.volume(id).ok_or_else(|| {
-            fault(
-                FaultClass::NotFound,
-                format_args!("the inventory has no volume {id}"),
-            )
+            fault(FaultClass::NotFound, format_args!("the inventory has no volume {id}"))
         })
     }
 
     fn member(&self, volume: &VolumeEntry, id: &ReplicaId) -> Option<Member> {
-        self.members(volume)
-            .into_iter()
-            .find(|member| member.id == *id)
+        self.members(volume).into_iter().find(|member| member.id == *id)
     }
 
     /// The volume's listed replicas that were not removed, then the spares it was given.
@@ -237,10 +219,7 @@ impl<'a> Ledger<'a> {
         let namespace = grant.target.namespace;
         let entry = self.inventory.entry(namespace);
         let renewed = entry.map_or(grant.renewed, |entry| entry.renewed);
-        let word = self
-            .state
-            .note(namespace, grant.renewed)
-            .map(|note| &note.word);
+        let word = self.state.note(namespace, grant.renewed).map(|note| &note.word);
         let marked = entry.map_or(Marked::Available, |entry| entry.state);
         let state = match (marked, word) {
             (_, Some(Word::Removed)) => return None,
@@ -359,9 +338,7 @@ impl<'a> Ledger<'a> {
             grant.target.namespace == namespace
                 && !grant.stage.is_over()
                 && !matches!(
-                    self.state
-                        .note(namespace, grant.renewed)
-                        .map(|note| &note.word),
+                    self.state.note(namespace, grant.renewed).map(|note| &note.word),
                     Some(Word::Removed | Word::Unusable(_))
                 )
         })
@@ -385,10 +362,7 @@ impl<'a> Ledger<'a> {
         let over = |why: &str| {
             Err(fault(
                 FaultClass::Refused,
-                format_args!(
-                    "this request was answered with replica {}, {why}",
-                    grant.replica
-                ),
+                format_args!("this request was answered with replica {}, {why}", grant.replica),
             ))
         };
         match grant.stage {
@@ -407,11 +381,7 @@ impl<'a> Ledger<'a> {
                 ReplicaState::Missing => over("which has been lost since"),
                 ReplicaState::Terminating => over("which is on its way out"),
                 ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown => {
-                    Ok(Replica {
-                        id: member.id,
-                        state: member.state,
-                        target: member.target,
-                    })
+                    Ok(Replica { id: member.id, state: member.state, target: member.target })
                 }
             },
         }
@@ -425,10 +395,7 @@ impl<'a> Ledger<'a> {
     ) -> Result<&'a ReplicaEntry, ProvisionerFault> {
         let members = self.members(volume);
         if members.len() >= MAX_REPLICAS {
-            return Err(fault(
-                FaultClass::Refused,
-                "the volume has too many replicas",
-            ));
+            return Err(fault(FaultClass::Refused, "the volume has too many replicas"));
         }
         // A replica of unknown size is as large as the largest of its siblings, at a guess that errs
         // on the safe side; the host compares the device itself before it is used.
@@ -467,9 +434,7 @@ impl<'a> Ledger<'a> {
         }
         let namespace = spare.namespace();
         if matches!(
-            self.state
-                .note(namespace, spare.renewed)
-                .map(|note| &note.word),
+            self.state.note(namespace, spare.renewed).map(|note| &note.word),
             Some(Word::Removed | Word::Unusable(_))
         ) {
             return Some(UnfitWhy::Bad);

@@ -90,10 +90,7 @@ impl Fixed {
     /// A backend over these files. Nothing is read before the first call.
     #[must_use]
     pub fn new(paths: FixedPaths) -> Self {
-        Self {
-            paths: Arc::new(paths),
-            turn: Arc::new(Mutex::new(())),
-        }
+        Self { paths: Arc::new(paths), turn: Arc::new(Mutex::new(())) }
     }
 
     /// Runs `work` on both files, on a thread that may block, and makes the notes durable if it
@@ -111,10 +108,7 @@ impl Fixed {
             let _turn = turn;
             let inventory = store::read_inventory(&paths)?;
             let before = store::read_state(&paths)?;
-            let mut ledger = Ledger {
-                inventory: &inventory,
-                state: before.clone(),
-            };
+            let mut ledger = Ledger { inventory: &inventory, state: before.clone() };
             let answer = work(&mut ledger)?;
             if ledger.state != before {
                 store::write_state(&paths, &ledger.state)?;
@@ -133,10 +127,7 @@ impl Fixed {
 }
 
 fn late() -> ProvisionerFault {
-    ProvisionerFault::new(
-        FaultClass::Unreachable,
-        "the file system did not answer in time",
-    )
+    ProvisionerFault::new(FaultClass::Unreachable, "the file system did not answer in time")
 }
 
 #[async_trait]
@@ -146,11 +137,7 @@ impl Provisioner for Fixed {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            replacement: true,
-            publish: false,
-            forward: false,
-        }
+        Capabilities { replacement: true, publish: false, forward: false }
     }
 
     async fn probe(&self, context: &CallContext, _host: &HostInfo) -> Result<(), ProvisionerFault> {
@@ -163,8 +150,7 @@ impl Provisioner for Fixed {
         query: &VolumeQuery,
     ) -> Result<Option<Volume>, ProvisionerFault> {
         let query = query.clone();
-        self.with_ledger(context, move |ledger| Ok(ledger.find_volume(&query)))
-            .await
+        self.with_ledger(context, move |ledger| Ok(ledger.find_volume(&query))).await
     }
 
     async fn report(
@@ -177,10 +163,8 @@ impl Provisioner for Fixed {
     ) -> Result<(), ProvisionerFault> {
         let (volume, replica) = (replica.volume.clone(), replica.replica.clone());
         let (condition, key) = (condition.clone(), key.clone());
-        self.with_ledger(context, move |ledger| {
-            ledger.report(&volume, &replica, &condition, &key)
-        })
-        .await
+        self.with_ledger(context, move |ledger| ledger.report(&volume, &replica, &condition, &key))
+            .await
     }
 
     async fn request_replacement(
@@ -221,7 +205,6 @@ impl Provisioner for Fixed {
         volume: &VolumeId,
     ) -> Result<(), ProvisionerFault> {
         let volume = volume.clone();
-        self.with_ledger(context, move |ledger| ledger.has_volume(&volume))
-            .await
+        self.with_ledger(context, move |ledger| ledger.has_volume(&volume)).await
     }
 }

@@ -27,12 +27,7 @@ pub(super) struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            schema: SCHEMA,
-            notes: Vec::new(),
-            grants: Vec::new(),
-            answered: Vec::new(),
-        }
+        Self { schema: SCHEMA, notes: Vec::new(), grants: Vec::new(), answered: Vec::new() }
     }
 }
 
@@ -117,9 +112,7 @@ pub(super) enum Said {
 impl State {
     /// What was noted of this making of the namespace, or of a later one.
     pub(super) fn note(&self, namespace: NamespaceId, renewed: u32) -> Option<&Note> {
-        self.notes
-            .iter()
-            .find(|note| note.namespace == namespace && note.renewed >= renewed)
+        self.notes.iter().find(|note| note.namespace == namespace && note.renewed >= renewed)
     }
 
     /// Replaces the last word on a namespace.

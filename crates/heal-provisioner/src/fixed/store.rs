@@ -24,10 +24,7 @@ fn fault(class: FaultClass, detail: impl std::fmt::Display) -> ProvisionerFault 
 /// A file that cannot be read is a provisioner that is away, whatever the reason: it may be mounted,
 /// restored or repaired. It is never a provisioner without volumes.
 fn away(path: &Path, error: &io::Error) -> ProvisionerFault {
-    fault(
-        FaultClass::Unreachable,
-        format_args!("{}: {error}", path.display()),
-    )
+    fault(FaultClass::Unreachable, format_args!("{}: {error}", path.display()))
 }
 
 pub(super) fn read_inventory(paths: &FixedPaths) -> Result<Inventory, ProvisionerFault> {
@@ -63,12 +60,7 @@ pub(super) fn read_state(paths: &FixedPaths) -> Result<State, ProvisionerFault> 
 
 /// `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<String>, ProvisionerFault> {
-    let invalid = |why: &str| {
-        fault(
-            FaultClass::Invalid,
-            format_args!("{}: {why}", path.display()),
-        )
-    };
+    let invalid = |why: &str| fault(FaultClass::Invalid, format_args!("{}: {why}", path.display()));
     // Opening a FIFO would wait for somebody to write to it.
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
@@ -83,21 +75,15 @@ fn read(path: &Path) -> Result<Option<String>, ProvisionerFault> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(invalid("it is larger than 4 MiB"));
     }
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|_| invalid("it is not UTF-8 text"))
+    String::from_utf8(bytes).map(Some).map_err(|_| invalid("it is not UTF-8 text"))
 }
 
 /// Replaces the notes on disk. When this returns `Ok` they survive a power cut.
 pub(super) fn write_state(paths: &FixedPaths, state: &State) -> Result<(), ProvisionerFault> {
     let path = &paths.state;
     let layout = PrettyConfig::new().depth_limit(2);
-    let body = ron::ser::to_string_pretty(state, layout).map_err(|error| {
-        fault(
-            FaultClass::Invalid,
-            format_args!("notes not written: {error}"),
-        )
-    })?;
+    let body = ron::ser::to_string_pretty(state, layout)
+        .map_err(|error| fault(FaultClass::Invalid, format_args!("notes not written: {error}")))?;
     let text =
         format!("// Written by nvme-heald. To change a volume, edit the inventory.\n{body}\n");
     if text.len() as u64 > MAX_FILE {
@@ -113,12 +99,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let fresh = PathBuf::from(name);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;

@@ -1,8 +1,5 @@
 //! A place on disk for one test, and the `fixed` backend in it.
-#![allow(
-    dead_code,
-    reason = "each test binary uses its own part of this module"
-)]
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
 #![allow(
     clippy::disallowed_methods,
     reason = "a test plays the operator, who writes and removes files"
@@ -66,12 +63,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        for name in [
-            "volumes.ron",
-            "volumes.away",
-            "fixed-state.ron",
-            "fixed-state.ron.new",
-        ] {
+        for name in ["volumes.ron", "volumes.away", "fixed-state.ron", "fixed-state.ron.new"] {
             let _ = std::fs::remove_file(self.directory.join(name));
         }
         let _ = std::fs::remove_dir(&self.directory);
