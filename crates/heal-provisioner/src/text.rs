@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use heal_types::{DeviceName, GracePolicy, InvalidText, Portal, SectorCount, TransportAddress};
+use heal_types::{GracePolicy, InterfaceName, InvalidText, Portal, SectorCount, TransportAddress};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The units of a duration in the order in which they are written, in milliseconds.
@@ -181,7 +181,7 @@ fn set_parameter(portal: &mut Portal, parameter: &str) -> Result<(), &'static st
             set_once(&mut portal.host_address, address)
         }
         "iface" => {
-            let interface = DeviceName::new(value).map_err(|_| "its interface is not valid")?;
+            let interface = InterfaceName::new(value).map_err(|_| "its interface is not valid")?;
             set_once(&mut portal.host_interface, interface)
         }
         _ => Err("its parameters are host=ADDRESS and iface=INTERFACE"),

@@ -20,6 +20,13 @@ text_newtype! {
 }
 
 text_newtype! {
+    /// A network interface: at most 15 bytes, no slash, colon or blank (`dev_valid_name`,
+    /// `net/core/dev.c`). A VLAN's name has a dot.
+    InterfaceName, "interface name", 15,
+    |c| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\'')
+}
+
+text_newtype! {
     /// An NVMe qualified name: at most 223 bytes (NVM Express Base Specification, section 4.5).
     Nqn, "NQN", 223, |c| c.is_ascii_graphic()
 }

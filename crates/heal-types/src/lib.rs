@@ -44,8 +44,8 @@ mod transport;
 pub use action::{ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef};
 pub use content::{Content, ForeignKind, MdRole, MdSuperblock};
 pub use ids::{
-    Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, MdDeviceId,
-    NamespaceId, NamespaceIds, Nqn, ReplicaId, SectorCount, Slot, VolumeId,
+    Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, InterfaceName,
+    MdDeviceId, NamespaceId, NamespaceIds, Nqn, ReplicaId, SectorCount, Slot, VolumeId,
 };
 pub use observed::{Observed, UnknownWhy};
 pub use outcome::{Outcome, RefusedWhy, RetryWhy};

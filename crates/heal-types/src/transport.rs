@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::text::text_newtype;
-use crate::{DeviceName, InvalidText};
+use crate::{InterfaceName, InvalidText};
 
 /// The kind of fabric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub struct Portal {
     pub host_address: Option<TransportAddress>,
     /// Our own interface to connect through, where it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_interface: Option<DeviceName>,
+    pub host_interface: Option<InterfaceName>,
 }
 
 impl Portal {

@@ -234,7 +234,7 @@ mod tests {
         let portal = Portal {
             address: "fe80::1%eth1".parse().unwrap(),
             host_address: Some("fe80::2".parse().unwrap()),
-            host_interface: Some(DeviceName::new("eth1").unwrap()),
+            host_interface: Some("eth1.100".parse().unwrap()),
             ..portal()
         };
         let options = ConnectOptions {
@@ -248,7 +248,7 @@ mod tests {
             line(&connect(&nqn(), &portal, &options)),
             "nvme connect --transport=tcp --traddr=fe80::1%eth1 --trsvcid=4420 \
              --nqn=nqn.2014-08.org.nvmexpress:uuid:1 --keep-alive-tmo=2 --reconnect-delay=2 \
-             --ctrl-loss-tmo=1 --nr-io-queues=2 --host-traddr=fe80::2 --host-iface=eth1 \
+             --ctrl-loss-tmo=1 --nr-io-queues=2 --host-traddr=fe80::2 --host-iface=eth1.100 \
              --hostnqn=nqn.2014-08.org.example:host"
         );
     }

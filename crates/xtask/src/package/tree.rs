@@ -115,6 +115,10 @@ static TREE: &[Entry] = &[
     directory("/var/lib/nvme-heal", 0o700),
 
     file("packaging/deb/copyright", "/usr/share/doc/nvme-heal/copyright"),
+    file(
+        "crates/heal-provisioner/volumes.example.ron",
+        "/usr/share/doc/nvme-heal/volumes.example.ron",
+    ),
     file("packaging/doc/threat-model.md", "/usr/share/doc/nvme-heal/threat-model.md"),
     deb(Entry {
         source: Source::Gzip("packaging/deb/changelog"),
