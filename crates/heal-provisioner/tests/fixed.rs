@@ -370,6 +370,6 @@ async fn an_inventory_of_the_largest_size_is_answered_in_time() {
 
 #[test]
 fn the_example_is_a_valid_inventory() {
-    let text = include_str!("../volumes.example.ron");
+    let text = include_str!("../../../packaging/config/volumes.example.ron");
     assert_eq!(check_inventory(text, "volumes.example.ron").unwrap(), 1);
 }

@@ -116,7 +116,7 @@ static TREE: &[Entry] = &[
 
     file("packaging/deb/copyright", "/usr/share/doc/nvme-heal/copyright"),
     file(
-        "crates/heal-provisioner/volumes.example.ron",
+        "packaging/config/volumes.example.ron",
         "/usr/share/doc/nvme-heal/volumes.example.ron",
     ),
     file("packaging/doc/threat-model.md", "/usr/share/doc/nvme-heal/threat-model.md"),
