@@ -161,6 +161,17 @@ pub enum OwedMessage {
     Removed,
 }
 
+impl OwedMessage {
+    /// One word, for keys and to tell one kind of news from another.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Report(condition) => condition.word(),
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// An effect that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {

@@ -26,20 +26,16 @@ impl ArrayMachine {
         if last.is_some_and(|owed| owed.message == message) {
             return;
         }
-        // A newer word on a replica takes the place of an older one that has not gone out yet.
+        // A leg that flaps while the provisioner is away must not fill the disk: of each kind of
+        // word on a replica only the newest is kept, so both the loss and the return are told.
         let under_way = matches!(self.owing.state, TurnState::UnderWay(_));
         let mut index = 0;
         self.owed.retain(|owed| {
             let first = index == 0 && under_way;
             index += 1;
-            let stale = matches!(owed.message, OwedMessage::Report(_)) && owed.replica == replica;
-            first || !stale
+            first || owed.replica != replica || owed.message.word() != message.word()
         });
-        let word = match &message {
-            OwedMessage::Report(condition) => condition.word(),
-            OwedMessage::Removed => "removed",
-        };
-        let key = self.key(now, word);
+        let key = self.key(now, message.word());
         self.owed.push_back(Owed { key, volume, replica, message, since: now.wall });
         self.dirty = true;
     }
