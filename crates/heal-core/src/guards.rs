@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use heal_types::{
     ArrayId, ArraySnapshot, ArrayState, Backing, DeviceIdentity, FailWhy, HostAction, HostSnapshot,
-    LegFlag, LegRef, LegSnapshot, Level, NamespaceSnapshot, Nqn, Observed, ReplicaState,
-    SectorCount, Slot, SyncAction, Target, Volume,
+    LegFlag, LegRef, LegSnapshot, Level, NamespaceSnapshot, Nqn, Observed, SectorCount, Slot,
+    SyncAction, Target, Volume,
 };
 
 use crate::phase::{HeldWhy, RejectedWhy};
@@ -237,16 +237,11 @@ impl Footing {
         let replica = self.volume.iter().flat_map(|volume| &volume.replicas).find(|replica| {
             replica.target.namespace == device.namespace && replica.target.nqn == device.nqn
         });
-        match replica.map(|replica| replica.state) {
-            Some(
-                ReplicaState::Available
-                | ReplicaState::Synchronizing
-                | ReplicaState::Missing
-                | ReplicaState::Unknown,
-            ) => Ok(()),
-            Some(ReplicaState::Terminating | ReplicaState::Bad) => {
+        match replica {
+            Some(replica) if replica.state.is_leaving() => {
                 Err(GuardWhy::NotOurs { detail: format!("{} is on its way out", device.namespace) })
             }
+            Some(_) => Ok(()),
             None => {
                 Err(GuardWhy::NotOurs { detail: format!("{} is no replica", device.namespace) })
             }

@@ -161,6 +161,26 @@ pub enum ReplicaState {
     Unknown,
 }
 
+impl ReplicaState {
+    /// Whether the provisioner wants it out: it is bad, or will be deleted.
+    #[must_use]
+    pub fn is_leaving(self) -> bool {
+        match self {
+            Self::Terminating | Self::Bad => true,
+            Self::Available | Self::Synchronizing | Self::Missing | Self::Unknown => false,
+        }
+    }
+
+    /// Whether it is offered for use.
+    #[must_use]
+    pub fn is_offered(self) -> bool {
+        match self {
+            Self::Available | Self::Synchronizing | Self::Unknown => true,
+            Self::Missing | Self::Terminating | Self::Bad => false,
+        }
+    }
+}
+
 /// Where a replica is and how to know that it is the one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {

@@ -319,14 +319,8 @@ impl ArrayMachine {
     fn withdrawn(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
         let incoming = repair.incoming.as_ref()?;
         let withdrawn = match volume.replica(&incoming.id).map(|replica| replica.state) {
-            Some(ReplicaState::Bad | ReplicaState::Terminating) => true,
+            Some(state) => state.is_leaving(),
             None => self.volume.seen.contains(&incoming.id),
-            Some(
-                ReplicaState::Available
-                | ReplicaState::Synchronizing
-                | ReplicaState::Missing
-                | ReplicaState::Unknown,
-            ) => false,
         };
         if !withdrawn {
             return None;
@@ -362,16 +356,9 @@ impl ArrayMachine {
     /// Whether the provisioner has put another replica in the lost one's place by itself.
     fn replaced(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
         let lost = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
-        let given_up = match lost.map(|id| volume.replica(id).map(|replica| replica.state)) {
-            Some(Some(ReplicaState::Missing | ReplicaState::Terminating | ReplicaState::Bad)) => {
-                true
-            }
-            Some(None) => true,
-            Some(Some(
-                ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown,
-            )) => false,
-            None => false,
-        };
+        // A replica that the volume no longer lists is given up as well.
+        let given_up = lost
+            .is_some_and(|id| volume.replica(id).is_none_or(|replica| !replica.state.is_offered()));
         if !given_up {
             return None;
         }
@@ -395,11 +382,7 @@ impl ArrayMachine {
             });
             bound || member || in_repair
         };
-        let usable = |state| match state {
-            ReplicaState::Available | ReplicaState::Synchronizing | ReplicaState::Unknown => true,
-            ReplicaState::Missing | ReplicaState::Terminating | ReplicaState::Bad => false,
-        };
-        volume.replicas.iter().find(|r| usable(r.state) && !taken(r)).cloned()
+        volume.replicas.iter().find(|r| r.state.is_offered() && !taken(r)).cloned()
     }
 
     /// Good legs whose replicas the provisioner wants out.
@@ -448,16 +431,8 @@ impl ArrayMachine {
             }
         } else if volume.copies < array.raid_disks {
             let surplus = (0..array.raid_disks).map(Slot).rev().find(|slot| {
-                let replica = self.members.get(slot).and_then(|member| member.replica.as_ref());
-                replica.is_some_and(|id| match volume.replica(id).map(|r| r.state) {
-                    None | Some(ReplicaState::Terminating | ReplicaState::Bad) => true,
-                    Some(
-                        ReplicaState::Available
-                        | ReplicaState::Synchronizing
-                        | ReplicaState::Missing
-                        | ReplicaState::Unknown,
-                    ) => false,
-                })
+                let member = self.members.get(slot).filter(|member| member.replica.is_some());
+                member.is_some_and(|member| self.is_leaving(member))
             });
             if let Some(slot) = surplus {
                 self.signal(now, slot, Signal::FewerCopies);
@@ -475,15 +450,8 @@ impl ArrayMachine {
                     return false;
                 };
                 let replica = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
-                match replica.and_then(|id| volume.replica(id)).map(|replica| replica.state) {
-                    Some(
-                        ReplicaState::Available
-                        | ReplicaState::Synchronizing
-                        | ReplicaState::Missing
-                        | ReplicaState::Unknown,
-                    ) => true,
-                    Some(ReplicaState::Terminating | ReplicaState::Bad) | None => false,
-                }
+                let listed = replica.and_then(|id| volume.replica(id));
+                listed.is_some_and(|replica| !replica.state.is_leaving())
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use heal_types::{
     ArraySnapshot, Backing, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, Now, Nqn, Observed,
-    ProvisionerCall, ReplicaState, Slot,
+    ProvisionerCall, Slot,
 };
 
 use crate::guards;
@@ -251,16 +251,8 @@ impl ArrayMachine {
     /// Whether the provisioner wants a replica out.
     pub(super) fn is_leaving(&self, member: &Member) -> bool {
         let replica = member.replica.as_ref();
-        let state = replica.and_then(|id| self.volume.known()?.replica(id)).map(|r| r.state);
-        match state {
-            None | Some(ReplicaState::Terminating | ReplicaState::Bad) => true,
-            Some(
-                ReplicaState::Available
-                | ReplicaState::Synchronizing
-                | ReplicaState::Missing
-                | ReplicaState::Unknown,
-            ) => false,
-        }
+        let listed = replica.and_then(|id| self.volume.known()?.replica(id));
+        listed.is_none_or(|replica| replica.state.is_leaving())
     }
 
     /// Who is put away at the end of this repair.
