@@ -91,7 +91,16 @@ impl ArrayMachine {
             Outcome::Refused(_) => (Severity::Warning, "refused"),
             Outcome::Unknown(_) => (Severity::Warning, "unknown"),
         };
-        let text = format!("{}: {}: {outcome}", self.name(), intent.verb);
+        // Reading changes nothing, so "already so" would say nothing.
+        let said = match outcome {
+            Outcome::AlreadySo if intent.verb == "examine" => "read".to_owned(),
+            Outcome::Changed
+            | Outcome::AlreadySo
+            | Outcome::Retry { .. }
+            | Outcome::Refused(_)
+            | Outcome::Unknown(_) => outcome.to_string(),
+        };
+        let text = format!("{}: {}: {said}", self.name(), intent.verb);
         let mut entry = self.entry(now, AuditKind::ActEnded, severity, text);
         entry.slot = intent.slot;
         entry.action = Some(intent.id);
