@@ -34,7 +34,7 @@ pub mod story;
 pub mod world;
 
 pub use invariants::Violation;
-pub use kernel::{FakeKernel, ToolFault};
+pub use kernel::{Blur, FakeKernel, ToolFault};
 pub use provisioner::FakeProvisioner;
 pub use world::World;
 pub use world::setup::{ArraySetup, Flaw, Setup, StandsOn};

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heal_types::{
-    Alias, ArrayId, CallKey, Condition, FaultClass, GracePolicy, ProvisionerAnswer,
+    Alias, ArrayId, CallKey, Condition, FaultClass, GracePolicy, Portal, ProvisionerAnswer,
     ProvisionerCall, ProvisionerFault, Replacement, Replica, ReplicaId, ReplicaState, Volume,
     VolumeId, VolumeQuery,
 };
@@ -37,6 +37,12 @@ pub struct Mood {
     pub nonsense: bool,
     /// The next call is carried out, and its answer is lost.
     pub lose_answer: bool,
+    /// A request for a replacement is answered with the very replica that was lost.
+    pub grants_the_lost: bool,
+    /// Nothing follows from a report that a replica is unusable.
+    pub keeps_unusable: bool,
+    /// A portal that `find_volume` names for every replica, and a grant does not.
+    pub lists_portal: Option<Portal>,
 }
 
 /// A request for a replacement, under one key.
@@ -150,6 +156,23 @@ impl FakeProvisioner {
         self.set_state(volume, replica, ReplicaState::Terminating);
     }
 
+    /// The provisioner wants this replica after all.
+    pub fn want_again(&mut self, volume: &VolumeId, replica: &ReplicaId) {
+        self.set_state(volume, replica, ReplicaState::Available);
+    }
+
+    /// The provisioner takes a replica out of the volume, as if it had never offered it.
+    pub fn drop_replica(&mut self, volume: &VolumeId, replica: &ReplicaId) {
+        if let Some(volume) = self.edit(volume) {
+            volume.replicas.retain(|known| known.id != *replica);
+        }
+    }
+
+    /// The provisioner knows nothing of the volume any more.
+    pub fn forget_volume(&mut self, volume: &VolumeId) {
+        self.volumes.retain(|known| known.id != *volume);
+    }
+
     /// The volume shall have this many copies. More copies come from the pool at once.
     pub fn set_copies(&mut self, id: &VolumeId, copies: u16) {
         let spares = self.pool.entry(id.clone()).or_default();
@@ -225,6 +248,12 @@ impl FakeProvisioner {
                 format!("volume {} asks for {copies} copies", volume.id),
             ));
         }
+        let mut found = found;
+        if let (Some(portal), Some(volume)) = (&self.mood.lists_portal, &mut found) {
+            for replica in &mut volume.replicas {
+                replica.target.portals.push(portal.clone());
+            }
+        }
         Ok(ProvisionerAnswer::Volume(found))
     }
 
@@ -262,6 +291,7 @@ impl FakeProvisioner {
                     self.set_unless_leaving(volume, replica, ReplicaState::Available);
                 }
             }
+            Condition::Unusable { .. } if self.mood.keeps_unusable => {}
             Condition::Unusable { .. } => {
                 self.close(volume, replica, "the replica was unusable");
                 self.set_state(volume, replica, ReplicaState::Bad);
@@ -387,9 +417,15 @@ impl FakeProvisioner {
         let state = if asked <= self.mood.pending {
             RequestState::Pending { asked }
         } else {
-            let mut replica = self.take_spare(volume, lost)?;
+            let itself = self.volume(volume).and_then(|volume| volume.replica(lost)).cloned();
+            let mut replica = match itself.filter(|_| self.mood.grants_the_lost) {
+                Some(itself) => itself,
+                None => self.take_spare(volume, lost)?,
+            };
             replica.state = ReplicaState::Synchronizing;
-            if let Some(volume) = self.edit(volume) {
+            if let Some(volume) = self.edit(volume)
+                && volume.replica(&replica.id).is_none()
+            {
                 volume.replicas.push(replica.clone());
             }
             self.set_unless_leaving(volume, lost, ReplicaState::Missing);

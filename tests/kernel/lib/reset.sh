@@ -16,6 +16,7 @@ systemctl reset-failed nvme-heald.service 2>/dev/null
 # The udev rule may start it again while arrays are stopped: then it only observes.
 [[ -e $STATE/shipped.ron ]] && cp "$STATE/shipped.ron" /etc/nvme-heal/nvme-heald.ron
 rm -f /etc/nvme-heal/volumes.ron
+sed -i '/^AUTO /d' /etc/mdadm/mdadm.conf
 for speed in min:1000 max:200000; do
     echo "${speed#*:}" >"/proc/sys/dev/raid/speed_limit_${speed%:*}"
 done
@@ -31,18 +32,25 @@ for enable in "$NVMET"/subsystems/*/namespaces/*/enable; do
     [[ -e $enable ]] && echo 1 >"$enable" 2>/dev/null
 done
 
-for array in /sys/block/md*; do
-    [[ -e $array ]] || continue
-    echo frozen >"$array/md/sync_action" 2>/dev/null
-    for try in 1 2 3 4 5; do
-        timeout 15 mdadm --quiet --stop "/dev/${array##*/}" && break
-        sleep 1
+stop_arrays() {
+    local array try
+    for array in /sys/block/md*; do
+        [[ -e $array ]] || continue
+        echo frozen >"$array/md/sync_action" 2>/dev/null
+        for try in 1 2 3 4 5; do
+            timeout 15 mdadm --quiet --stop "/dev/${array##*/}" && break
+            sleep 1
+        done
     done
-done
+}
+stop_arrays
 nvme disconnect-all 2>/dev/null
 for controller in /sys/class/nvme/nvme*; do
     [[ -e $controller ]] && timeout 15 sh -c "echo 1 >$controller/delete_controller"
 done
+# A namespace that came back above may have been taken for half an array by the stock rules.
+udevadm settle --timeout=20
+stop_arrays
 
 for link in "$NVMET"/ports/*/subsystems/*; do [[ -L $link ]] && rm "$link"; done
 for port in "$NVMET"/ports/*; do [[ -d $port ]] && rmdir "$port"; done
@@ -68,9 +76,13 @@ rm -rf /var/lib/nvme-heal/* /run/nvme-heald/* /run/nvme-heal/*
 mkdir -p "$LAB_OUT"
 
 # Now look: a leftover would be the next scenario's riddle.
-left=0
-for what in /sys/block/md* /sys/class/nvme/nvme* "$NVMET"/ports/* "$NVMET"/subsystems/* \
-    /run/netns/tgt-* /sys/class/net/hv-*; do
-    [[ -e $what ]] && { note "still there: $what"; left=1; }
+leftovers() {
+    ls -d /sys/block/md* /sys/class/nvme/nvme* "$NVMET"/ports/* "$NVMET"/subsystems/* \
+        /run/netns/tgt-* /sys/class/net/hv-* 2>/dev/null
+}
+for try in 1 2 3 4 5 6 7 8 9 10; do
+    [[ $(leftovers) ]] || exit 0
+    sleep 0.3
 done
-exit "$left"
+note "still there:" $(leftovers)
+exit 1

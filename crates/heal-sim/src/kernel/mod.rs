@@ -23,6 +23,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod fabric;
+mod hands;
 mod look;
 pub(crate) mod md;
 mod members;
@@ -38,6 +39,7 @@ use heal_types::{
 
 use disk::{BLOCKS, Disk, DiskId};
 use fabric::{BlockDevice, Controller, FarTarget};
+pub use look::Blur;
 use md::MdArray;
 pub use tools::ToolFault;
 
@@ -87,6 +89,7 @@ pub struct FakeKernel {
     pub(crate) md_uuids: u64,
     pub(crate) workload: Option<Workload>,
     tool_faults: Vec<(&'static str, ToolFault)>,
+    pub(crate) blurs: Vec<Blur>,
 }
 
 impl FakeKernel {
@@ -105,6 +108,7 @@ impl FakeKernel {
             md_uuids: 0,
             workload: None,
             tool_faults: Vec::new(),
+            blurs: Vec::new(),
         }
     }
 

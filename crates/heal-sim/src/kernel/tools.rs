@@ -25,12 +25,14 @@ pub enum ToolFault {
     HangsAfterDoing,
     /// It does what it should, and nobody learns it.
     DoneUnheard,
+    /// It cannot even be started.
+    CannotStart,
 }
 
 impl ToolFault {
     pub(crate) fn happens_anyway(self) -> bool {
         match self {
-            Self::Fails | Self::Hangs => false,
+            Self::Fails | Self::Hangs | Self::CannotStart => false,
             Self::HangsAfterDoing | Self::DoneUnheard => true,
         }
     }
@@ -48,6 +50,9 @@ impl ToolFault {
                 Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::TimedOut }
             }
             Self::DoneUnheard => Outcome::Unknown(UnknownWhy::NoAnswer),
+            Self::CannotStart => Outcome::Refused(RefusedWhy::NotPossibleHere {
+                detail: "the tool cannot be started, as told".into(),
+            }),
         }
     }
 }

@@ -39,7 +39,7 @@ impl World {
             .expect("a story names only arrays of its setup")
     }
 
-    fn volume_of(&self, replica: &str) -> VolumeId {
+    pub(crate) fn volume_of(&self, replica: &str) -> VolumeId {
         self.arrays
             .iter()
             .find(|array| array.replicas.iter().any(|p| p.replica.id.as_str() == replica))

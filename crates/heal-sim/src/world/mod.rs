@@ -25,6 +25,7 @@
 
 mod carry;
 mod faults;
+mod hands;
 pub mod setup;
 pub mod transcript;
 
@@ -36,7 +37,7 @@ use heal_core::record::ArrayRecord;
 use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, Policy};
 use heal_types::{
     ArrayId, BootId, HostAnswer, Moment, Now, Observed, ProvisionerAnswer, ProvisionerFault,
-    WallTime,
+    UnknownWhy, WallTime,
 };
 
 use crate::invariants::{Checker, Violation};
@@ -384,7 +385,7 @@ impl World {
     }
 
     /// One look, given to every machine; an array that nobody knew yet gets one.
-    fn look(&mut self, cause: &LookCause) {
+    pub(crate) fn look(&mut self, cause: &LookCause) {
         let snapshot = self.kernel.snapshot();
         for array in &snapshot.arrays {
             if !self.machines.contains_key(&array.id) {
@@ -395,8 +396,14 @@ impl World {
         let ids: Vec<ArrayId> = self.machines.keys().copied().collect();
         for id in ids {
             let array = snapshot.arrays.iter().find(|array| array.id == id).cloned();
+            // An array that was not read may be the one.
+            let unread = array.is_none() && !snapshot.unreadable.is_empty();
             let look = Look {
-                array: Observed::Known(array),
+                array: if unread {
+                    Observed::Unknown(UnknownWhy::ReadFailed)
+                } else {
+                    Observed::Known(array)
+                },
                 namespaces: snapshot.namespaces.clone(),
                 cause: cause.clone(),
             };

@@ -41,6 +41,8 @@ pub struct Setup {
 pub struct ArraySetup {
     /// Its name, which is also its volume's.
     pub name: String,
+    /// Its UUID; one that differs from every other array's in every byte, if none is given.
+    pub id: Option<ArrayId>,
     /// RAID level.
     pub level: Level,
     /// Number of legs.
@@ -74,6 +76,7 @@ impl ArraySetup {
     pub fn mirror(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            id: None,
             level: Level::Raid1,
             legs: 2,
             spares: 2,
@@ -143,7 +146,7 @@ pub(crate) struct Builder<'a> {
 
 impl Builder<'_> {
     pub(crate) fn array(&mut self, number: usize, setup: &ArraySetup) -> ArrayPlan {
-        let id = array_id(number);
+        let id = setup.id.unwrap_or_else(|| array_id(number));
         let mut replicas = Vec::new();
         let mut legs: Vec<Handle> = Vec::new();
         for n in 0..setup.legs + setup.spares {
@@ -206,7 +209,7 @@ impl Builder<'_> {
     fn create(&mut self, number: usize, setup: &ArraySetup, legs: &[Handle]) {
         let minor = 127 - u32::try_from(number).unwrap_or(0);
         self.kernel.arrays.push(MdArray {
-            id: array_id(number),
+            id: setup.id.unwrap_or_else(|| array_id(number)),
             device: name(format!("md{minor}")),
             dev: DevT { major: 9, minor },
             alias: Alias::new(&setup.name).ok(),
@@ -281,6 +284,8 @@ pub enum Flaw {
     ReadOnly,
     /// Another namespace stands behind its target than was promised.
     WrongNamespace,
+    /// It is a copy of another namespace, its id included.
+    CloneOf(NamespaceId),
     /// It has partitions.
     Partitioned,
 }
@@ -309,6 +314,7 @@ impl FakeKernel {
             Flaw::LargeBlocks => self.disks[disk].logical_block = 4096,
             Flaw::ReadOnly => self.disks[disk].read_only = true,
             Flaw::Partitioned => self.disks[disk].partitions = 2,
+            Flaw::CloneOf(id) => self.targets[index].ids = NamespaceIds::new(vec![*id]),
             Flaw::WrongNamespace => {
                 self.targets[index].ids = NamespaceIds::new(vec![namespace_id(0xee, 0xee)]);
             }
