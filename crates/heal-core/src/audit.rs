@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use heal_types::{Slot, WallTime};
 
-use crate::effect::{EffectId, IncidentId};
+use crate::ids::{EffectId, IncidentId};
 
 /// How loud an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use heal_types::{
     WallTime,
 };
 
-use crate::effect::EffectId;
+use crate::ids::EffectId;
 
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use heal_types::{
     SyncAction, Target, Volume,
 };
 
-use crate::phase::{HeldWhy, RejectedWhy};
+use crate::why::{HeldWhy, RejectedWhy};
 
 /// Why a guard does not let an action through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,8 +13,8 @@ use heal_types::{
     NamespaceId, Nqn, Replica, ReplicaId, Slot, Volume, VolumeId, WallTime,
 };
 
-use crate::effect::{EffectId, IncidentId};
-use crate::phase::{Cause, HeldWhy, QuarantinedWhy, RejectedWhy};
+use crate::ids::{EffectId, IncidentId};
+use crate::why::{Cause, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 /// Version of this record's form.
 pub const SCHEMA: u16 = 1;

@@ -5,8 +5,9 @@
 //! record as one that was killed. So both directions stand here, one arm a phase, each with the
 //! reason why nothing is lost by it.
 
-use crate::phase::{DoubtWhy, HeldWhy, Phase, Turn};
+use crate::phase::{Phase, Turn};
 use crate::record::Step;
+use crate::why::{DoubtWhy, HeldWhy};
 
 /// What is left to do in `phase`, in a form that a later life can take up.
 pub(crate) fn step_of(phase: &Phase) -> Step {

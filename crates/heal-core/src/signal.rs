@@ -8,7 +8,7 @@ use std::fmt;
 
 use heal_types::{DeviceIdentity, Replica, SyncProgress};
 
-use crate::phase::{DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
+use crate::why::{DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 /// What happened, as one repair sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

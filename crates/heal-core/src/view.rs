@@ -5,8 +5,8 @@ use heal_types::{
     Volume,
 };
 
-use crate::phase::DoubtWhy;
 use crate::record::Member;
+use crate::why::DoubtWhy;
 
 /// One slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

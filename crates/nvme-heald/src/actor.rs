@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heal_core::audit::{AuditEntry, AuditKind};
-use heal_core::phase::QuarantinedWhy;
 use heal_core::record::ArrayRecord;
+use heal_core::why::QuarantinedWhy;
 use heal_core::{ArrayMachine, Effect, Event, IncidentId, Operator, Outbox};
 use heal_host::clock;
 use heal_types::status::TrailEntry;

@@ -10,14 +10,13 @@ use heal_types::{
 };
 
 use super::{ArrayMachine, Standing};
-use crate::phase::{
-    Cause, DoubtWhy, HeldWhy, Phase, PhaseKind, QuarantinedWhy, RejectedWhy, Repair, Turn,
-};
+use crate::phase::{Phase, PhaseKind, Repair, Turn};
 use crate::policy::{Mode, Policy};
 use crate::record::{Member, Step};
 use crate::restart;
 use crate::signal::{Signal, SignalKind};
 use crate::transitions::{Verdict, verdict};
+use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 const NOW: Now = Now { mono: Moment(50_000_000_000), wall: WallTime(1_800_000_000_000) };
 const SLOT: Slot = Slot(1);

@@ -6,11 +6,12 @@ use heal_types::{
 };
 
 use crate::audit::{AuditKind, Severity};
-use crate::effect::EffectId;
-use crate::phase::{Phase, RejectedWhy, TurnState};
+use crate::ids::EffectId;
+use crate::phase::{Phase, TurnState};
 use crate::record::Intent;
 use crate::signal::Signal;
 use crate::view::leg_of;
+use crate::why::RejectedWhy;
 
 use super::ArrayMachine;
 

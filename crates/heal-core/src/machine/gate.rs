@@ -5,11 +5,12 @@ use heal_types::{HostAction, Now, ProvisionerCall, Slot};
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::guards::{Footing, GuardWhy};
-use crate::phase::{HeldWhy, Phase, PhaseKind, Repair, TurnState};
+use crate::phase::{Phase, PhaseKind, Repair, TurnState};
 use crate::policy::Mode;
 use crate::record::Intent;
 use crate::restart;
 use crate::signal::Signal;
+use crate::why::HeldWhy;
 
 use super::want::Want;
 use super::{ArrayMachine, Permit, Standing, due_at};

@@ -10,10 +10,11 @@ use heal_types::{
 
 use crate::audit::{AuditKind, Severity};
 use crate::event::Look;
-use crate::phase::{Cause, HeldWhy, Phase, QuarantinedWhy, Repair, TurnState};
+use crate::phase::{Phase, Repair, TurnState};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
 use crate::view::{SlotView, leg_of, member_of, namespace_of, slot_view};
+use crate::why::{Cause, HeldWhy, QuarantinedWhy};
 
 use super::{ArrayMachine, Standing};
 

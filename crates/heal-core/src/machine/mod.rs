@@ -37,15 +37,17 @@ use heal_types::{
 };
 
 use crate::audit::{AuditKind, Severity};
-use crate::effect::{Effect, EffectId, IncidentId, Outbox};
+use crate::effect::{Effect, Outbox};
 use crate::event::{Event, LookCause, Operator};
-use crate::phase::{HeldWhy, Phase, QuarantinedWhy, Repair, Turn, TurnState};
+use crate::ids::{EffectId, IncidentId};
+use crate::phase::{Phase, Repair, Turn, TurnState};
 use crate::policy::Policy;
 use crate::record::{
     ArrayRecord, Incident, Intent, Member, OperatorHold, Owed, RepairRecord, SCHEMA,
 };
 use crate::restart;
 use crate::signal::Signal;
+use crate::why::{HeldWhy, QuarantinedWhy};
 
 use volume::VolumeView;
 

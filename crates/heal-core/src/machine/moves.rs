@@ -9,14 +9,13 @@ use heal_types::{
 };
 
 use crate::audit::{AuditKind, Severity};
-use crate::phase::{
-    Cause, DoubtWhy, HeldWhy, Phase, PhaseKind, QuarantinedWhy, RejectedWhy, Repair, Turn,
-};
+use crate::phase::{Phase, PhaseKind, Repair, Turn};
 use crate::record::{Member, OwedMessage, Step};
 use crate::restart;
 use crate::signal::Signal;
 use crate::transitions::{Verdict, verdict};
 use crate::view::{leg_of, member_of};
+use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 use super::{ArrayMachine, HostActionBox};
 

@@ -3,10 +3,12 @@
 use heal_types::{FaultClass, Moment, Now, ProvisionerCall, ProvisionerFault, Slot};
 
 use crate::audit::{AuditKind, Severity};
-use crate::effect::{Effect, EffectId};
-use crate::phase::{Cause, Turn, TurnState};
+use crate::effect::Effect;
+use crate::ids::EffectId;
+use crate::phase::{Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
+use crate::why::Cause;
 
 use super::{ArrayMachine, due_at};
 

@@ -3,10 +3,11 @@
 use heal_types::status::{ArrayStatus, Explanation, Health, LegStatus, RepairStatus};
 use heal_types::{Backing, LegSnapshot, Level, Moment, Now, Slot, WallTime};
 
-use crate::phase::{HeldWhy, Phase, PhaseKind, Repair};
+use crate::phase::{Phase, PhaseKind, Repair};
 use crate::record::OwedMessage;
 use crate::restart;
 use crate::view::{SlotView, member_of, slot_view};
+use crate::why::HeldWhy;
 
 use super::tell::describe;
 use super::{ArrayMachine, Standing, due_at};

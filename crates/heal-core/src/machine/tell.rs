@@ -3,10 +3,11 @@
 use heal_types::{HostAction, Now, Outcome, Slot};
 
 use crate::audit::{AuditEntry, AuditKind, Severity};
-use crate::effect::EffectId;
-use crate::phase::{Cause, HeldWhy, Phase, PhaseKind, Repair};
+use crate::ids::EffectId;
+use crate::phase::{Phase, PhaseKind, Repair};
 use crate::record::{Intent, Member, Owed};
 use crate::signal::Signal;
+use crate::why::{Cause, HeldWhy};
 
 use super::ArrayMachine;
 

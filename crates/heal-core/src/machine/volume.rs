@@ -13,11 +13,13 @@ use heal_types::{
 use uuid::Uuid;
 
 use crate::audit::{AuditKind, Severity};
-use crate::effect::{Effect, EffectId, IncidentId};
-use crate::phase::{Cause, HeldWhy, Phase, PhaseKind, Repair, Turn, TurnState};
+use crate::effect::Effect;
+use crate::ids::{EffectId, IncidentId};
+use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
 use crate::record::Step;
 use crate::signal::Signal;
 use crate::view::{SlotView, slot_view};
+use crate::why::{Cause, HeldWhy};
 
 use super::{ArrayMachine, Standing};
 

@@ -9,10 +9,11 @@ use heal_types::{
 };
 
 use crate::guards;
-use crate::phase::{Cause, HeldWhy, Phase, RejectedWhy, Repair};
+use crate::phase::{Phase, Repair};
 use crate::record::Member;
 use crate::signal::Signal;
 use crate::view::{bound_faulty, leg_of, member_of, namespace_of};
+use crate::why::{Cause, HeldWhy, RejectedWhy};
 
 use super::ArrayMachine;
 
