@@ -20,6 +20,7 @@
 //! changed. Some hundred small files cost a few milliseconds.
 
 mod looks;
+mod marks;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -51,6 +52,7 @@ use crate::notify::{Notifier, status_line};
 use crate::reaction::Reactions;
 use crate::report::{Brief, Report, Said};
 use looks::{Looked, Looks};
+use marks::Marks;
 
 /// How long acts under way may take once the daemon is told to stop. systemd waits twenty seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -111,7 +113,7 @@ pub(crate) struct Reactor<H> {
     snapshot: Option<Arc<HostSnapshot>>,
     looks: Looks,
     budget: Budget,
-    marked: BTreeSet<DevT>,
+    marks: Marks,
     notifier: Notifier,
     ready_by: Option<Instant>,
     /// When to try to make the ledger durable; `None` when it is.
@@ -141,7 +143,7 @@ impl<H: Host> Reactor<H> {
             snapshot: None,
             looks,
             budget,
-            marked: BTreeSet::new(),
+            marks: Marks::default(),
             notifier: Notifier::new(),
             ready_by: None,
             settle_at: (!durable).then(Instant::now),
@@ -351,14 +353,20 @@ impl<H: Host> Reactor<H> {
         let briefs = || self.seats.values().map(|seat| seat.brief.as_ref());
         let managed: BTreeSet<DevT> =
             briefs().flatten().flat_map(|brief| brief.managed.iter().copied()).collect();
-        if managed != self.marked {
-            self.setup.host.mark_managed(&managed);
-            self.marked = managed;
-        }
         self.notifier.status(status_line(briefs()));
         if self.ready_by.is_some() && briefs().all(|brief| brief.is_some()) {
             self.ready_by = None;
             self.notifier.ready();
+        }
+        self.mark(&managed);
+    }
+
+    /// Tells udev which legs it must leave alone.
+    fn mark(&mut self, managed: &BTreeSet<DevT>) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let present = snapshot.namespaces.iter().map(|namespace| namespace.dev).collect();
+        if let Some(marks) = self.marks.update(Instant::now(), managed, &present) {
+            self.setup.host.mark_managed(&marks);
         }
     }
 
@@ -375,15 +383,16 @@ impl<H: Host> Reactor<H> {
     fn deadline(&self) -> Option<Instant> {
         let budget =
             self.budget.next_deadline().map(|at| Instant::now() + at.since(clock::moment()));
-        [self.looks.deadline(), self.notifier.deadline(), self.ready_by, self.settle_at, budget]
-            .into_iter()
-            .flatten()
-            .min()
+        let own = [self.looks.deadline(), self.notifier.deadline(), self.marks.deadline()];
+        own.into_iter().chain([self.ready_by, self.settle_at, budget]).flatten().min()
     }
 
     async fn time_passed(&mut self) {
         let now = Instant::now();
         self.looks.time_passed(now);
+        if self.marks.deadline().is_some_and(|at| at <= now) {
+            self.refresh();
+        }
         if self.ready_by.is_some_and(|at| at <= now) {
             self.ready_by = None;
             self.notifier.ready();
