@@ -171,11 +171,13 @@ impl Footing {
                 if !bound.is_faulty() && !bound.is_spare() {
                     return Err(GuardWhy::LegState { detail: bound.flags.to_string() });
                 }
+                nobody_would_hang(array)?;
                 a_good_leg_other_than(array, None)
             }
             HostAction::ReAddLeg { device, .. } => {
                 changeable(array)?;
                 unbound(array, present(namespaces, device)?)?;
+                nobody_would_hang(array)?;
                 a_good_leg_other_than(array, None)
             }
             HostAction::AddLeg { device, .. } => {
@@ -184,6 +186,7 @@ impl Footing {
                 self.wanted_namespace(device)?;
                 candidate(array, namespace)?;
                 no_wish_to_replace(array, None)?;
+                nobody_would_hang(array)?;
                 a_good_leg_other_than(array, None)
             }
             HostAction::ReplaceLeg { from, to, .. } => {
@@ -490,6 +493,25 @@ pub fn candidate(array: &ArraySnapshot, namespace: &NamespaceSnapshot) -> Guarde
         return reject(RejectedWhy::InUse { detail: format!("{partitions} partitions") });
     }
     Ok(())
+}
+
+/// MD writes every superblock, and mdadm opens every member, for each change: behind a dead path
+/// either one hangs, with the array's lock held.
+fn nobody_would_hang(array: &ArraySnapshot) -> Guarded {
+    let dead = array.legs.iter().filter(|leg| !leg.is_faulty()).find(|leg| match &leg.backing {
+        Backing::Namespace(namespace) => !namespace.has_usable_path(),
+        Backing::Local | Backing::Gone => false,
+        Backing::Unreadable => true,
+    });
+    match dead {
+        None => Ok(()),
+        Some(leg) => Err(GuardWhy::LegState {
+            detail: format!(
+                "no path to {} is usable, and the change would wait for it",
+                leg.device
+            ),
+        }),
+    }
 }
 
 /// A spare that is added while another good leg wants to be replaced would become that leg's

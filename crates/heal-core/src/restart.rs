@@ -51,15 +51,14 @@ pub(crate) fn resume(step: &Step) -> Phase {
         Step::Rebuild => Phase::Rebuilding { progress: None },
         Step::Retire => Phase::Retiring { turn: Turn::now() },
         Step::Hold { why, then } => match why {
-            // A person's word survives a restart.
-            HeldWhy::Operator { .. } => {
+            // A person's word survives a restart, and so does the turn of another slot.
+            HeldWhy::Operator { .. } | HeldWhy::OneAtATime { .. } => {
                 let (why, then) = (why.clone(), (**then).clone());
                 Phase::Held { why, then, until: None, wants: None }
             }
             // Every other reason is found again if it still holds.
             HeldWhy::Observing
             | HeldWhy::NoProvisioner
-            | HeldWhy::OneAtATime { .. }
             | HeldWhy::Budget
             | HeldWhy::ArrayState(_)
             | HeldWhy::ArrayBusy

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::kernel::ToolFault;
+use crate::kernel::{Blur, ToolFault};
 use crate::world::World;
 use crate::world::setup::{ArraySetup, Setup};
 
@@ -53,9 +53,24 @@ const VERBS: [&str; 6] =
 const TOOL_FAULTS: [ToolFault; 4] =
     [ToolFault::Fails, ToolFault::Hangs, ToolFault::HangsAfterDoing, ToolFault::DoneUnheard];
 
+/// What the dice may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Faults of devices, paths, tools, the daemon and the provisioner.
+    Faults,
+    /// The same, and looks that see wrongly, other people's hands, and reboots.
+    EverythingElse,
+}
+
 /// Tells the story of a seed, with `faults` faults, and checks what must hold in the end.
 #[must_use]
 pub fn told(seed: u64, faults: u32) -> World {
+    told_at(Table::Faults, seed, faults)
+}
+
+/// The same, with dice that may do more.
+#[must_use]
+pub fn told_at(table: Table, seed: u64, faults: u32) -> World {
     let mut dice = Dice::new(seed);
     let legs = if dice.below(3) == 0 { 3 } else { 2 };
     let setup = Setup {
@@ -66,7 +81,11 @@ pub fn told(seed: u64, faults: u32) -> World {
     world.run_for(Duration::from_secs(10));
     world.begin_story();
     for _ in 0..faults {
-        fault(&mut world, &mut dice);
+        if table == Table::EverythingElse && dice.below(2) == 0 {
+            other_hands(&mut world, &mut dice);
+        } else {
+            fault(&mut world, &mut dice);
+        }
         let pause = match dice.below(3) {
             0 => Duration::from_millis(dice.below(500)),
             1 => Duration::from_millis(dice.below(20_000)),
@@ -74,7 +93,7 @@ pub fn told(seed: u64, faults: u32) -> World {
         };
         world.run_for(pause);
     }
-    repair_everything(&mut world);
+    repair_everything(&mut world, table);
     world.check_end();
     world
 }
@@ -121,8 +140,36 @@ fn fault(world: &mut World, dice: &mut Dice) {
     }
 }
 
+fn other_hands(world: &mut World, dice: &mut Dice) {
+    let known = replicas(world);
+    let Some(replica) = dice.choose(&known).cloned() else {
+        return;
+    };
+    let (id, array) = (world.namespace(&replica), world.array("vol1"));
+    match dice.below(11) {
+        0 => world.one_look_with(Blur::Array(array)),
+        1 => world.one_look_with(Blur::HalfStopped(array)),
+        2 => world.one_look_with(Blur::Leg(id)),
+        3 => world.one_look_with(Blur::LegGone(id)),
+        4 => world.one_look_with(Blur::Holders(id)),
+        5 => world.filled_later(&replica, Duration::from_secs(dice.below(5))),
+        6 => world.removed_by_hand(&replica),
+        7 => world.hiccup(&replica),
+        8 => world.terminating(&replica),
+        9 => {
+            let frozen = dice.below(2) == 0;
+            world.frozen("vol1", frozen);
+        }
+        _ => {
+            world.reboot();
+            world.run_for(Duration::from_secs(dice.below(30)));
+            world.array_assembled("vol1");
+        }
+    }
+}
+
 /// Ends every fault and gives the machines time.
-fn repair_everything(world: &mut World) {
+fn repair_everything(world: &mut World, table: Table) {
     world.say("everything is repaired");
     world.provisioner.mood = crate::provisioner::Mood::default();
     let all = world.arrays.iter().flat_map(|array| &array.replicas);
@@ -131,6 +178,11 @@ fn repair_everything(world: &mut World) {
         let nqn = world.nqn(&name);
         world.kernel.restore_path(&nqn);
         world.kernel.restore_namespace(&nqn);
+    }
+    let array = world.array("vol1");
+    if table == Table::EverythingElse {
+        world.kernel.freeze(array, false);
+        world.kernel.assemble_array(array); // Unless it runs.
     }
     world.after_kernel();
     world.run_for(Duration::from_secs(5));

@@ -4,7 +4,8 @@
 //!   before an act    never_acts_on_last_in_sync_leg, never_adds_unverified_device,
 //!                    every_effect_has_a_durable_intent, held_or_observed_array_gets_no_effect,
 //!                    foreign_arrays_untouched
-//!   before a call    deletion_confirmed_only_when_leg_is_provably_out, same_request_key_until_answered
+//!   before a call    deletion_confirmed_only_when_leg_is_provably_out, same_request_key_until_answered,
+//!                    requests_are_paced
 //!   with a record    available_reported_only_when_in_sync, missing_reported_only_when_lost,
 //!                    at_most_one_replacement_per_array
 //!   after a step     no_data_is_lost
@@ -15,6 +16,7 @@
 //! not stop the world, so one broken rule does not hide the next; tests ask for the list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use heal_core::audit::{AuditEntry, AuditKind};
 use heal_core::record::{ArrayRecord, Owed, OwedMessage, Step};
@@ -41,6 +43,10 @@ pub struct Violation {
 
 type Checked = Result<(), String>;
 
+/// So many request keys an array may use within [`REQUESTS_PER`].
+const REQUESTS: usize = 20;
+const REQUESTS_PER: Duration = Duration::from_secs(60);
+
 /// What the checks remember between steps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Checker {
@@ -55,6 +61,8 @@ pub(crate) struct Checker {
     open_requests: BTreeMap<(ArrayId, ReplicaId), CallKey>,
     /// Which request an effect asks.
     asked: BTreeMap<(ArrayId, EffectId), (ArrayId, ReplicaId)>,
+    /// When each request key was first used.
+    keys: BTreeMap<(ArrayId, CallKey), Moment>,
     /// Everything that was ever owed, oldest first.
     owed: Vec<Owed>,
     lost_data_told: bool,
@@ -252,6 +260,17 @@ pub fn same_request_key_until_answered(
         Some(open) if open != key => Err(format!("{lost}: {open}, then {key}")),
         Some(_) | None => Ok(()),
     }
+}
+
+/// An array asks for no more than a few replacements in a minute, whatever the answers are.
+///
+/// # Errors
+/// How many it asked for.
+pub fn requests_are_paced(world: &World, array: ArrayId) -> Checked {
+    let now = world.now().mono;
+    let recent = |at: &Moment| now.since(*at) < REQUESTS_PER;
+    let keys = world.checker.keys.iter().filter(|((of, _), at)| *of == array && recent(at)).count();
+    if keys <= REQUESTS { Ok(()) } else { Err(format!("more than {REQUESTS} keys in a minute")) }
 }
 
 /// Whatever is said to the provisioner about a replica's fate was written down before.
@@ -468,6 +487,13 @@ impl World {
                 self.expect("same_request_key_until_answered", same);
                 let held = held_or_observed_array_gets_no_effect(self, array);
                 self.expect("held_or_observed_array_gets_no_effect", held);
+                let (used, now) = ((array, key.clone()), self.now.mono);
+                self.checker.keys.entry(used).or_insert(now);
+                // What is broken once stays broken, and counting costs time.
+                if !self.violations().iter().any(|known| known.name == "requests_are_paced") {
+                    let paced = requests_are_paced(self, array);
+                    self.expect("requests_are_paced", paced);
+                }
                 let about = (array, lost.clone());
                 self.checker.asked.insert((array, id), about.clone());
                 self.checker.open_requests.insert(about, key.clone());

@@ -37,8 +37,9 @@ pub struct Mood {
     pub nonsense: bool,
     /// The next call is carried out, and its answer is lost.
     pub lose_answer: bool,
-    /// A request for a replacement is answered with the very replica that was lost.
-    pub grants_the_lost: bool,
+    /// A request for a replacement is answered, for ever under its key, with this replica of the
+    /// volume, whatever became of it.
+    pub grants_again: Option<ReplicaId>,
     /// Nothing follows from a report that a replica is unusable.
     pub keeps_unusable: bool,
     /// A portal that `find_volume` names for every replica, and a grant does not.
@@ -56,14 +57,16 @@ struct Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RequestState {
     Pending { asked: u32 },
-    Granted { replica: Replica, taken_up: bool },
+    Granted { replica: Replica, taken_up: bool, mistaken: bool },
     Closed { why: &'static str },
 }
 
 impl Request {
     fn is_open(&self) -> bool {
-        match self.state {
-            RequestState::Pending { .. } | RequestState::Granted { .. } => true,
+        match &self.state {
+            RequestState::Pending { .. } => true,
+            // A grant of what the volume had is a mistake that binds nobody under another key.
+            RequestState::Granted { mistaken, .. } => !mistaken,
             RequestState::Closed { .. } => false,
         }
     }
@@ -316,7 +319,7 @@ impl FakeProvisioner {
 
     fn take_up(&mut self, id: &VolumeId, granted: &ReplicaId) {
         for request in self.requests.values_mut().filter(|r| r.volume == *id) {
-            if let RequestState::Granted { replica, taken_up } = &mut request.state
+            if let RequestState::Granted { replica, taken_up, .. } = &mut request.state
                 && replica.id == *granted
             {
                 *taken_up = true;
@@ -335,7 +338,7 @@ impl FakeProvisioner {
             }
             match &request.state {
                 RequestState::Pending { .. } => {}
-                RequestState::Granted { replica, taken_up: false } => {
+                RequestState::Granted { replica, taken_up: false, .. } => {
                     returned.push(replica.clone());
                 }
                 RequestState::Granted { taken_up: true, .. } => {
@@ -417,9 +420,11 @@ impl FakeProvisioner {
         let state = if asked <= self.mood.pending {
             RequestState::Pending { asked }
         } else {
-            let itself = self.volume(volume).and_then(|volume| volume.replica(lost)).cloned();
-            let mut replica = match itself.filter(|_| self.mood.grants_the_lost) {
-                Some(itself) => itself,
+            let again = self.mood.grants_again.as_ref();
+            let again = again.and_then(|id| self.volume(volume)?.replica(id)).cloned();
+            let mistaken = again.is_some();
+            let mut replica = match again {
+                Some(again) => again,
                 None => self.take_spare(volume, lost)?,
             };
             replica.state = ReplicaState::Synchronizing;
@@ -429,7 +434,7 @@ impl FakeProvisioner {
                 volume.replicas.push(replica.clone());
             }
             self.set_unless_leaving(volume, lost, ReplicaState::Missing);
-            RequestState::Granted { replica, taken_up: false }
+            RequestState::Granted { replica, taken_up: false, mistaken }
         };
         let answer = match &state {
             RequestState::Granted { replica, .. } => Replacement::Granted(replica.clone()),

@@ -78,6 +78,11 @@ pub enum RefusedWhy {
         /// What was found.
         detail: String,
     },
+    /// The device has a newer copy of the array than the array itself: adding it would lose that.
+    NewerCopy {
+        /// Both event counts.
+        detail: String,
+    },
     /// MD refuses to take the leg back by bitmap.
     ReAddNotPossible {
         /// What `mdadm` said, shortened.
@@ -119,6 +124,7 @@ impl fmt::Display for RefusedWhy {
             Self::NotThatDevice { detail } => write!(f, "not the device that was meant: {detail}"),
             Self::NotThatArray => f.write_str("not the array that was meant"),
             Self::NotInThatState { detail } => write!(f, "not in the needed state: {detail}"),
+            Self::NewerCopy { detail } => write!(f, "the device has a newer copy: {detail}"),
             Self::ReAddNotPossible { detail } => {
                 write!(f, "MD does not take the leg back by bitmap: {detail}")
             }

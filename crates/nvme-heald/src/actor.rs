@@ -269,6 +269,15 @@ impl Actor {
         self.log(&after.audit, None);
         self.unsaved = after.record.or(self.unsaved.take());
         self.save_again = Some(Instant::now() + SAVE_AGAIN);
+        // What the first outbox wanted of the host or the provisioner does not happen, and the
+        // machine knows. What rests on no record goes on.
+        for effect in outbox.effects {
+            match effect {
+                Effect::ReturnPermit => self.report(Said::ReturnPermit),
+                Effect::LookAgain => self.report(Said::LookAgain),
+                Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => {}
+            }
+        }
         self.drop_effects(after.effects);
     }
 

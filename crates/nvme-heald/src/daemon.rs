@@ -31,7 +31,7 @@ use crate::reactor::{Command, Inboxes, Reactor, Setup};
 
 /// Threads that may block: looks, and one act for each array at work. The unit allows 128 tasks,
 /// children included.
-const BLOCKING: usize = 64;
+const BLOCKING: usize = 256;
 /// How long udev may take with a device before it is opened all the same.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long the last entries may take to be written.

@@ -11,7 +11,7 @@ use crate::phase::{Phase, TurnState};
 use crate::record::Intent;
 use crate::signal::Signal;
 use crate::view::leg_of;
-use crate::why::RejectedWhy;
+use crate::why::{QuarantinedWhy, RejectedWhy};
 
 use super::ArrayMachine;
 
@@ -105,6 +105,10 @@ impl ArrayMachine {
 
     fn step_refused(&mut self, now: Now, slot: Slot, intent: &Intent, why: &RefusedWhy) {
         match why {
+            // Two histories of one array: only a person can say which one is wanted.
+            RefusedWhy::NewerCopy { detail } => {
+                self.quarantine(now, QuarantinedWhy::NewerCopy { detail: detail.clone() });
+            }
             RefusedWhy::ReAddNotPossible { .. } | RefusedWhy::NotPossibleHere { .. } => {
                 let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
                 // Only Retiring stays where it is; its next step is due then.
@@ -260,6 +264,10 @@ impl ArrayMachine {
         match contradiction {
             Some(detail) => {
                 self.signal(now, slot, Signal::Rejected(RejectedWhy::BadGrant { detail }));
+                // It is no replacement of anything: it may be a good leg of this very array.
+                if let Some(repair) = self.repairs.get_mut(&slot) {
+                    repair.incoming = None;
+                }
             }
             None => {
                 let text =

@@ -72,8 +72,11 @@ impl ArrayMachine {
             if !self.policy.provisioned {
                 return Some(HeldWhy::NoProvisioner);
             }
-            let first =
-                self.repairs.values().find(|other| other.slot != slot && goes_first(other, slot));
+            let moves = self.repairs.get(&slot).is_some_and(|repair| !repair.cause.is_loss());
+            let first = self.repairs.values().filter(|other| other.slot != slot).find(|other| {
+                // A move waits for every loss: MD would give its new leg the empty slot.
+                goes_first(other, slot) || (moves && is_open_loss(other))
+            });
             if let Some(first) = first {
                 return Some(HeldWhy::OneAtATime { slot: first.slot });
             }
@@ -82,13 +85,13 @@ impl ArrayMachine {
     }
 
     /// Whether the mode lets this through.
-    fn observes(&self, action: Option<&HostAction>) -> bool {
+    fn observes(&self, kind: PhaseKind, action: Option<&HostAction>) -> bool {
         let returning = match action {
             Some(
                 HostAction::RemoveLeg { .. }
                 | HostAction::Examine { .. }
                 | HostAction::ReAddLeg { .. },
-            ) => true,
+            ) => kind == PhaseKind::Returning,
             Some(
                 HostAction::Connect { .. }
                 | HostAction::FailLeg { .. }
@@ -121,7 +124,7 @@ impl ArrayMachine {
             self.hold_repair(now, slot, why, None, None);
             return false;
         }
-        if self.observes(action) {
+        if self.observes(kind, action) {
             self.tell_withheld(now, slot, what);
             self.hold_repair(now, slot, HeldWhy::Observing, None, None);
             return false;
@@ -282,7 +285,9 @@ impl ArrayMachine {
         let next = restart::resume(then).kind();
         match why {
             HeldWhy::Operator { .. } => self.hold.is_none(),
-            HeldWhy::Observing => self.policy.mode == Mode::Heal,
+            HeldWhy::Observing => {
+                self.policy.mode == Mode::Heal && self.standing != Standing::Unprovisioned
+            }
             HeldWhy::NoProvisioner => self.policy.provisioned,
             HeldWhy::OneAtATime { .. } => {
                 !matches!(self.barred(slot, next), Some(HeldWhy::OneAtATime { .. }))
@@ -346,4 +351,25 @@ fn goes_first(other: &Repair, slot: Slot) -> bool {
         (_, _) => true,
     };
     other.phase.kind().is_replacing() && (begun || other.slot < slot)
+}
+
+/// Whether a slot is without its leg, and nothing has been put in its place.
+fn is_open_loss(other: &Repair) -> bool {
+    other.cause.is_loss()
+        && match other.phase.kind() {
+            PhaseKind::Reporting
+            | PhaseKind::Grace
+            | PhaseKind::Returning
+            | PhaseKind::Requesting
+            | PhaseKind::Connecting
+            | PhaseKind::Verifying
+            | PhaseKind::Adding
+            | PhaseKind::Rebuilding
+            | PhaseKind::Held => true,
+            PhaseKind::Whole
+            | PhaseKind::Suspect
+            | PhaseKind::Isolating
+            | PhaseKind::Retiring
+            | PhaseKind::Quarantined => false,
+        }
 }

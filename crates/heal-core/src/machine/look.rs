@@ -34,6 +34,8 @@ impl ArrayMachine {
         let was_there = self.snapshot().is_some();
         let was_broken = self.is_broken();
         self.array = look.array;
+        self.seen |= self.snapshot().is_some();
+        self.blind = self.snapshot().is_some_and(is_half_there);
         if self.is_broken() && !was_broken {
             let text = format!(
                 "{}: the array is broken: a write was lost on its last leg, and every write fails \
@@ -158,21 +160,8 @@ impl ArrayMachine {
         let Some(array) = self.snapshot().cloned() else {
             return;
         };
-        match array.state {
-            // Being assembled or stopped: an empty slot means nothing yet.
-            Observed::Known(ArrayState::Clear | ArrayState::Inactive) | Observed::Unknown(_) => {
-                return;
-            }
-            Observed::Known(
-                ArrayState::Suspended
-                | ArrayState::Readonly
-                | ArrayState::ReadAuto
-                | ArrayState::Clean
-                | ArrayState::Active
-                | ArrayState::WritePending
-                | ArrayState::ActiveIdle
-                | ArrayState::Broken,
-            ) => {}
+        if is_half_there(&array) {
+            return;
         }
         self.follow_slots(&array);
         let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
@@ -199,14 +188,29 @@ impl ArrayMachine {
             })
             .collect();
         for (from, to) in moved {
-            let Some(mut repair) = self.repairs.remove(&from) else { continue };
-            repair.slot = to;
-            if let Some(mut waiting) = self.repairs.insert(to, repair) {
-                waiting.slot = from;
-                self.repairs.insert(from, waiting);
-            }
+            self.trade_slots(from, to);
             self.dirty = true;
         }
+    }
+
+    fn trade_slots(&mut self, from: Slot, to: Slot) {
+        let Some(mut repair) = self.repairs.remove(&from) else { return };
+        let Some(mut waiting) = self.repairs.remove(&to) else {
+            repair.slot = to;
+            self.repairs.insert(to, repair);
+            return;
+        };
+        std::mem::swap(&mut repair.slot, &mut waiting.slot);
+        if repair.cause != waiting.cause {
+            // Only the replacement changes sides: what each slot lost, or has to give up, stays.
+            std::mem::swap(&mut repair.cause, &mut waiting.cause);
+            std::mem::swap(&mut repair.lost, &mut waiting.lost);
+            std::mem::swap(&mut repair.began, &mut waiting.began);
+            std::mem::swap(&mut repair.grace, &mut waiting.grace);
+            std::mem::swap(&mut repair.return_after, &mut waiting.return_after);
+        }
+        self.repairs.insert(repair.slot, repair);
+        self.repairs.insert(waiting.slot, waiting);
     }
 
     /// Who holds which slot, while it is good: what a loss will be told by.
@@ -220,6 +224,10 @@ impl ArrayMachine {
                     // udev's database may be behind; who it is does not change under one name.
                     if known.device == member.device && known.dev == member.dev {
                         member.md_device = member.md_device.or(known.md_device);
+                        member.namespace = member.namespace.or(known.namespace);
+                        member.nqn = member.nqn.or_else(|| known.nqn.clone());
+                        member.namespace = member.namespace.or(known.namespace);
+                        member.nqn = member.nqn.or_else(|| known.nqn.clone());
                         member.replica = member.replica.or_else(|| known.replica.clone());
                     }
                 }
@@ -523,5 +531,23 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
         SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
         SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
         SlotView::Doubtful(_) | SlotView::Unclear => None,
+    }
+}
+
+/// Whether the array is being assembled or stopped: an empty slot, or a leg that is gone, means
+/// nothing then, and nothing is decided on it.
+fn is_half_there(array: &ArraySnapshot) -> bool {
+    match array.state {
+        Observed::Known(ArrayState::Clear | ArrayState::Inactive) | Observed::Unknown(_) => true,
+        Observed::Known(
+            ArrayState::Suspended
+            | ArrayState::Readonly
+            | ArrayState::ReadAuto
+            | ArrayState::Clean
+            | ArrayState::Active
+            | ArrayState::WritePending
+            | ArrayState::ActiveIdle
+            | ArrayState::Broken,
+        ) => false,
     }
 }

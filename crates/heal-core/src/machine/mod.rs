@@ -113,6 +113,8 @@ pub struct ArrayMachine {
     cause: LookCause,
     /// The last look saw nothing: the snapshot is older, and nothing is begun on it.
     blind: bool,
+    /// The array was there at some time of this life.
+    seen: bool,
     volume: VolumeView,
     standing: Standing,
 
@@ -154,6 +156,7 @@ impl ArrayMachine {
             namespaces: Vec::new(),
             cause: LookCause::Start,
             blind: true,
+            seen: false,
             volume: VolumeView::new(),
             standing: Standing::Undecided,
             generation: 0,
@@ -182,14 +185,13 @@ impl ArrayMachine {
     #[must_use]
     pub fn recover(record: ArrayRecord, boot: BootId, policy: Policy, now: Now) -> (Self, Outbox) {
         let mut machine = Self::new(record.array, boot, policy);
+        machine.generation = record.generation;
         if record.schema != SCHEMA {
             let detail = format!("schema {} is not {SCHEMA}", record.schema);
             machine.quarantine(now, QuarantinedWhy::UnreadableRecord { detail });
-            machine.dirty = false; // See `quarantined`.
             let outbox = machine.flush();
             return (machine, outbox);
         }
-        machine.generation = record.generation;
         machine.next_effect = record.next_effect;
         machine.incident = record.incident;
         machine.members = record.members.into_iter().collect();
@@ -223,8 +225,6 @@ impl ArrayMachine {
     ) -> (Self, Outbox) {
         let mut machine = Self::new(id, boot, policy);
         machine.quarantine(now, why);
-        // The unreadable record is evidence: it is not written over before a person has looked.
-        machine.dirty = false;
         let outbox = machine.flush();
         (machine, outbox)
     }
@@ -266,7 +266,8 @@ impl ArrayMachine {
         }
         offer(self.volume_due(), Due::Volume);
         offer(self.owed_due(), Due::Owed);
-        for repair in self.repairs.values().filter(|_| !self.blind) {
+        let sees = !self.blind && self.snapshot().is_some();
+        for repair in self.repairs.values().filter(|_| sees) {
             match &repair.phase {
                 Phase::Reporting => offer(Some(Moment(0)), Due::Recorded),
                 Phase::Suspect { decide_at, .. } => offer(*decide_at, Due::Doubt),
@@ -316,6 +317,9 @@ impl ArrayMachine {
             && self.owed.is_empty()
             && self.intents.is_empty()
             && self.quarantine.is_none()
+            // Not seen in this life is not stopped in this life, and a person's word stays.
+            && self.seen
+            && self.hold.is_none()
     }
 
     /// The policy changed: a person edited the configuration.
@@ -595,7 +599,9 @@ impl ArrayMachine {
     }
 
     fn flush(&mut self) -> Outbox {
-        if self.dirty {
+        // An unreadable record is evidence until a person has looked.
+        let sealed = matches!(self.quarantine, Some(QuarantinedWhy::UnreadableRecord { .. }));
+        if self.dirty && !sealed {
             self.dirty = false;
             self.generation += 1;
             self.out.record = Some(self.record());

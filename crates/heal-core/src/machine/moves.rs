@@ -297,6 +297,9 @@ impl ArrayMachine {
     }
 
     fn carry_rejected(&mut self, now: Now, slot: Slot, why: &RejectedWhy) {
+        if matches!(why, RejectedWhy::BadGrant { .. }) {
+            return; // The grant is wrong, not the replica: it may be a good leg of this very array.
+        }
         let incoming = self.repairs.get(&slot).and_then(|repair| repair.incoming.clone());
         if let Some(incoming) = incoming {
             let member = member_of_replica(&incoming);
@@ -330,7 +333,13 @@ impl ArrayMachine {
                 if let Some(repair) = self.repairs.get_mut(&slot) {
                     repair.request = Some(key.clone());
                 }
-                Phase::Requesting { key, turn: Turn::now() }
+                // Who gives a replica and takes it back is not asked again at once.
+                let turn = if matches!(signal, Signal::ReplicaWithdrawn) {
+                    Turn::at(now.mono.after(self.policy.retry_max / 4))
+                } else {
+                    Turn::now()
+                };
+                Phase::Requesting { key, turn }
             }
             PhaseKind::Connecting => Phase::Connecting { connected_at: None, turn: Turn::now() },
             PhaseKind::Verifying => {
@@ -393,6 +402,7 @@ impl ArrayMachine {
             let passing = matches!(
                 why,
                 RejectedWhy::NamespaceNotFound { .. }
+                    | RejectedWhy::BadGrant { .. }
                     | RejectedWhy::InUse { .. }
                     | RejectedWhy::ReadOnly
             );

@@ -18,8 +18,8 @@ use crate::ids::{EffectId, IncidentId};
 use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
 use crate::record::Step;
 use crate::signal::Signal;
-use crate::view::{SlotView, slot_view};
-use crate::why::{Cause, HeldWhy};
+use crate::view::{SlotView, leg_of, slot_view};
+use crate::why::{Cause, HeldWhy, RejectedWhy};
 
 use super::{ArrayMachine, Standing};
 
@@ -299,6 +299,7 @@ impl ArrayMachine {
             PhaseKind::Grace | PhaseKind::Requesting => {
                 self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
             }
+            PhaseKind::Held if self.is_wanted_again(repair, volume) => Some(Signal::NoLongerNeeded),
             PhaseKind::Held if takes_offers(repair) => self
                 .still_terminating(repair, volume)
                 .or_else(|| self.replaced(repair, volume))
@@ -317,8 +318,25 @@ impl ArrayMachine {
         }
     }
 
+    /// Whether a copy that was one too many is wanted after all, and is still good.
+    fn is_wanted_again(&self, repair: &Repair, volume: &Volume) -> bool {
+        let (Some(array), Some(lost)) = (self.snapshot(), &repair.lost) else { return false };
+        let good =
+            lost.namespace.and_then(|id| leg_of(array, &id)).is_some_and(|leg| !leg.is_faulty());
+        repair.cause == Cause::FewerCopies
+            && good
+            && (volume.copies >= array.raid_disks || !self.is_leaving(lost))
+    }
+
     /// Whether the provisioner has taken the incoming replica back.
     fn withdrawn(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
+        if let Phase::Held {
+            why: HeldWhy::Rejected { why: RejectedWhy::BadGrant { .. }, .. },
+            ..
+        } = &repair.phase
+        {
+            return None; // It was never ours to take back.
+        }
         let incoming = repair.incoming.as_ref()?;
         let withdrawn = match volume.replica(&incoming.id).map(|replica| replica.state) {
             Some(state) => state.is_leaving(),

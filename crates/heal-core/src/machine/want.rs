@@ -15,7 +15,7 @@ use crate::signal::Signal;
 use crate::view::{bound_faulty, leg_of, member_of, namespace_of};
 use crate::why::{Cause, HeldWhy, RejectedWhy};
 
-use super::ArrayMachine;
+use super::{ArrayMachine, Standing};
 
 /// The next step of a repair.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,6 +189,9 @@ impl ArrayMachine {
     }
 
     fn want_retired(&self, array: &ArraySnapshot, repair: &Repair) -> Want {
+        if self.standing == Standing::Unprovisioned {
+            return Want::Signal(Signal::Settled); // What others put in place is theirs to tidy.
+        }
         if repair.cause == Cause::FewerCopies {
             if let Some(want) = self.want_fewer(array, repair) {
                 return want;

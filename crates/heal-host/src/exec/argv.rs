@@ -128,6 +128,7 @@ pub(crate) fn set_attribute(id: ArrayId, array: &DeviceName, leg: &DeviceName, v
             "helper".to_owned(),
             "set-attr".to_owned(),
             array.to_string(),
+            id.to_string(),
             leg.to_string(),
             verb.to_string(),
         ],
@@ -285,7 +286,7 @@ mod tests {
         ] {
             assert_eq!(
                 line(&set_attribute(ARRAY, &array, &leg, verb)),
-                format!("helper helper set-attr md127 nvme1n1 {word}")
+                format!("helper helper set-attr md127 {ARRAY} nvme1n1 {word}")
             );
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   nvme-heald helper probe /dev/nvme1n1 259:3        one JSON line: which superblocks stand there
-//!   nvme-heald helper set-attr md127 nvme1n1 remove   one word written to one file below /sys
+//!   nvme-heald helper set-attr md127 UUID nvme1n1 remove   one word written to one file below /sys
 //! ```
 //!
 //! The helper takes names and words, never paths to write to and never values: it builds the path
@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use heal_types::{DevT, DeviceName};
+use heal_types::{ArrayId, DevT, DeviceName};
 use rustix::io::Errno;
 
 pub(crate) use probe::Report;
@@ -124,7 +124,7 @@ impl fmt::Display for Verb {
 #[derive(Debug, PartialEq, Eq)]
 enum Job {
     Probe { node: PathBuf, dev: DevT },
-    SetAttr { array: DeviceName, leg: DeviceName, verb: Verb },
+    SetAttr { array: DeviceName, id: ArrayId, leg: DeviceName, verb: Verb },
 }
 
 /// The whole life of a helper. `args` are the arguments after `helper`.
@@ -142,14 +142,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
     // One more than any call has: enough to refuse a longer one without reading it all.
     let words: Vec<String> = args
-        .take(5)
+        .take(6)
         .map(|word| word.into_string().map_err(|_| Failure::usage("not UTF-8")))
         .collect::<Result<_, _>>()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["probe", node, dev] => Ok(Job::Probe { node: device_node(node)?, dev: value(dev)? }),
-        ["set-attr", array, leg, verb] => Ok(Job::SetAttr {
+        ["set-attr", array, id, leg, verb] => Ok(Job::SetAttr {
             array: array_name(array)?,
+            id: value(id)?,
             leg: value(leg)?,
             verb: Verb::ALL
                 .into_iter()
@@ -157,7 +158,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
                 .ok_or_else(|| Failure::usage(format!("{verb:?} is not a word for a member")))?,
         }),
         _ => Err(Failure::usage(
-            "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY MEMBER WORD",
+            "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY UUID MEMBER WORD",
         )),
     }
 }
@@ -190,8 +191,8 @@ fn run(job: &Job) -> Result<(), Failure> {
             writeln!(io::stdout(), "{line}")
                 .map_err(|error| Failure::kernel("standard output", &error))
         }
-        Job::SetAttr { array, leg, verb } => {
-            set_attr::write(Path::new("/sys/block"), array, leg, *verb)
+        Job::SetAttr { array, id, leg, verb } => {
+            set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)
         }
     }
 }
@@ -199,6 +200,8 @@ fn run(job: &Job) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const UUID: &str = "8e0a1b6c:1f2e3d4c:5b6a7988:00112233";
 
     fn parsed(words: &[&str]) -> Result<Job, Failure> {
         parse(words.iter().map(OsString::from))
@@ -209,9 +212,10 @@ mod tests {
         let job = parsed(&["probe", "/dev/nvme1n1", "259:3"]).unwrap();
         let dev = DevT { major: 259, minor: 3 };
         assert_eq!(job, Job::Probe { node: PathBuf::from("/dev/nvme1n1"), dev });
-        let job = parsed(&["set-attr", "md127", "nvme1n1", "remove"]).unwrap();
+        let job = parsed(&["set-attr", "md127", UUID, "nvme1n1", "remove"]).unwrap();
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
-        assert_eq!(job, Job::SetAttr { array, leg, verb: Verb::Remove });
+        let id = UUID.parse().unwrap();
+        assert_eq!(job, Job::SetAttr { array, id, leg, verb: Verb::Remove });
     }
 
     #[test]
@@ -224,12 +228,13 @@ mod tests {
             &["probe", "/etc/shadow", "259:3"],
             &["probe", "/dev/../etc/shadow", "259:3"],
             &["probe", "/dev/nvme1n1", "259"],
-            &["set-attr", "md127", "nvme1n1", "in_sync"],
-            &["set-attr", "md127", "nvme1n1", "-want_replacement"],
-            &["set-attr", "sda", "nvme1n1", "remove"],
-            &["set-attr", "md127", "../../x", "remove"],
-            &["set-attr", "md/../sda", "nvme1n1", "remove"],
-            &["set-attr", "md127", "nvme1n1", "remove", "more"],
+            &["set-attr", "md127", UUID, "nvme1n1", "in_sync"],
+            &["set-attr", "md127", UUID, "nvme1n1", "-want_replacement"],
+            &["set-attr", "sda", UUID, "nvme1n1", "remove"],
+            &["set-attr", "md127", UUID, "../../x", "remove"],
+            &["set-attr", "md/../sda", UUID, "nvme1n1", "remove"],
+            &["set-attr", "md127", UUID, "nvme1n1", "remove", "more"],
+            &["set-attr", "md127", "nvme1n1", "remove"],
             &["write", "md127", "nvme1n1", "remove"],
         ] {
             let failure = parsed(words).unwrap_err();
@@ -239,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_whole_helper_answers_with_its_code() {
-        let words = ["set-attr", "md127", "nvme1n1", "grow"].map(OsString::from);
+        let words = ["set-attr", "md127", UUID, "nvme1n1", "grow"].map(OsString::from);
         assert_eq!(main(words.into_iter()), ExitCode::from(64));
         let words = ["probe", "/dev/no-such-device", "1:1"].map(OsString::from);
         assert_eq!(main(words.into_iter()), ExitCode::from(66));

@@ -1,30 +1,37 @@
-//! Writes one word to one member's `state`.
+//! Writes one word to one member's `state`, once the array's UUID is the one that was meant.
+//!
+//! Both files are opened through one handle of the array's `md` directory. A name that was given to
+//! another array meanwhile leads to another directory: this one then has no files any more.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use heal_types::DeviceName;
-use rustix::fs::OFlags;
+use heal_types::{ArrayId, DeviceName};
+use rustix::fs::{Mode, OFlags};
 
-use super::{Failure, Verb};
+use super::{Exit, Failure, Verb};
+
+/// Longer than any UUID in any form.
+const UUID_TEXT: u64 = 64;
 
 /// Writes below `block`, which is `/sys/block`. The word goes out in one `write`: MD takes each as
 /// a command of its own.
 pub(super) fn write(
     block: &Path,
-    array: &DeviceName,
+    array: (&DeviceName, ArrayId),
     leg: &DeviceName,
     verb: Verb,
 ) -> Result<(), Failure> {
-    let path = block.join(array.as_str()).join("md").join(format!("dev-{leg}")).join("state");
-    let flags =
-        i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits()).map_err(Failure::usage)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .custom_flags(flags)
-        .open(&path)
+    let (name, id) = array;
+    let path = block.join(name.as_str()).join("md");
+    let directory =
+        rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Failure::kernel(path.display(), &errno.into()))?;
+    prove(&directory, &path, id)?;
+    let path = path.join(format!("dev-{leg}")).join("state");
+    let mut file = open(&directory, &format!("dev-{leg}/state"), OFlags::WRONLY)
         .map_err(|error| Failure::kernel(path.display(), &error))?;
     let word = verb.word();
     let written = file
@@ -38,26 +45,61 @@ pub(super) fn write(
     }
 }
 
+/// The array behind `directory` is `id`.
+fn prove(directory: &OwnedFd, path: &Path, id: ArrayId) -> Result<(), Failure> {
+    let mut text = String::new();
+    open(directory, "uuid", OFlags::RDONLY)
+        .and_then(|file| file.take(UUID_TEXT).read_to_string(&mut text))
+        .map_err(|error| Failure::kernel(path.join("uuid").display(), &error))?;
+    if text.parse() == Ok(id) {
+        return Ok(());
+    }
+    let said = format!("{} is another array by now: {}", path.display(), text.trim());
+    Err(Failure { exit: Exit::OtherDevice, said })
+}
+
+fn open(directory: &OwnedFd, name: &str, how: OFlags) -> std::io::Result<File> {
+    let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::exec::testing::TempDir;
-    use crate::helper::Exit;
+
+    const UUID: &str = "8e0a1b6c-1f2e-3d4c-5b6a-798800112233";
 
     #[test]
     fn the_word_lands_in_the_members_state() {
         let dir = TempDir::new();
+        dir.file("md127/md/uuid", &format!("{UUID}\n"));
         dir.file("md127/md/dev-nvme1n1/state", "");
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
-        write(dir.path(), &array, &leg, Verb::ClearWantReplacement).unwrap();
+        let id = UUID.parse().unwrap();
+        write(dir.path(), (&array, id), &leg, Verb::ClearWantReplacement).unwrap();
         assert_eq!(dir.read("md127/md/dev-nvme1n1/state"), "-want_replacement");
+    }
+
+    #[test]
+    fn a_name_that_is_another_array_by_now_is_not_written_to() {
+        let dir = TempDir::new();
+        dir.file("md127/md/uuid", "11111111-1f2e-3d4c-5b6a-798800112233\n");
+        dir.file("md127/md/dev-nvme1n1/state", "");
+        let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
+        let id = UUID.parse().unwrap();
+        let failure = write(dir.path(), (&array, id), &leg, Verb::Faulty).unwrap_err();
+        assert_eq!(failure.exit, Exit::OtherDevice);
+        assert_eq!(dir.read("md127/md/dev-nvme1n1/state"), "");
     }
 
     #[test]
     fn a_member_that_left_is_not_there() {
         let dir = TempDir::new();
+        dir.file("md127/md/uuid", UUID);
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
-        let failure = write(dir.path(), &array, &leg, Verb::Remove).unwrap_err();
+        let id = UUID.parse().unwrap();
+        let failure = write(dir.path(), (&array, id), &leg, Verb::Remove).unwrap_err();
         assert_eq!(failure.exit, Exit::NotThere);
         assert!(failure.said.contains("dev-nvme1n1"), "{}", failure.said);
     }

@@ -1,9 +1,9 @@
 //! Acts on an array's membership, by way of `mdadm`: re-add, add, replace, number of slots.
 
 use heal_types::{
-    ArrayId, ArraySnapshot, Content, DeviceIdentity, HostSnapshot, LegFlag, LegRef, LegSnapshot,
-    Level, NamespaceId, NamespaceSnapshot, Observed, Outcome, RefusedWhy, RetryWhy, SyncAction,
-    UnknownWhy,
+    ArrayId, ArraySnapshot, Backing, Content, DeviceIdentity, HostSnapshot, LegFlag, LegRef,
+    LegSnapshot, Level, MdSuperblock, NamespaceId, NamespaceSnapshot, Observed, Outcome,
+    RefusedWhy, RetryWhy, SyncAction, UnknownWhy,
 };
 
 use super::legs::{in_array, replacement_of};
@@ -36,7 +36,8 @@ impl LinuxHost {
         }
         guard::free(namespace)?;
         let nodes = self.pair(array, namespace, device)?;
-        self.carries_our_superblock(id, device, &nodes.leg)?;
+        let superblock = self.carries_our_superblock(id, device, &nodes.leg)?;
+        self.is_not_newer(array, &superblock)?;
         let ended = self.run(&argv::re_add(nodes.array(id), nodes.leg(device)));
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
@@ -62,7 +63,9 @@ impl LinuxHost {
         }
         guard::fits(array, namespace)?;
         let nodes = self.pair(array, namespace, device)?;
-        self.may_be_overwritten(id, device, &nodes.leg)?;
+        if let Some(superblock) = self.may_be_overwritten(id, device, &nodes.leg)? {
+            self.is_not_newer(array, &superblock)?;
+        }
         let ended = self.run(&argv::add(nodes.array(id), nodes.leg(device)));
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
@@ -182,21 +185,58 @@ impl LinuxHost {
         id: ArrayId,
         device: &DeviceIdentity,
         node: &Node,
-    ) -> Step<()> {
+    ) -> Step<MdSuperblock> {
         let report = self.superblocks(device, node)?;
         match report.traces.as_slice() {
-            [Trace::V1(superblock)] if superblock.array == id => Ok(()),
+            [Trace::V1(superblock)] if superblock.array == id => Ok(superblock.clone()),
             other => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible {
                 detail: format!("it carries no superblock of this array, but {}", told(other)),
             })),
         }
     }
 
-    /// `mdadm --add` overwrites whatever is there, without a word.
-    fn may_be_overwritten(&self, id: ArrayId, device: &DeviceIdentity, node: &Node) -> Step<()> {
+    /// After a start from a stale leg the one that comes late has the newer copy. MD takes such a
+    /// leg back by the stale one's bitmap, which knows nothing of what the newer one has
+    /// (`super_1_validate` refuses older event counts only). Event counts show it, as long as the
+    /// stale leg has not counted past the newer one.
+    fn is_not_newer(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
+        let sources = array.legs.iter().filter(|leg| leg.is_in_sync());
+        let source = sources.into_iter().find_map(|leg| match &leg.backing {
+            Backing::Namespace(namespace) if namespace.has_usable_path() => {
+                let id = namespace.ids.known()?.iter().next().copied()?;
+                Some((namespace, namespace.identity(&id)?))
+            }
+            Backing::Namespace(_) | Backing::Local | Backing::Gone | Backing::Unreadable => None,
+        });
+        let Some((namespace, identity)) = source else {
+            return Ok(()); // A local leg is MD's own to judge.
+        };
+        let node = self.open_node(namespace, &identity)?;
+        let report = self.superblocks(&identity, &node)?;
+        let [Trace::V1(own)] = report.traces.as_slice() else {
+            return Err(Outcome::Unknown(UnknownWhy::Malformed));
+        };
+        if candidate.events <= own.events {
+            return Ok(());
+        }
+        let detail = format!(
+            "it counts {} events, {} of the running array {}",
+            candidate.events, identity.device, own.events
+        );
+        Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))
+    }
+
+    /// `mdadm --add` overwrites whatever is there, without a word. Answers with the superblock of
+    /// this very array, if the device carries one.
+    fn may_be_overwritten(
+        &self,
+        id: ArrayId,
+        device: &DeviceIdentity,
+        node: &Node,
+    ) -> Step<Option<MdSuperblock>> {
         match self.content_of(device, node)? {
-            Content::Blank => Ok(()),
-            Content::MdMember(superblock) if superblock.array == id => Ok(()),
+            Content::Blank => Ok(None),
+            Content::MdMember(superblock) if superblock.array == id => Ok(Some(superblock)),
             Content::MdMember(superblock) => {
                 Err(guarded(format!("it carries a superblock of array {}", superblock.array)))
             }

@@ -230,7 +230,14 @@ fn not_done(ended: &Ended) -> Outcome {
     match &ended.ending {
         Ending::Stuck | Ending::Behind => stuck(),
         Ending::TimedOut => retry(LATER, RetryWhy::TimedOut),
-        Ending::NotStarted(error) => refused_here(format!("a child could not be started: {error}")),
+        Ending::NotStarted(error) if is_missing(error) => {
+            refused_here(format!("a child could not be started: {error}"))
+        }
+        // Too many processes, too little memory: what is so now is not so for ever.
+        Ending::NotStarted(error) => {
+            let detail = format!("a child could not be started: {error}");
+            retry(LATER, RetryWhy::ToolFailed { exit: None, detail })
+        }
         Ending::Exited(code) if Exit::of(*code) == Some(Exit::Busy) || is_busy(&detail) => {
             retry(SOON, RetryWhy::Busy)
         }
@@ -243,6 +250,12 @@ fn not_done(ended: &Ended) -> Outcome {
             retry(LATER, RetryWhy::ToolFailed { exit: None, detail })
         }
     }
+}
+
+/// Whether the program itself is not there, or not to be run.
+fn is_missing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
 /// The kernel's `EBUSY`, as every tool prints it.

@@ -93,11 +93,7 @@ impl FakeKernel {
             alias: array.alias.clone(),
             level: array.level,
             metadata: Metadata::V1,
-            state: Observed::Known(if half_stopped {
-                ArrayState::Inactive
-            } else {
-                array.state()
-            }),
+            state: Observed::Known(if half_stopped { ArrayState::Inactive } else { array.state() }),
             raid_disks: array.raid_disks,
             degraded: Observed::Known(array.degraded()),
             sync_action: Observed::Known(array.sync_action()),

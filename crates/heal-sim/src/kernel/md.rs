@@ -98,6 +98,8 @@ pub(crate) struct MdArray {
     pub(crate) next_version: Version,
     pub(crate) failed_writes: u64,
     pub(crate) rdevs: Vec<Rdev>,
+    /// Members that were good when the array was stopped.
+    pub(crate) good_at_stop: BTreeSet<MdDeviceId>,
     /// Where the sync thread stands, and when it copies the next block.
     pub(crate) sync: Option<(u16, Moment)>,
     pub(crate) thread_at: Option<Moment>,
@@ -185,7 +187,9 @@ impl FakeKernel {
             return;
         }
         if md.rdevs[index].in_sync && !md.has_another(index) {
-            md.broken = true;
+            if !std::mem::replace(&mut md.broken, true) {
+                self.signals.push(KernelSignal::Md); // md_new_event, whatever the personality did.
+            }
             return;
         }
         let rdev = &mut md.rdevs[index];

@@ -165,6 +165,8 @@ impl FakeKernel {
         self.arrays[array].events += 1;
         self.update_superblocks(array);
         let md = &mut self.arrays[array];
+        let good = md.rdevs.iter().filter(|rdev| rdev.in_sync && !rdev.faulty);
+        md.good_at_stop = good.map(|rdev| rdev.uuid).collect();
         md.running = false;
         md.sync = None;
         md.thread_at = None;
@@ -186,12 +188,17 @@ impl FakeKernel {
                 found.push((handle, sb.clone(), disk.recovery));
             }
         }
-        let newest = found.iter().map(|(_, sb, _)| sb.events).max().unwrap_or(0);
+        // The superblock of the freshest leg names those that were good: no other one is let in, and
+        // nobody forces an array together without any of them.
+        found.retain(|(_, sb, _)| self.arrays[array].good_at_stop.contains(&sb.device));
+        let Some(newest) = found.iter().map(|(_, sb, _)| sb.events).max() else {
+            return;
+        };
         for (handle, sb, recovery) in found {
             let MdRole::Active(slot) = sb.role else {
                 continue;
             };
-            if sb.events + 1 >= newest && recovery == Recovery::Complete {
+            if recovery == Recovery::Complete {
                 self.bind(array, handle, sb.device, None, sb.bad_blocks);
                 if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
                     rdev.slot = Some(slot);

@@ -229,6 +229,7 @@ impl Builder<'_> {
             next_version: 1,
             failed_writes: 0,
             rdevs: Vec::new(),
+            good_at_stop: std::collections::BTreeSet::new(),
             sync: None,
             thread_at: None,
             rebuild: setup.rebuild,

@@ -376,6 +376,8 @@ impl<H: Host> Reactor<H> {
             return;
         };
         tracing::error!(%array, %error, "an array's actor broke off; the array is quarantined");
+        let given = self.budget.give_back(clock::moment(), array);
+        self.permit(&given);
         self.seat(array, None, Origin::Unreadable(format!("its actor broke off: {error}")));
         self.looks.want_again();
     }

@@ -9,7 +9,7 @@ fn a_leg_whose_device_is_gone_is_failed_and_read_back() {
     let wanted = leg_ref(&now.arrays[0].legs[1], None);
     lab.turns("helper", &second_gone(FAULTY, Some(1)), "");
     assert_eq!(lab.act(&fail(wanted.clone())), Outcome::Changed);
-    assert_eq!(lab.acts(), ["helper helper set-attr md127 nvme2n1 faulty"]);
+    assert_eq!(lab.acts(), [format!("helper helper set-attr md127 {ARRAY} nvme2n1 faulty")]);
     assert_eq!(lab.act(&fail(wanted.clone())), Outcome::AlreadySo);
     lab.shows(&degraded());
     assert_eq!(lab.act(&fail(wanted)), Outcome::AlreadySo);
@@ -42,7 +42,7 @@ fn a_copy_too_many_is_failed_only_while_every_other_slot_is_good() {
     let lab = Lab::new(&now);
     lab.turns("helper", &host(array(vec![leg(1, Some(0), IN_SYNC), leg(2, Some(1), FAULTY)])), "");
     assert_eq!(lab.act(&unwanted), Outcome::Changed);
-    assert_eq!(lab.acts(), ["helper helper set-attr md127 nvme2n1 faulty"]);
+    assert_eq!(lab.acts(), [format!("helper helper set-attr md127 {ARRAY} nvme2n1 faulty")]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_faulty_leg_and_an_idle_spare_are_removed() {
         lab.turns("helper", &degraded(), "");
         assert_eq!(lab.act(&remove(wanted.clone())), Outcome::Changed);
         assert_eq!(lab.act(&remove(wanted)), Outcome::AlreadySo);
-        assert_eq!(lab.acts(), ["helper helper set-attr md127 nvme2n1 remove"]);
+        assert_eq!(lab.acts(), [format!("helper helper set-attr md127 {ARRAY} nvme2n1 remove")]);
     }
 }
 
@@ -159,7 +159,10 @@ fn a_wish_for_a_replacement_is_taken_back_before_it_is_granted() {
     lab.turns("helper", &whole(), "");
     assert_eq!(lab.act(&action), Outcome::Changed);
     assert_eq!(lab.act(&action), Outcome::AlreadySo);
-    assert_eq!(lab.acts(), ["helper helper set-attr md127 nvme2n1 clear-want-replacement"]);
+    assert_eq!(
+        lab.acts(),
+        [format!("helper helper set-attr md127 {ARRAY} nvme2n1 clear-want-replacement")]
+    );
 
     now.arrays[0].legs.push(leg(3, Some(1), &[LegFlag::Replacement, LegFlag::Spare]));
     lab.shows(&now);

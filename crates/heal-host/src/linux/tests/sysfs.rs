@@ -45,10 +45,11 @@ fn a_faulty_leg_is_found_removed_and_seen_to_be_gone() {
     let md = format!("root/sys/block/{}/md", array.device);
     lab.dir.file(&format!("{md}/dev-{}/state", leg.device), "faulty\n");
     lab.dir.file(&format!("{md}/dev-{}/slot", leg.device), "none\n");
-    lab.dir.tool_does("helper", &format!("rm -r \"$dir/../{md}/dev-$4\""));
+    lab.dir.tool_does("helper", &format!("rm -r \"$dir/../{md}/dev-$5\""));
     assert_eq!(lab.act(&action), Outcome::Changed);
     assert_eq!(lab.act(&action), Outcome::AlreadySo);
-    let call = format!("helper helper set-attr {} {} remove", array.device, leg.device);
+    let call =
+        format!("helper helper set-attr {} {} {} remove", array.device, array.id, leg.device);
     assert_eq!(lab.acts(), [call]);
 }
 

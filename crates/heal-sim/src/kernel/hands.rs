@@ -1,0 +1,74 @@
+//! What people and other tools do to an array behind a healer's back.
+//!
+//! They use the same tools and meet the same rules, but nobody asked a guard before.
+
+use std::time::Duration;
+
+use heal_types::{ArrayId, NamespaceId, Nqn};
+
+use super::FakeKernel;
+use super::fabric::Handle;
+
+impl FakeKernel {
+    /// `mdadm --fail`.
+    pub fn fail_by_hand(&mut self, id: &NamespaceId) {
+        if let Some((array, index)) = self.member_on(id) {
+            self.md_error(array, index);
+        }
+    }
+
+    /// `mdadm --remove`. Answers whether the member is unbound.
+    pub fn remove_by_hand(&mut self, id: &NamespaceId) -> bool {
+        self.member_on(id).is_some_and(|(array, index)| self.unbind(array, index))
+    }
+
+    /// `mdadm --add`. Answers whether the device is bound.
+    pub fn add_by_hand(&mut self, array: ArrayId, id: &NamespaceId) -> bool {
+        let (Some(array), Some(handle)) = (self.array_index(array), self.present_on(id)) else {
+            return false;
+        };
+        self.add(array, handle).is_ok()
+    }
+
+    /// `mdadm --add` of whatever namespace that subsystem has.
+    pub fn add_subsystem_by_hand(&mut self, array: ArrayId, nqn: &Nqn) -> bool {
+        let handle = self.devices.iter().position(|device| {
+            device.present && device.fabric.as_ref().is_some_and(|head| head.nqn == *nqn)
+        });
+        let (Some(array), Some(handle)) = (self.array_index(array), handle) else {
+            return false;
+        };
+        self.add(array, handle).is_ok()
+    }
+
+    /// The attributes of a namespace's block device stay empty for so long.
+    pub fn fill_later(&mut self, id: &NamespaceId, time: Duration) {
+        if let Some(handle) = self.present_on(id) {
+            self.devices[handle].filled_at = self.now.after(time);
+        }
+    }
+
+    /// MD learns of a block on the leg that it must not read.
+    pub fn find_bad_block(&mut self, id: &NamespaceId) {
+        if let Some((array, index)) = self.member_on(id) {
+            self.arrays[array].rdevs[index].bad_blocks = true;
+        }
+    }
+
+    fn member_on(&self, id: &NamespaceId) -> Option<(usize, usize)> {
+        let stands_on = |handle: Handle| {
+            let head = self.devices[handle].fabric.as_ref();
+            head.is_some_and(|head| head.ids.contains(id))
+        };
+        self.arrays.iter().enumerate().filter(|(_, md)| md.running).find_map(|(array, md)| {
+            let index = md.rdevs.iter().position(|rdev| stands_on(rdev.handle))?;
+            Some((array, index))
+        })
+    }
+
+    fn present_on(&self, id: &NamespaceId) -> Option<Handle> {
+        self.devices.iter().position(|device| {
+            device.present && device.fabric.as_ref().is_some_and(|head| head.ids.contains(id))
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! What other hands do to a world: people with `mdadm`, another tool, a reader that sees wrongly, a
+//! reboot, a provisioner that changes its mind.
+
+use std::time::Duration;
+
+use heal_core::{LookCause, Mode};
+use heal_types::NamespaceId;
+
+use super::World;
+use crate::kernel::Blur;
+
+impl World {
+    /// A person fails the replica's leg.
+    pub fn failed_by_hand(&mut self, replica: &str) {
+        self.say(format!("a person fails the leg of {replica}"));
+        let id = self.namespace(replica);
+        self.kernel.fail_by_hand(&id);
+        self.after_kernel();
+    }
+
+    /// A person unbinds the replica's faulty leg.
+    pub fn removed_by_hand(&mut self, replica: &str) {
+        let id = self.namespace(replica);
+        let done = self.kernel.remove_by_hand(&id);
+        self.say(format!("a person removes the leg of {replica} from its array: {done}"));
+        self.after_kernel();
+    }
+
+    /// A person adds the replica's device to the array.
+    pub fn added_by_hand(&mut self, array: &str, replica: &str) {
+        let (id, array_id) = (self.namespace(replica), self.array(array));
+        let done = self.kernel.add_by_hand(array_id, &id);
+        self.say(format!("a person adds {replica} to {array}: {done}"));
+        self.after_kernel();
+    }
+
+    /// MD learns of a block on the replica's leg that it must not read.
+    pub fn bad_block(&mut self, replica: &str) {
+        self.say(format!("a block of {replica} cannot be read any more"));
+        let id = self.namespace(replica);
+        self.kernel.find_bad_block(&id);
+        self.after_kernel();
+    }
+
+    /// Another tool freezes the array's sync thread, or lets it go on.
+    pub fn frozen(&mut self, array: &str, frozen: bool) {
+        let word = if frozen { "freezes" } else { "unfreezes" };
+        self.say(format!("another tool {word} {array}"));
+        let id = self.array(array);
+        self.kernel.freeze(id, frozen);
+        self.after_kernel();
+    }
+
+    /// The host boots again. Its namespaces are back, its arrays are not assembled yet.
+    pub fn reboot(&mut self) {
+        self.say("the host reboots: no array is assembled yet");
+        self.crash_daemon_unless_down();
+        self.change_boot();
+        let ids: Vec<_> = self.arrays.iter().map(|array| array.id).collect();
+        for id in ids {
+            self.kernel.stop_array(id);
+        }
+        self.after_kernel();
+    }
+
+    /// From now on a reader sees something wrongly.
+    pub fn blurred(&mut self, blur: Blur) {
+        self.say(format!("seen wrongly: {blur:?}"));
+        self.kernel.blur(blur);
+    }
+
+    /// A reader sees everything as it is again, and looks.
+    pub fn sharp(&mut self) {
+        self.say("everything is seen as it is");
+        self.kernel.unblur();
+        self.look(&LookCause::SafetyScan);
+    }
+
+    /// One look that sees something wrongly.
+    pub fn one_look_with(&mut self, blur: Blur) {
+        self.say(format!("one look sees wrongly: {blur:?}"));
+        self.kernel.blur(blur);
+        self.look(&LookCause::SafetyScan);
+        self.kernel.unblur();
+    }
+
+    /// The attributes of a replica's block device stay empty for so long.
+    pub fn filled_later(&mut self, replica: &str, time: Duration) {
+        self.say(format!("the attributes of {replica} are not filled in for {time:?}"));
+        let id: NamespaceId = self.namespace(replica);
+        self.kernel.fill_later(&id, time);
+    }
+
+    /// A person changes the mode.
+    pub fn mode(&mut self, mode: Mode) {
+        self.say(format!("the mode is {mode:?}"));
+        self.policy.mode = mode;
+        for machine in self.machines.values_mut() {
+            machine.set_policy(self.policy.clone());
+        }
+        self.look(&LookCause::Operator);
+    }
+
+    /// The record of the array is one that another version of the daemon wrote.
+    pub fn record_of_another_version(&mut self, array: &str, schema: u16) {
+        self.say(format!("the record of {array} has schema {schema}"));
+        let id = self.array(array);
+        if let Some(record) = self.disk.get_mut(&id) {
+            record.schema = schema;
+        }
+    }
+
+    /// The provisioner wants the replica after all.
+    pub fn wanted_again(&mut self, replica: &str) {
+        self.say(format!("the provisioner wants {replica} after all"));
+        let (volume, id) = (self.volume_of(replica), self.plan(replica).replica.id.clone());
+        self.provisioner.want_again(&volume, &id);
+    }
+
+    /// The provisioner takes a replica that it offered back.
+    pub fn withdrawn(&mut self, replica: &str) {
+        self.say(format!("the provisioner takes {replica} back"));
+        let (volume, id) = (self.volume_of(replica), self.plan(replica).replica.id.clone());
+        self.provisioner.drop_replica(&volume, &id);
+    }
+
+    /// The provisioner grants a replica that the volume has or had, or does no longer.
+    pub fn grants_again(&mut self, replica: Option<&str>) {
+        match replica {
+            Some(replica) => self.say(format!("the provisioner will grant {replica}")),
+            None => self.say("the provisioner will grant what it should"),
+        }
+        let id = replica.map(|replica| self.plan(replica).replica.id.clone());
+        self.provisioner.mood.grants_again = id;
+    }
+
+    /// The provisioner knows nothing of the array's volume any more.
+    pub fn volume_forgotten(&mut self, array: &str) {
+        self.say(format!("the provisioner forgets the volume of {array}"));
+        let volume = self.arrays.iter().find(|a| a.name == array).and_then(|a| a.volume.clone());
+        if let Some(volume) = volume {
+            self.provisioner.forget_volume(&volume);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+# What a fresh Debian 12 machine with Rust lacks, installed by apt after having said so. Sourced.
+
+# need WHAT_FOR PACKAGE..
+need() {
+    local what=$1 package missing=()
+    shift
+    for package; do
+        # The status word: a removed package with configuration left is known to dpkg as well.
+        if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+            missing+=("$package")
+        fi
+    done
+    if ((${#missing[@]} == 0)); then return; fi
+    echo "installing for $what: ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+as_root() {
+    if [[ $(id -u) == 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+need_rust() {
+    if command -v cargo >/dev/null; then return; fi
+    echo "cargo is not here: install Rust from https://rustup.rs" >&2
+    exit 1
+}
+
+need_for_build() { need "the build" gcc libc6-dev libudev-dev pkg-config; }
+need_for_packages() { need "the packages and their checks" dpkg-dev binutils rpm lintian udev systemd; }
+need_for_lab() {
+    need "the lab's VM" qemu-system-x86 debootstrap e2fsprogs kmod xz-utils util-linux
+}
+
+# lab_image: built once. debootstrap wants root; the cache stays the caller's.
+lab_image() {
+    if [[ $(id -u) == 0 ]]; then
+        cargo xtask lab prepare
+        return
+    fi
+    local cache=${XDG_CACHE_HOME:-$HOME/.cache}/nvme-heal-lab
+    cargo build --quiet --package xtask
+    sudo env HOME="$HOME" XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" \
+        "${CARGO_TARGET_DIR:-target}/debug/xtask" lab prepare
+    sudo chown "$(id -u):$(id -g)" "$cache" "$cache"/lock
+}
