@@ -42,7 +42,7 @@ measured() {
     done
 }
 
-rounds 10
+rounds 9
 measured reaction
 (($(status_json .reaction.count) >= 50)) || fail "fewer than fifty decisions were measured"
 claim "from MD's notification to the decision in the journal, while nothing else is being done"
@@ -51,7 +51,7 @@ say "the same while other arrays are being repaired"
 heald_stop
 heald_heals grace=300s keep_alive=1s hold_down=1100ms
 heald_manages "${arrays[@]}"
-rounds 4
+rounds 2
 measured busy
 figure faults "$(journal_count --event leg.lost)"
 journal_lacks --event replacement.requested
