@@ -107,6 +107,10 @@ kinds! {
     LegIsolating "leg.isolating" "eeb51521b09b4582a8d2f514bde1824b"
     /// MD gave a leg up, or a slot is empty.
     LegLost "leg.lost" "fea7d3917a094e3d9985c25ca2d35cb0"
+    /// A leg has blocks that MD must not read: it is no full copy.
+    BadBlocksFound "leg.bad_blocks" "52ab1e8f0f5b4f0f9d5c7a1c3f2e6b94"
+    /// Every block of a leg is readable again.
+    BadBlocksHealed "leg.bad_blocks_healed" "b0c4f3a7d6e14a5f8e2d9c1b7a3f5e60"
     /// Waiting for the leg or the provisioner until a deadline.
     GraceBegan "grace.began" "f0f4a89b595b40dea445c9d58a7e233c"
     /// The lost leg's namespace is back.
@@ -153,6 +157,8 @@ kinds! {
     WouldAct "act.withheld" "84e282004d454b6f8fa81d060ba5d6d6"
     /// Many arrays of this host degraded at once.
     HostAlarm "host.alarm" "e7b080a2015745918ac2202f70c8ab02"
+    /// How soon the kernel fails the I/O of a path that lost its connection was set.
+    PathArmed "path.armed" "d3f5c1a27b8e4e0c9f6a4b2d8c7e1f35"
     /// The ledger cannot be written.
     LedgerFailed "ledger.failed" "2bb5cf0894bb4ae98ae7b22f5c46b160"
 }

@@ -1,12 +1,13 @@
 //! Everything that can happen to an array's machine.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArraySnapshot, HostAnswer, NamespaceSnapshot, Observed, ProvisionerAnswer, ProvisionerFault,
-    WallTime,
+    ArraySnapshot, ControllerName, DeviceName, HostAnswer, HostSnapshot, NamespaceSnapshot,
+    Observed, PathHealth, ProvisionerAnswer, ProvisionerFault, WallTime,
 };
 
 use crate::ids::EffectId;
@@ -16,6 +17,8 @@ use crate::ids::EffectId;
 pub enum Event {
     /// Somebody looked. The snapshot is the fact; the cause is only why there was a look.
     Looked(Box<Look>),
+    /// The verdict on some path changed. Everything else is as last looked at.
+    Paths(PathNews),
     /// An action on the host came back.
     Acted {
         /// Which one.
@@ -56,6 +59,52 @@ pub struct Look {
     pub cause: LookCause,
 }
 
+/// What is held of the host's paths now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PathNews {
+    /// The verdict on each path that is not up: the controller, and the namespace it leads to.
+    pub verdicts: BTreeMap<(ControllerName, DeviceName), PathHealth>,
+    /// Why the whole host is taken to be cut off, if it is: then nothing is isolated.
+    pub cut_off: Option<String>,
+}
+
+impl PathNews {
+    /// The verdicts that stand in `snapshot` ([`crate::paths::Paths::annotate`]).
+    #[must_use]
+    pub fn of(snapshot: &HostSnapshot, cut_off: Option<String>) -> Self {
+        let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
+        let backings = legs.filter_map(|leg| leg.backing.namespace());
+        let verdicts = snapshot
+            .namespaces
+            .iter()
+            .chain(backings)
+            .flat_map(|namespace| namespace.paths.iter().map(move |path| (namespace, path)))
+            .filter(|(_, path)| path.health != PathHealth::Up)
+            .map(|(namespace, path)| {
+                ((path.controller.clone(), namespace.device.clone()), path.health)
+            })
+            .collect();
+        Self { verdicts, cut_off }
+    }
+
+    /// Puts the verdicts into `namespaces`.
+    pub fn annotate<'a>(&self, namespaces: impl IntoIterator<Item = &'a mut NamespaceSnapshot>) {
+        for namespace in namespaces {
+            for path in &mut namespace.paths {
+                let key = (path.controller.clone(), namespace.device.clone());
+                path.health = self.verdicts.get(&key).copied().unwrap_or_default();
+            }
+        }
+    }
+
+    /// Puts the verdicts into everything `snapshot` shows.
+    pub fn annotate_all(&self, snapshot: &mut HostSnapshot) {
+        let legs = snapshot.arrays.iter_mut().flat_map(|array| &mut array.legs);
+        self.annotate(legs.filter_map(|leg| leg.backing.namespace_mut()));
+        self.annotate(&mut snapshot.namespaces);
+    }
+}
+
 /// Why there was a look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LookCause {
@@ -70,6 +119,8 @@ pub enum LookCause {
     },
     /// A network link, address or route changed.
     Link,
+    /// The kernel's log spoke of a controller.
+    KernelLog,
     /// Events were lost.
     Overrun,
     /// The slow scan for whatever was lost without a trace.
@@ -89,6 +140,7 @@ impl fmt::Display for LookCause {
             Self::Md => f.write_str("md"),
             Self::Uevent { what } => write!(f, "uevent:{what}"),
             Self::Link => f.write_str("link"),
+            Self::KernelLog => f.write_str("kernel-log"),
             Self::Overrun => f.write_str("overrun"),
             Self::SafetyScan => f.write_str("safety-scan"),
             Self::OwnAction => f.write_str("own-action"),

@@ -25,13 +25,16 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod arming;
 pub mod audit;
 pub mod budget;
 mod effect;
 mod event;
+mod flaps;
 pub mod guards;
 mod ids;
 mod machine;
+pub mod paths;
 pub mod phase;
 mod policy;
 pub mod record;
@@ -42,8 +45,9 @@ mod view;
 pub mod why;
 
 pub use effect::{Effect, Outbox};
-pub use event::{Event, Look, LookCause, Operator};
+pub use event::{Event, Look, LookCause, Operator, PathNews};
+pub use flaps::Count;
 pub use ids::{EffectId, IncidentId};
 pub use machine::{ArrayMachine, Due};
-pub use policy::{Mode, Policy};
+pub use policy::{Flapping, IsolateAfter, Mode, Policy};
 pub use signal::{Signal, SignalKind};

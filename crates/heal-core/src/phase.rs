@@ -69,6 +69,8 @@ pub enum Phase {
     },
     /// Freeing the application's I/O from the leg.
     Isolating {
+        /// Since when.
+        since: Moment,
         /// The step under way.
         turn: Turn,
     },
@@ -291,7 +293,7 @@ impl Phase {
     #[must_use]
     pub fn turn(&self) -> Option<&Turn> {
         match self {
-            Self::Isolating { turn }
+            Self::Isolating { turn, .. }
             | Self::Returning { turn, .. }
             | Self::Requesting { turn, .. }
             | Self::Connecting { turn, .. }
@@ -310,7 +312,7 @@ impl Phase {
     /// The same, to change it.
     pub fn turn_mut(&mut self) -> Option<&mut Turn> {
         match self {
-            Self::Isolating { turn }
+            Self::Isolating { turn, .. }
             | Self::Returning { turn, .. }
             | Self::Requesting { turn, .. }
             | Self::Connecting { turn, .. }

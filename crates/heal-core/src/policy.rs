@@ -15,6 +15,32 @@ pub enum Mode {
     Heal,
 }
 
+/// When to isolate a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IsolateAfter {
+    /// Not at all: its I/O waits until the kernel gives up.
+    Never,
+    /// After nothing got through for this long.
+    After(Duration),
+}
+
+/// When a leg that comes and goes stays out. Each loss counts one; the count halves with time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flapping {
+    /// A leg with more losses than this is taken back only after the hold-down.
+    pub limit: u32,
+    /// The time in which the count halves.
+    pub half_life: Duration,
+    /// How long a leg over the limit must be up before it is taken back.
+    pub hold_down: Duration,
+}
+
+impl Default for Flapping {
+    fn default() -> Self {
+        Self { limit: 3, half_life: Duration::from_secs(600), hold_down: Duration::from_secs(60) }
+    }
+}
+
 /// What applies to one array: the host's policy with the array's own overrides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -48,6 +74,15 @@ pub struct Policy {
     pub retry_max: Duration,
     /// How often a step on the host is tried before the repair is held.
     pub attempts: u32,
+    /// How long nothing must have got through to a leg before the application's I/O is freed from it.
+    pub isolate_after: IsolateAfter,
+    /// Why no leg of this host may be isolated, if that is so: what its kernel lacks.
+    pub isolation_off: Option<String>,
+    /// I/O that is still stuck this long after a controller lost its connection is freed by deleting
+    /// the controller.
+    pub delete_after: Duration,
+    /// Legs that come and go.
+    pub flapping: Flapping,
     /// How controllers of ours are connected.
     pub connect: ConnectOptions,
 }
@@ -69,6 +104,10 @@ impl Default for Policy {
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
             attempts: 20,
+            isolate_after: IsolateAfter::After(Duration::from_millis(250)),
+            isolation_off: None,
+            delete_after: Duration::from_secs(3),
+            flapping: Flapping::default(),
             connect: ConnectOptions::default(),
         }
     }

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArrayId, CallKey, Condition, ControllerName, Deadline, DevT, DeviceName, MdDeviceId,
-    NamespaceId, Nqn, Replica, ReplicaId, Slot, Volume, VolumeId, WallTime,
+    ArrayId, CallKey, Condition, ConnectParams, ControllerName, Deadline, DevT, DeviceName,
+    MdDeviceId, NamespaceId, Nqn, Replica, ReplicaId, Slot, Volume, VolumeId, WallTime,
 };
 
+use crate::flaps::Count;
 use crate::ids::{EffectId, IncidentId};
 use crate::why::{Cause, HeldWhy, QuarantinedWhy, RejectedWhy};
 
@@ -46,10 +47,25 @@ pub struct ArrayRecord {
     pub intents: Vec<Intent>,
     /// Subsystems that we connected, with the controllers they were seen to have since.
     pub connected: BTreeMap<Nqn, BTreeSet<ControllerName>>,
+    /// Controllers that we deleted and have to connect again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lapsed: Vec<Lapsed>,
+    /// How often legs were lost lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flaps: Vec<(NamespaceId, Count)>,
     /// A person's hold.
     pub hold: Option<OperatorHold>,
     /// A contradiction that a person has to look at.
     pub quarantine: Option<QuarantinedWhy>,
+}
+
+/// A controller that we deleted because I/O was stuck behind it: the kernel forgot it, we must not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lapsed {
+    /// How it was connected.
+    pub params: ConnectParams,
+    /// Since when it is gone.
+    pub since: WallTime,
 }
 
 /// From the first symptom to whole again.

@@ -8,6 +8,7 @@
 use crate::phase::{Phase, Turn};
 use crate::record::Step;
 use crate::why::{DoubtWhy, HeldWhy};
+use heal_types::PathDoubt;
 
 /// What is left to do in `phase`, in a form that a later life can take up.
 pub(crate) fn step_of(phase: &Phase) -> Step {
@@ -41,7 +42,10 @@ pub(crate) fn step_of(phase: &Phase) -> Step {
 pub(crate) fn resume(step: &Step) -> Phase {
     match step {
         // The next look says what the doubt is, and sets the time to decide.
-        Step::Doubt => Phase::Suspect { why: DoubtWhy::NoUsablePath, decide_at: None },
+        Step::Doubt => Phase::Suspect {
+            why: DoubtWhy::PathSuspect(PathDoubt::ControllerDown),
+            decide_at: None,
+        },
         // Owed reports are in the record as well; reporting again only re-reads the deadline.
         Step::Report => Phase::Reporting,
         Step::Grace => Phase::Grace,
@@ -66,6 +70,8 @@ pub(crate) fn resume(step: &Step) -> Phase {
             | HeldWhy::Refused { .. }
             | HeldWhy::Rejected { .. }
             | HeldWhy::StepFailed { .. }
+            | HeldWhy::HostCutOff { .. }
+            | HeldWhy::Flapping { .. }
             | HeldWhy::NotDurable { .. } => resume(then),
         },
     }

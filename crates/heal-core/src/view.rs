@@ -1,8 +1,8 @@
 //! How one slot looks, read from a snapshot: the step from sysfs facts to signals.
 
 use heal_types::{
-    ArraySnapshot, Backing, LegSnapshot, NamespaceId, NamespaceSnapshot, Nqn, Observed, Slot,
-    Volume,
+    ArraySnapshot, Backing, ControllerState, LegSnapshot, NamespaceId, NamespaceSnapshot, Nqn,
+    Observed, PathDoubt, PathHealth, PathSnapshot, Slot, Volume,
 };
 
 use crate::record::Member;
@@ -40,14 +40,48 @@ pub(crate) fn slot_view(array: &ArraySnapshot, slot: Slot) -> SlotView<'_> {
         Backing::Local => SlotView::Good(leg),
         Backing::Gone => SlotView::Doubtful(DoubtWhy::DeviceGone),
         Backing::Unreadable => SlotView::Unclear,
-        Backing::Namespace(namespace) if namespace.has_usable_path() => SlotView::Good(leg),
-        Backing::Namespace(namespace) => {
-            let known = namespace.paths.iter().all(|path| {
-                matches!((&path.state, &path.ana_usable), (Observed::Known(_), Observed::Known(_)))
-            });
-            if known { SlotView::Doubtful(DoubtWhy::NoUsablePath) } else { SlotView::Unclear }
+        Backing::Namespace(namespace) => match leg_health(namespace) {
+            Some(PathHealth::Up) => SlotView::Good(leg),
+            Some(PathHealth::Suspect(why)) => SlotView::Doubtful(DoubtWhy::PathSuspect(why)),
+            Some(PathHealth::Dead(why)) => SlotView::Doubtful(DoubtWhy::PathDead(why)),
+            None => SlotView::Unclear,
+        },
+    }
+}
+
+/// How the paths to a namespace are, taken together: the best of them. `None` when none is usable and
+/// something about them is not known.
+pub(crate) fn leg_health(namespace: &NamespaceSnapshot) -> Option<PathHealth> {
+    let mut best = Some(PathHealth::Dead(PathDoubt::ControllerDown));
+    for path in &namespace.paths {
+        match path_health(path) {
+            Some(PathHealth::Up) => return Some(PathHealth::Up),
+            Some(health) => best = best.map(|best| best.min(health)),
+            None => best = None,
         }
     }
+    best
+}
+
+/// How one path is: the path machine's verdict, and where it has none, what sysfs says.
+fn path_health(path: &PathSnapshot) -> Option<PathHealth> {
+    use ControllerState::{Connecting, Dead, Deleting, DeletingNoIo, Live, New, Resetting};
+    let own = match &path.state {
+        Observed::Known(Live) => PathHealth::Up,
+        Observed::Known(New | Resetting) => PathHealth::Suspect(PathDoubt::ControllerDown),
+        Observed::Known(Connecting | Deleting | DeletingNoIo | Dead) => {
+            PathHealth::Dead(PathDoubt::ControllerDown)
+        }
+        Observed::Unknown(_) => return None,
+    };
+    let ana = match path.ana_usable {
+        Observed::Known(true) => PathHealth::Up,
+        Observed::Known(false) => PathHealth::Suspect(PathDoubt::AnaInaccessible),
+        // A controller that is not live shows no ANA state worth anything.
+        Observed::Unknown(_) if own == PathHealth::Up => return None,
+        Observed::Unknown(_) => PathHealth::Up,
+    };
+    Some(own.max(ana).max(path.health))
 }
 
 /// The bound leg that is the namespace `id`.

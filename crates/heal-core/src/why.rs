@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use heal_types::{ArrayState, ReplicaId, Slot};
+use heal_types::{ArrayState, PathDoubt, ReplicaId, Slot};
 
 /// What began a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,16 +35,19 @@ impl fmt::Display for Cause {
 pub enum DoubtWhy {
     /// Its block device is gone.
     DeviceGone,
-    /// No controller that leads to it is live and usable.
-    NoUsablePath,
+    /// No path to it is usable, and it is not certain yet that nothing gets through.
+    PathSuspect(PathDoubt),
+    /// Nothing gets through to it, on any path.
+    PathDead(PathDoubt),
 }
 
 impl fmt::Display for DoubtWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::DeviceGone => "its device is gone",
-            Self::NoUsablePath => "no path to it is usable",
-        })
+        match self {
+            Self::DeviceGone => f.write_str("its device is gone"),
+            Self::PathSuspect(why) => write!(f, "its path is suspect: {why}"),
+            Self::PathDead(why) => write!(f, "no path to it works: {why}"),
+        }
     }
 }
 
@@ -95,6 +98,16 @@ pub enum HeldWhy {
         /// What was said.
         detail: String,
     },
+    /// Too much of the host is in doubt at once: it is the host that is cut off, not the leg.
+    HostCutOff {
+        /// What is in doubt.
+        detail: String,
+    },
+    /// The leg comes and goes: it stays out until it has been up for a while.
+    Flapping {
+        /// How long it must be up, seconds.
+        seconds: u64,
+    },
     /// What is to be done could not be written down.
     NotDurable {
         /// Why.
@@ -122,6 +135,10 @@ impl fmt::Display for HeldWhy {
                  one or an operator resumes"
             ),
             Self::StepFailed { verb, detail } => write!(f, "{verb} failed: {detail}"),
+            Self::HostCutOff { detail } => write!(f, "the host is cut off: {detail}"),
+            Self::Flapping { seconds } => {
+                write!(f, "the leg comes and goes: taken back once it was up for {seconds} s")
+            }
             Self::NotDurable { detail } => write!(f, "cannot write the ledger: {detail}"),
         }
     }

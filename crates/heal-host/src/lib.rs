@@ -30,6 +30,7 @@
 //! although most of them did not change.
 #![warn(missing_docs)]
 
+mod dialog;
 mod exec;
 pub mod helper;
 mod ledger;
@@ -40,11 +41,17 @@ pub mod clock;
 pub mod enumerate;
 pub mod events;
 pub mod filewatch;
+pub mod isolation_support;
+pub mod kmsg;
 pub mod link;
 pub mod mdwatch;
 mod netlink;
+pub mod network;
+pub mod pathio;
 mod readable;
 pub mod scan;
+pub mod sockdiag;
+pub mod socketbook;
 pub mod sysfs;
 pub mod uevent;
 

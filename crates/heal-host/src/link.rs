@@ -9,13 +9,20 @@
 //!   └─────────────┴──────────────┴───────────┴───────────┘
 //! ```
 //!
-//! Several messages may come in one datagram, each padded to four bytes. Every length is checked
-//! against what is there; a message that does not fit ends the reading of its datagram, which then
-//! counts as lost.
+//! Several messages may come in one datagram. A message that does not fit ends the reading of its
+//! datagram, which then counts as lost.
+//!
+//! **The bridge speaks of its ports in the same words.** When a port leaves a bridge, the same group
+//! carries an `RTM_DELLINK` of family `AF_BRIDGE` (`br_ifinfo_notify`, `net/bridge/br_netlink.c`): the
+//! interface is still there. What a port's own state is, the kernel tells with no family at all, so
+//! messages of a family are passed over.
 
 use std::collections::VecDeque;
 use std::io;
 
+use heal_types::IfIndex;
+
+use crate::dialog::message::{Malformed, Message, attributes, messages, u32_at};
 use crate::netlink::{Datagram, KernelSocket, SocketCounters};
 
 /// `RTMGRP_*` (`include/uapi/linux/rtnetlink.h`): link, and addresses and routes of both families.
@@ -29,10 +36,16 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_INFO_KIND: u16 = 1;
+
 const IFF_UP: u32 = 1 << 0;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
-const HEADER: usize = 16;
+const AF_UNSPEC: u8 = 0;
 const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 
@@ -45,7 +58,7 @@ pub enum LinkEvent {
     /// An interface changed.
     Link {
         /// Its index.
-        ifindex: u32,
+        ifindex: IfIndex,
         /// Its name, if the message has one that is text.
         name: Option<String>,
         /// Whether the layer below is up (`IFF_LOWER_UP`).
@@ -54,11 +67,15 @@ pub enum LinkEvent {
         admin_up: bool,
         /// Whether it is gone.
         removed: bool,
+        /// The interface it stands on, for a kind that stands on one: VLAN, macvlan.
+        stands_on: Option<IfIndex>,
+        /// The interface it is a port of: bond, bridge, but also VRF.
+        port_of: Option<IfIndex>,
     },
     /// An address came, changed or went.
     Address {
         /// The interface's index.
-        ifindex: u32,
+        ifindex: IfIndex,
         /// Whether it is gone.
         removed: bool,
     },
@@ -115,56 +132,41 @@ impl LinkSocket {
 #[must_use]
 pub fn parse(datagram: &[u8]) -> Vec<LinkEvent> {
     let mut events = Vec::new();
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let Some((kind, body, next)) = message(rest).filter(|_| events.len() < MESSAGES) else {
-            events.push(LinkEvent::Overrun);
-            break;
-        };
-        match event(kind, body) {
+    for message in messages(datagram) {
+        let event = message.and_then(|message| event(&message));
+        let full = events.len() >= MESSAGES;
+        match event {
+            Ok(_) if full => {
+                events.push(LinkEvent::Overrun);
+                break;
+            }
             Ok(Some(event)) => events.push(event),
             Ok(None) => {}
-            Err(TooShort) => events.push(LinkEvent::Overrun),
+            Err(Malformed) => events.push(LinkEvent::Overrun),
         }
-        rest = next;
     }
     events
 }
 
-/// A message that ends before its fixed part does.
-struct TooShort;
-
-/// The first message: its type, its body, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
-    let kind = u16_at(bytes, 4)?;
-    let body = bytes.get(HEADER..length)?;
-    let next = bytes.get(aligned(length)?..).unwrap_or_default();
-    Some((kind, body, next))
-}
-
-fn event(kind: u16, body: &[u8]) -> Result<Option<LinkEvent>, TooShort> {
-    Ok(match kind {
-        RTM_NEWLINK | RTM_DELLINK => {
-            let ifindex = u32_at(body, 4).ok_or(TooShort)?;
-            let flags = u32_at(body, 8).ok_or(TooShort)?;
-            let attributes = body.get(LINK_HEADER..).ok_or(TooShort)?;
-            let name = attribute(attributes, IFLA_IFNAME).and_then(name);
-            Some(LinkEvent::Link {
-                ifindex,
-                name,
-                carrier: flags & IFF_LOWER_UP != 0,
-                admin_up: flags & IFF_UP != 0,
-                removed: kind == RTM_DELLINK,
-            })
-        }
+fn event(message: &Message<'_>) -> Result<Option<LinkEvent>, Malformed> {
+    let body = message.body;
+    Ok(match message.kind {
+        RTM_NEWLINK | RTM_DELLINK => link(body)?.map(|link| LinkEvent::Link {
+            ifindex: link.index,
+            carrier: link.carrier,
+            admin_up: link.admin_up,
+            removed: message.kind == RTM_DELLINK,
+            stands_on: link.stands_on(),
+            port_of: link.master,
+            name: link.name,
+        }),
         RTM_NEWADDR | RTM_DELADDR => {
             if body.len() < ADDRESS_HEADER {
-                return Err(TooShort);
+                return Err(Malformed);
             }
             Some(LinkEvent::Address {
-                ifindex: u32_at(body, 4).ok_or(TooShort)?,
-                removed: kind == RTM_DELADDR,
+                ifindex: u32_at(body, 4).ok_or(Malformed)?,
+                removed: message.kind == RTM_DELADDR,
             })
         }
         RTM_NEWROUTE | RTM_DELROUTE => Some(LinkEvent::Route),
@@ -172,36 +174,90 @@ fn event(kind: u16, body: &[u8]) -> Result<Option<LinkEvent>, TooShort> {
     })
 }
 
-/// The value of the first attribute of `kind`.
-fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    while !bytes.is_empty() {
-        let length = usize::from(u16_at(bytes, 0)?);
-        let found = u16_at(bytes, 2)?;
-        let value = bytes.get(4..length)?;
-        if found == kind {
-            return Some(value);
+/// What a link message tells of its interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: IfIndex,
+    pub(crate) name: Option<String>,
+    pub(crate) carrier: bool,
+    pub(crate) admin_up: bool,
+    pub(crate) kind: LinkKind,
+    pub(crate) master: Option<IfIndex>,
+    lower: Option<IfIndex>,
+}
+
+/// What kind of interface it is, as far as it matters for what it stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    /// It stands on one other.
+    Stacked,
+    /// It stands on any of its ports.
+    Master,
+    Other,
+}
+
+impl Link {
+    /// The interface it stands on, if that is one of this network namespace.
+    pub(crate) fn stands_on(&self) -> Option<IfIndex> {
+        match self.kind {
+            LinkKind::Stacked => self.lower,
+            LinkKind::Master | LinkKind::Other => None,
         }
-        bytes = bytes.get(aligned(length)?..).unwrap_or_default();
     }
-    None
+}
+
+/// Reads the body of `RTM_NEWLINK` or `RTM_DELLINK`; nothing, if it is a bridge's word on a port.
+pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, Malformed> {
+    let rest = body.get(LINK_HEADER..).ok_or(Malformed)?;
+    if body[0] != AF_UNSPEC {
+        return Ok(None);
+    }
+    let flags = u32_at(body, 8).ok_or(Malformed)?;
+    let mut link = Link {
+        index: u32_at(body, 4).ok_or(Malformed)?,
+        name: None,
+        carrier: flags & IFF_LOWER_UP != 0,
+        admin_up: flags & IFF_UP != 0,
+        kind: LinkKind::Other,
+        master: None,
+        lower: None,
+    };
+    let mut lower_is_elsewhere = false;
+    for attribute in attributes(rest) {
+        let (found, value) = attribute?;
+        match found {
+            IFLA_IFNAME => link.name = name(value),
+            IFLA_LINK => link.lower = u32_at(value, 0),
+            IFLA_MASTER => link.master = u32_at(value, 0).filter(|index| *index != 0),
+            IFLA_LINKINFO => link.kind = kind(value)?,
+            IFLA_LINK_NETNSID => lower_is_elsewhere = true,
+            _ => {}
+        }
+    }
+    // What stands on nothing names itself, or zero.
+    link.lower = link.lower.filter(|lower| *lower != 0 && *lower != link.index);
+    if lower_is_elsewhere {
+        link.lower = None;
+    }
+    Ok(Some(link))
+}
+
+fn kind(info: &[u8]) -> Result<LinkKind, Malformed> {
+    for attribute in attributes(info) {
+        let (found, value) = attribute?;
+        if found == IFLA_INFO_KIND {
+            return Ok(match value.split(|byte| *byte == 0).next().unwrap_or_default() {
+                b"vlan" | b"macvlan" | b"macvtap" | b"ipvlan" | b"ipvtap" => LinkKind::Stacked,
+                b"bond" | b"team" | b"bridge" => LinkKind::Master,
+                _ => LinkKind::Other,
+            });
+        }
+    }
+    Ok(LinkKind::Other)
 }
 
 fn name(value: &[u8]) -> Option<String> {
     let text = value.split(|byte| *byte == 0).next()?;
     // `IFNAMSIZ` is 16, with the zero byte at the end.
     (text.len() < 16).then(|| std::str::from_utf8(text).ok()).flatten().map(str::to_owned)
-}
-
-fn aligned(length: usize) -> Option<usize> {
-    length.checked_next_multiple_of(4)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let bytes = bytes.get(at..at.checked_add(2)?)?;
-    Some(u16::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }

@@ -15,11 +15,15 @@
 //! `EBUSY` counts as vanished because MD answers with it for an array that is being freed
 //! (`md_attr_show`, `drivers/md/md.c`).
 //!
+//! [`Dir`] is a path, and what stands there may be another object at the next read. [`Held`] is an open
+//! directory: everything read and written through it belongs to one object, and once that is gone there
+//! is nothing behind it any more, whoever has the name then. Acts and quick looks go through it.
+//!
 //! The last part of a path is never followed if it is a symbolic link: attributes are plain files, and
 //! a link to a device node must not be opened by accident. The price: a link has to be asked for as a
 //! link ([`Dir::link_target`]).
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -27,11 +31,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use heal_types::{Observed, UnknownWhy};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 /// The longest attribute. The kernel's own bound is one page.
-const ATTRIBUTE: usize = 4096;
+pub(crate) const ATTRIBUTE: usize = 4096;
 
 /// The longest file of `/proc` or of udev's database that is read.
 const TABLE: usize = 1024 * 1024;
@@ -111,10 +115,7 @@ impl Dir {
     /// An attribute that may be empty, as a list may.
     #[must_use]
     pub fn list_text(&self, name: &str) -> Observed<String> {
-        match text(&self.path.join(name), ATTRIBUTE) {
-            Observed::Unknown(UnknownWhy::NotFilledYet) => Observed::Known(String::new()),
-            other @ (Observed::Known(_) | Observed::Unknown(_)) => other,
-        }
+        empty_is_a_list(text(&self.path.join(name), ATTRIBUTE))
     }
 
     /// An attribute's value.
@@ -165,6 +166,119 @@ impl Dir {
         match rustix::fs::stat(&self.path) {
             Ok(stat) => Observed::Known(stat.st_ino),
             Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+}
+
+/// One object's directory, held open.
+#[derive(Debug)]
+pub(crate) struct Held {
+    fd: OwnedFd,
+}
+
+impl Held {
+    /// Holds what `dir` leads to now.
+    pub(crate) fn open(dir: &Dir) -> Observed<Self> {
+        Self::of(rustix::fs::open(dir.path(), HOLD, Mode::empty()))
+    }
+
+    /// Holds the directory `name` in this one, or the one a link of that name leads to.
+    pub(crate) fn dir(&self, name: &str) -> Observed<Self> {
+        Self::of(rustix::fs::openat(&self.fd, name, HOLD, Mode::empty()))
+    }
+
+    fn of(opened: Result<OwnedFd, Errno>) -> Observed<Self> {
+        match opened {
+            Ok(fd) => Observed::Known(Self { fd }),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+
+    /// Which object it is; see [`Dir::inode`].
+    pub(crate) fn inode(&self) -> Observed<u64> {
+        match rustix::fs::fstat(&self.fd) {
+            Ok(stat) => Observed::Known(stat.st_ino),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+
+    /// As [`Dir::text`].
+    pub(crate) fn text(&self, name: &str) -> Observed<String> {
+        self.bytes(name, as_text)
+    }
+
+    /// As [`Dir::list_text`].
+    pub(crate) fn list_text(&self, name: &str) -> Observed<String> {
+        empty_is_a_list(self.text(name))
+    }
+
+    /// As [`Dir::value`].
+    pub(crate) fn value<T: FromStr>(&self, name: &str) -> Observed<T> {
+        parsed(&self.text(name), |text| text.parse().ok())
+    }
+
+    /// Whether an attribute says exactly `word`. What else it says is not kept: it may be a secret.
+    pub(crate) fn says(&self, name: &str, word: &str) -> Observed<bool> {
+        self.bytes(name, |content| Observed::Known(content.trim_ascii() == word.as_bytes()))
+    }
+
+    /// The names in it, in no order, as long as `take` wants more.
+    pub(crate) fn names(&self, mut take: impl FnMut(&CStr)) -> Observed<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let listed = rustix::fs::openat(&self.fd, c".", flags, Mode::empty()).and_then(|fd| {
+            let mut room = [std::mem::MaybeUninit::uninit(); ATTRIBUTE];
+            let mut entries = RawDir::new(fd, &mut room);
+            while let Some(entry) = entries.next() {
+                take(entry?.file_name());
+            }
+            Ok(())
+        });
+        match listed {
+            Ok(()) => Observed::Known(()),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+
+    /// Writes `text` to an attribute, in one `write`: the kernel takes each as a command of its own.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), Errno> {
+        // To the kernel truncating says nothing; in a captured tree it makes room for the new text.
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
+        loop {
+            match rustix::io::write(&fd, text.as_bytes()) {
+                Ok(written) if written == text.len() => return Ok(()),
+                Ok(_) => return Err(Errno::IO),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    fn bytes<T>(&self, name: &str, read: impl FnOnce(&[u8]) -> Observed<T>) -> Observed<T> {
+        let flags =
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut room = [0; ATTRIBUTE + 1];
+        let filled = rustix::fs::openat(&self.fd, name, flags, Mode::empty())
+            .and_then(|fd| fill(&fd, &mut room));
+        match filled {
+            Ok(filled) if filled > ATTRIBUTE => Observed::Unknown(UnknownWhy::Malformed),
+            Ok(filled) => read(&room[..filled]),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+}
+
+const HOLD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Reads until there is no more. An attribute comes whole with the first read: `kernfs` keeps a page
+/// of it, so an answer that does not fill the room is its end, and asking again would cost as much
+/// as the read itself.
+fn fill(fd: &OwnedFd, room: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::io::read(fd, &mut *room) {
+            Ok(read) => return Ok(read),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }
@@ -223,14 +337,22 @@ fn text(path: &Path, bound: usize) -> Observed<String> {
     if content.len() > bound {
         return Observed::Unknown(UnknownWhy::Malformed);
     }
-    let Ok(text) = std::str::from_utf8(&content) else {
-        return Observed::Unknown(UnknownWhy::Malformed);
-    };
-    let text = text.trim();
-    if text.is_empty() {
-        return Observed::Unknown(UnknownWhy::NotFilledYet);
+    as_text(&content)
+}
+
+pub(crate) fn as_text(content: &[u8]) -> Observed<String> {
+    match std::str::from_utf8(content).map(str::trim) {
+        Ok("") => Observed::Unknown(UnknownWhy::NotFilledYet),
+        Ok(text) => Observed::Known(text.to_owned()),
+        Err(_) => Observed::Unknown(UnknownWhy::Malformed),
     }
-    Observed::Known(text.to_owned())
+}
+
+pub(crate) fn empty_is_a_list(text: Observed<String>) -> Observed<String> {
+    match text {
+        Observed::Unknown(UnknownWhy::NotFilledYet) => Observed::Known(String::new()),
+        other @ (Observed::Known(_) | Observed::Unknown(_)) => other,
+    }
 }
 
 fn list(path: &Path) -> io::Result<Option<Vec<String>>> {

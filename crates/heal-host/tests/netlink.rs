@@ -204,6 +204,8 @@ fn a_pulled_cable_reads_as_carrier_lost_and_wanted_up() {
         carrier: false,
         admin_up: true,
         removed: false,
+        stands_on: None,
+        port_of: None,
     };
     assert_eq!(pulled, [expected]);
 }
@@ -243,6 +245,27 @@ fn a_name_that_is_no_text_is_no_name() {
     body.extend([8, 0, 3, 0, 0xff, 0xfe, 0xfd, 0]);
     let events = parse(&netlink(16, &body));
     assert!(matches!(&events[..], [LinkEvent::Link { name: None, .. }]));
+}
+
+#[test]
+fn an_interface_says_what_it_stands_on_and_what_it_is_a_port_of() {
+    let mut body = vec![0; 16];
+    body.extend([8, 0, 5, 0, 4, 0, 0, 0]); // IFLA_LINK
+    body.extend([8, 0, 10, 0, 9, 0, 0, 0]); // IFLA_MASTER
+    body.extend([16, 0, 18, 0x80, 9, 0, 1, 0]); // IFLA_LINKINFO with IFLA_INFO_KIND
+    body.extend(b"vlan\0\0\0\0");
+    let events = parse(&netlink(16, &body));
+    let [LinkEvent::Link { stands_on, port_of, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((*stands_on, *port_of), (Some(4), Some(9)));
+}
+
+#[test]
+fn a_port_that_leaves_its_bridge_is_not_gone() {
+    let mut of_the_bridge = link(17, 0x1_0001);
+    of_the_bridge[16] = 7; // AF_BRIDGE
+    assert_eq!(parse(&of_the_bridge), []);
+    of_the_bridge[16] = 0;
+    assert!(matches!(&parse(&of_the_bridge)[..], [LinkEvent::Link { removed: true, .. }]));
 }
 
 #[test]

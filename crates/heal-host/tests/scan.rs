@@ -9,12 +9,14 @@
 
 mod captured;
 
+use std::time::Duration;
+
 use captured::Tree;
 use heal_host::{PortalCache, look};
 use heal_types::{
-    ArraySnapshot, ArrayState, Backing, Bitmap, ControllerState, HostSnapshot, LegFlag,
-    LegSnapshot, Level, Metadata, NamespaceId, NamespaceSnapshot, Observed, Slot, SyncAction,
-    UnknownWhy,
+    ArraySnapshot, ArrayState, Backing, Bitmap, ControllerState, FastIoFail, HostSnapshot, KeyRef,
+    LegFlag, LegSnapshot, Level, Metadata, NamespaceId, NamespaceSnapshot, Observed, PathHealth,
+    Slot, SyncAction, UnknownWhy,
 };
 
 const MD127: &str = "sys/devices/virtual/block/md127";
@@ -354,6 +356,92 @@ fn a_portal_is_remembered_for_one_controller_and_not_inherited() {
     assert_eq!(portal(), Observed::Unknown(UnknownWhy::WouldBlock));
     tree.file(&format!("{NVME0}/state"), "live\n");
     assert_eq!(portal().known().unwrap().to_string(), "tcp://10.9.9.9:1");
+}
+
+#[test]
+fn a_controller_shows_how_it_could_be_connected_again() {
+    for name in ["debian-6.1-whole", "debian-6.12-back"] {
+        let snapshot = look_once(&Tree::captured(name));
+        let path = &namespace(&snapshot, "nvme0n1").paths[0];
+        assert_eq!(path.fast_io_fail, Observed::Known(FastIoFail::Off));
+        assert_eq!(path.health, PathHealth::Up);
+        let params = path.params.known().unwrap();
+        assert_eq!(params.nqn.as_str(), "nqn.2025-01.io.nvme-heal.lab:one");
+        assert_eq!(params.portal.to_string(), "tcp://10.77.1.2:4420");
+        assert!(params.host_nqn.as_str().ends_with("2cd2c43b-a90a-45c1-a8cd-86b33ab273b5"));
+        assert!(params.host_id.is_some());
+        assert_eq!(params.io_queues, Some(2));
+        assert_eq!(params.keep_alive, Some(Duration::from_secs(5)));
+        assert_eq!(params.reconnect_delay, Some(Duration::from_secs(2)));
+        assert_eq!(params.ctrl_loss, Some(Duration::from_secs(600)));
+        assert_eq!(params.key, None);
+    }
+}
+
+#[test]
+fn what_may_be_changed_is_read_at_each_look_and_the_rest_is_remembered() {
+    let tree = Tree::captured("by-hand-mirror");
+    let mut cache = PortalCache::new();
+    let mut path = || {
+        let snapshot = look(&tree.root(), &mut cache);
+        namespace(&snapshot, "nvme0n1").paths[0].clone()
+    };
+    assert!(path().params.known().is_some());
+    for (name, content) in [
+        ("state", "connecting\n"),
+        ("queue_count", "1\n"),
+        ("ctrl_loss_tmo", "off\n"),
+        ("reconnect_delay", "10\n"),
+        ("fast_io_fail_tmo", "1\n"),
+    ] {
+        tree.file(&format!("{NVME0}/{name}"), content);
+    }
+    let now = path();
+    assert_eq!(now.fast_io_fail, Observed::Known(FastIoFail::After(1)));
+    let params = now.params.known().unwrap();
+    assert_eq!((params.io_queues, params.ctrl_loss), (Some(2), None));
+    assert_eq!(params.reconnect_delay, Some(Duration::from_secs(10)));
+    tree.file(&format!("{NVME0}/ctrl_loss_tmo"), "soon\n");
+    assert_eq!(path().params, Observed::Unknown(UnknownWhy::Malformed));
+}
+
+#[test]
+fn a_key_is_never_kept_and_must_be_where_the_tool_finds_it() {
+    let tree = Tree::captured("by-hand-mirror");
+    tree.file(&format!("{NVME0}/dhchap_secret"), "DHHC-1:00:c2VjcmV0:\n");
+    let mut cache = PortalCache::new();
+    let mut params = || {
+        let snapshot = look(&tree.root(), &mut cache);
+        assert!(!format!("{snapshot:?}").contains("c2VjcmV0"));
+        namespace(&snapshot, "nvme0n1").paths[0].params.clone()
+    };
+    assert_eq!(params(), Observed::Unknown(UnknownWhy::Unsupported));
+    tree.file("etc/nvme/config.json", "[]");
+    assert_eq!(params().known().unwrap().key, Some(KeyRef::NvmeConfig));
+    assert!(!format!("{cache:?}").contains("c2VjcmV0"));
+
+    tree.file(&format!("{NVME0}/dhchap_secret"), "none\n");
+    tree.file(&format!("{NVME0}/tls_key"), "1f2e3d4c\n");
+    let tls = look_once(&tree);
+    let params = &namespace(&tls, "nvme0n1").paths[0].params;
+    assert_eq!(*params, Observed::Unknown(UnknownWhy::Unsupported));
+}
+
+#[test]
+fn a_kernel_without_the_fast_failure_says_so() {
+    let tree = Tree::captured("by-hand-mirror");
+    for attribute in ["fast_io_fail_tmo", "hostid", "kato", "queue_count"] {
+        tree.remove(&format!("{NVME0}/{attribute}"));
+    }
+    let snapshot = look_once(&tree);
+    let path = &namespace(&snapshot, "nvme0n1").paths[0];
+    assert_eq!(path.fast_io_fail, Observed::Unknown(UnknownWhy::Unsupported));
+    let params = path.params.known().unwrap();
+    assert_eq!((params.host_id, params.io_queues, params.keep_alive), (None, None, None));
+    tree.remove(&format!("{NVME0}/hostnqn"));
+    let snapshot = look_once(&tree);
+    let params = &namespace(&snapshot, "nvme0n1").paths[0].params;
+    assert_eq!(*params, Observed::Unknown(UnknownWhy::Unsupported));
 }
 
 #[test]

@@ -13,9 +13,12 @@
 
 use std::time::Duration;
 
+use heal_core::IsolateAfter;
+use heal_types::Level;
+
 use crate::kernel::{Blur, ToolFault};
 use crate::world::World;
-use crate::world::setup::{ArraySetup, Setup};
+use crate::world::setup::{ArraySetup, Setup, Wiring};
 
 /// Dice with a seed (Vigna's SplitMix64): good enough to choose faults, and the same everywhere.
 #[derive(Debug, Clone)]
@@ -50,6 +53,14 @@ impl Dice {
 
 const VERBS: [&str; 6] =
     ["connect", "examine", "add_leg", "re_add_leg", "remove_leg", "disconnect"];
+const PATH_VERBS: [&str; 6] = [
+    "isolate_leg",
+    "set_fast_io_fail",
+    "delete_controller",
+    "reconnect",
+    "re_add_leg",
+    "remove_leg",
+];
 const TOOL_FAULTS: [ToolFault; 4] =
     [ToolFault::Fails, ToolFault::Hangs, ToolFault::HangsAfterDoing, ToolFault::DoneUnheard];
 
@@ -60,6 +71,9 @@ pub enum Table {
     Faults,
     /// The same, and looks that see wrongly, other people's hands, and reboots.
     EverythingElse,
+    /// Cables, black holes, frozen targets and ANA, on every kind of wiring; the daemon dies and its
+    /// tools fail. No namespace ever goes, so the application must never see an error.
+    Paths,
 }
 
 /// Tells the story of a seed, with `faults` faults, and checks what must hold in the end.
@@ -72,30 +86,107 @@ pub fn told(seed: u64, faults: u32) -> World {
 #[must_use]
 pub fn told_at(table: Table, seed: u64, faults: u32) -> World {
     let mut dice = Dice::new(seed);
-    let legs = if dice.below(3) == 0 { 3 } else { 2 };
-    let setup = Setup {
-        arrays: vec![ArraySetup { legs, spares: 6, ..ArraySetup::mirror("vol1") }],
-        ..Setup::default()
+    let setup = match table {
+        Table::Faults | Table::EverythingElse => {
+            let legs = if dice.below(3) == 0 { 3 } else { 2 };
+            Setup {
+                arrays: vec![ArraySetup { legs, spares: 6, ..ArraySetup::mirror("vol1") }],
+                ..Setup::default()
+            }
+        }
+        Table::Paths => wired(&mut dice),
     };
     let mut world = World::new(&setup);
     world.run_for(Duration::from_secs(10));
     world.begin_story();
     for _ in 0..faults {
-        if table == Table::EverythingElse && dice.below(2) == 0 {
-            other_hands(&mut world, &mut dice);
-        } else {
-            fault(&mut world, &mut dice);
+        match table {
+            Table::EverythingElse if dice.below(2) == 0 => other_hands(&mut world, &mut dice),
+            Table::EverythingElse | Table::Faults => fault(&mut world, &mut dice),
+            Table::Paths => path_fault(&mut world, &mut dice),
         }
+        // The kernel gives a controller up after ten minutes: that is another story.
+        let longest = if table == Table::Paths { 40 } else { 90 };
         let pause = match dice.below(3) {
             0 => Duration::from_millis(dice.below(500)),
             1 => Duration::from_millis(dice.below(20_000)),
-            _ => Duration::from_secs(dice.below(90)),
+            _ => Duration::from_secs(dice.below(longest)),
         };
         world.run_for(pause);
     }
     repair_everything(&mut world, table);
     world.check_end();
+    if table == Table::Paths && world.kernel.failed_writes() > 0 {
+        let count = world.kernel.failed_writes();
+        world.violated("the_application_sees_no_error", format!("{count} writes failed"));
+    }
     world
+}
+
+/// A world with one or two paths to each leg, one or two cables or many, and a policy of its own.
+fn wired(dice: &mut Dice) -> Setup {
+    let wirings = [Wiring::EachItsOwn, Wiring::TwoFabrics, Wiring::One];
+    let wiring = dice.choose(&wirings).copied().unwrap_or(Wiring::EachItsOwn);
+    let legs = if dice.below(3) == 0 { 3 } else { 2 };
+    let paths = if dice.below(3) == 0 { 2 } else { 1 };
+    let level = if dice.below(5) == 0 { Level::Raid10 { layout: 0x102 } } else { Level::Raid1 };
+    let legs = if level == Level::Raid1 { legs } else { 4 };
+    let array = |name: &str| ArraySetup { level, legs, paths, spares: 6, ..ArraySetup::mirror(name) };
+    let mut arrays = vec![array("vol1")];
+    if dice.below(4) == 0 {
+        arrays.push(array("vol2"));
+    }
+    let afters = [0, 250, 250, 2000].map(Duration::from_millis);
+    let after = dice.choose(&afters).copied().unwrap_or_default();
+    let pace = if dice.below(2) == 0 { 10 } else { 200 };
+    let mut setup = Setup {
+        arrays,
+        wiring,
+        workload: Some(Duration::from_millis(pace)),
+        ..Setup::default()
+    };
+    setup.policy.isolate_after = IsolateAfter::After(after);
+    setup
+}
+
+fn path_fault(world: &mut World, dice: &mut Dice) {
+    let known = replicas(world);
+    let Some(replica) = dice.choose(&known).cloned() else {
+        return;
+    };
+    let nqn = world.nqn(&replica);
+    let links = world.kernel.links_of(&nqn);
+    let Some(link) = dice.choose(&links).map(ToString::to_string) else {
+        return;
+    };
+    match dice.below(16) {
+        0..=3 => world.pull(&link),
+        4..=6 => world.plug(&link),
+        7 => world.black_hole(&link, true),
+        8 => world.black_hole(&link, false),
+        9 => {
+            let frozen = dice.below(2) == 0;
+            world.frozen_target(&replica, frozen);
+        }
+        10 => {
+            let usable = dice.below(2) == 0;
+            world.ana_usable(&replica, usable);
+        }
+        11 => world.crash_daemon_unless_down(),
+        12 => {
+            let verb = dice.choose(&PATH_VERBS).copied();
+            let fault = dice.choose(&TOOL_FAULTS).copied();
+            if let (Some(verb), Some(fault)) = (verb, fault) {
+                world.spoil_next(verb, fault);
+            }
+        }
+        13 => world.operator_hold("vol1", "the dice said so"),
+        14 => world.operator_resume("vol1"),
+        _ => {
+            let down = dice.below(2) == 0;
+            world.provisioner_down(down);
+        }
+    }
 }
 
 fn replicas(world: &World) -> Vec<String> {
@@ -110,7 +201,10 @@ fn fault(world: &mut World, dice: &mut Dice) {
     let Some(replica) = dice.choose(&known).cloned() else {
         return;
     };
-    match dice.below(14) {
+    match dice.below(18) {
+        14 | 15 => path_fault(world, dice),
+        16 => world.black_hole(&format!("to-{replica}"), true),
+        17 => world.bad_block(&replica),
         0..=2 => world.namespace_removed(&replica),
         3 | 4 => world.namespace_restored(&replica),
         5 => world.path_lost(&replica),
@@ -179,6 +273,8 @@ fn repair_everything(world: &mut World, table: Table) {
         world.kernel.restore_path(&nqn);
         world.kernel.restore_namespace(&nqn);
     }
+    world.after_kernel();
+    world.run_for(Duration::from_secs(5)); // Everything connects again.
     let array = world.array("vol1");
     if table == Table::EverythingElse {
         world.kernel.freeze(array, false);
@@ -186,7 +282,9 @@ fn repair_everything(world: &mut World, table: Table) {
     }
     world.after_kernel();
     world.run_for(Duration::from_secs(5));
-    world.operator_resume("vol1");
+    for array in world.arrays.iter().map(|array| array.name.clone()).collect::<Vec<_>>() {
+        world.operator_resume(&array);
+    }
     world.run_for(Duration::from_secs(60));
     let _ = world.run_until(World::is_at_rest, Duration::from_secs(1800));
     world.run_for(Duration::from_secs(120));

@@ -3,12 +3,12 @@
 //! ```text
 //!   before an act    never_acts_on_last_in_sync_leg, never_adds_unverified_device,
 //!                    every_effect_has_a_durable_intent, held_or_observed_array_gets_no_effect,
-//!                    foreign_arrays_untouched
+//!                    foreign_arrays_untouched, every_deletion_has_its_params_in_the_record
 //!   before a call    deletion_confirmed_only_when_leg_is_provably_out, same_request_key_until_answered,
 //!                    requests_are_paced
 //!   with a record    available_reported_only_when_in_sync, missing_reported_only_when_lost,
 //!                    at_most_one_replacement_per_array
-//!   after a step     no_data_is_lost
+//!   after a step     no_data_is_lost, never_two_legs_armed_at_once, last_leg_sees_no_error_of_ours
 //!   at the end       heals_eventually, report_is_never_lost, every_effect_has_one_outcome_in_the_audit
 //! ```
 //!
@@ -18,17 +18,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use heal_core::arming::Arming;
 use heal_core::audit::{AuditEntry, AuditKind};
 use heal_core::record::{ArrayRecord, Owed, OwedMessage, Step};
 use heal_core::{EffectId, Mode};
 use heal_types::status::Health;
 use heal_types::{
-    ArrayId, CallKey, Condition, Content, DeviceIdentity, FaultClass, HostAction, HostAnswer,
+    ArrayId, CallKey, Condition, Content, DeviceIdentity, FastIoFail, FaultClass, HostAction, HostAnswer,
     Moment, NamespaceId, ProvisionerAnswer, ProvisionerCall, ProvisionerFault, Replacement,
     ReplicaId, ReplicaState,
 };
 
 use crate::World;
+use crate::kernel::{Gone, LastError};
 
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,9 @@ pub(crate) struct Checker {
     /// Everything that was ever owed, oldest first.
     owed: Vec<Owed>,
     lost_data_told: bool,
+    /// Since when an array has an armed leg and none that queues.
+    exposed: BTreeMap<ArrayId, Moment>,
+    broken_told: BTreeSet<ArrayId>,
 }
 
 impl Checker {
@@ -125,6 +130,9 @@ impl Checker {
     }
 }
 
+/// A plan of arming may be behind the facts for so long, while the daemon runs: two looks.
+const EXPOSED: Duration = Duration::from_millis(100);
+
 /// The leg an action takes something from must not be the last one that holds every block.
 ///
 /// # Errors
@@ -133,6 +141,8 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
     let (array, leg) = match action {
         HostAction::FailLeg { array, leg, .. }
         | HostAction::RemoveLeg { array, leg }
+        | HostAction::IsolateLeg { array, leg, .. }
+        | HostAction::DeleteController { array, leg, .. }
         | HostAction::ReplaceLeg { array, from: leg, .. } => (*array, Some(&leg.device)),
         HostAction::SetRaidDisks { array, .. } => (*array, None),
         HostAction::Connect { .. }
@@ -140,13 +150,85 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         | HostAction::ReAddLeg { .. }
         | HostAction::AddLeg { .. }
         | HostAction::ClearWantReplacement { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
     };
-    let copies_first = matches!(action, HostAction::ReplaceLeg { .. });
+    let copies_first = match action {
+        HostAction::ReplaceLeg { .. } => true,
+        // Who survives is not failed by this: it queues, whatever becomes of it.
+        HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } => {
+            world.kernel.in_sync_beside(array, &leg.device) > 0
+        }
+        HostAction::Connect { .. }
+        | HostAction::Examine { .. }
+        | HostAction::FailLeg { .. }
+        | HostAction::RemoveLeg { .. }
+        | HostAction::ReAddLeg { .. }
+        | HostAction::AddLeg { .. }
+        | HostAction::ClearWantReplacement { .. }
+        | HostAction::SetRaidDisks { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::RewriteBadBlocks { .. }
+        | HostAction::Disconnect { .. } => false,
+    };
     if copies_first || world.kernel.good_legs_beside(array, leg) > 0 {
         Ok(())
     } else {
         Err(format!("{} with no other good leg", action.verb()))
+    }
+}
+
+/// What it takes to connect a controller again is on disk before the controller is deleted.
+///
+/// # Errors
+/// What is not.
+pub fn every_deletion_has_its_params_in_the_record(
+    world: &World,
+    array: ArrayId,
+    action: &HostAction,
+) -> Checked {
+    let HostAction::DeleteController { controller, .. } = action else { return Ok(()) };
+    let kept = world.record(array).is_some_and(|record| {
+        let mut lapsed = record.lapsed.iter().map(|lapsed| &lapsed.params);
+        lapsed.any(|kept| kept.nqn == controller.nqn && kept.portal == controller.portal)
+    });
+    if kept { Ok(()) } else { Err(format!("{controller} is in no durable record")) }
+}
+
+/// In every mirror set with an armed leg, another leg in sync queues. A loss that nobody could foresee
+/// may break that until the next plan of arming.
+///
+/// # Errors
+/// The armed leg.
+pub fn never_two_legs_armed_at_once(world: &World) -> Checked {
+    let now = world.now().mono;
+    for (array, leg) in world.kernel.exposed(false) {
+        let since = world.checker.exposed.get(&array);
+        if since.is_some_and(|since| now.since(*since) > EXPOSED) {
+            return Err(format!("{leg} is armed, and no other leg in sync queues"));
+        }
+    }
+    Ok(())
+}
+
+/// No array is broken by an error that would not be there without us.
+///
+/// # Errors
+/// Which error it was.
+pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked {
+    match world.kernel.broken_by(array) {
+        Some(why @ (LastError::FastIoFail | LastError::DeviceGone(Gone::Deleted))) => {
+            Err(format!("the last leg's I/O failed: {why:?}"))
+        }
+        Some(
+            LastError::DeviceGone(Gone::Unexported | Gone::GivenUp)
+            | LastError::Isolated
+            | LastError::ByHand,
+        )
+        | None => Ok(()),
     }
 }
 
@@ -204,6 +286,17 @@ pub fn held_or_observed_array_gets_no_effect(world: &World, array: ArrayId) -> C
     }
 }
 
+/// What is urgent goes before the record does, so there the machine's own word counts.
+///
+/// # Errors
+/// That it is no ward.
+pub fn urgent_effects_only_on_wards(world: &World, array: ArrayId) -> Checked {
+    match world.machine(array) {
+        Some(machine) if machine.is_ward() => Ok(()),
+        Some(_) | None => Err("its legs are not to be isolated".into()),
+    }
+}
+
 /// An array that no volume stands behind is never acted upon.
 ///
 /// # Errors
@@ -217,10 +310,15 @@ pub fn foreign_arrays_untouched(world: &World, array: ArrayId, action: &HostActi
         | HostAction::AddLeg { array, .. }
         | HostAction::ReplaceLeg { array, .. }
         | HostAction::ClearWantReplacement { array, .. }
+        | HostAction::IsolateLeg { array, .. }
+        | HostAction::DeleteController { array, .. }
+        | HostAction::RewriteBadBlocks { array, .. }
         | HostAction::SetRaidDisks { array, .. } => *array,
-        HostAction::Connect { .. } | HostAction::Examine { .. } | HostAction::Disconnect { .. } => {
-            array
-        }
+        HostAction::Connect { .. }
+        | HostAction::Examine { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::Disconnect { .. } => array,
     };
     if ours(named) && named == array {
         Ok(())
@@ -458,19 +556,47 @@ impl World {
         }
     }
 
+    /// A record may be written while the array cannot be seen: whose turn it is shows when something
+    /// is done.
+    fn check_turns(&mut self, array: ArrayId) {
+        if let Some(record) = self.record(array) {
+            let one = at_most_one_replacement_per_array(record);
+            self.expect("at_most_one_replacement_per_array", one);
+        }
+    }
+
     /// Before an act, whether or not the guards will let it through.
     pub(crate) fn check_act(&mut self, array: ArrayId, id: EffectId, action: &HostAction) {
+        if matches!(action, HostAction::Connect { .. } | HostAction::AddLeg { .. }) {
+            self.check_turns(array);
+        }
         self.checker.acts.entry(id).or_insert(0);
-        let intent = every_effect_has_a_durable_intent(self, array, id);
-        self.expect("every_effect_has_a_durable_intent", intent);
-        let held = held_or_observed_array_gets_no_effect(self, array);
+        if !action.is_urgent() {
+            let intent = every_effect_has_a_durable_intent(self, array, id);
+            self.expect("every_effect_has_a_durable_intent", intent);
+        }
+        let held = if action.is_urgent() {
+            urgent_effects_only_on_wards(self, array)
+        } else {
+            held_or_observed_array_gets_no_effect(self, array)
+        };
         self.expect("held_or_observed_array_gets_no_effect", held);
         let foreign = foreign_arrays_untouched(self, array, action);
         self.expect("foreign_arrays_untouched", foreign);
     }
 
+    /// Before a controller is armed or set to queue.
+    pub(crate) fn check_arming(&mut self, step: &Arming) {
+        if step.want != FastIoFail::Off {
+            let held = held_or_observed_array_gets_no_effect(self, step.array);
+            self.expect("held_or_observed_array_gets_no_effect", held);
+        }
+    }
+
     /// Right before an act that the guards let through.
-    pub(crate) fn check_before_act(&mut self, _array: ArrayId, action: &HostAction) {
+    pub(crate) fn check_before_act(&mut self, array: ArrayId, action: &HostAction) {
+        let params = every_deletion_has_its_params_in_the_record(self, array, action);
+        self.expect("every_deletion_has_its_params_in_the_record", params);
         let last = never_acts_on_last_in_sync_leg(self, action);
         self.expect("never_acts_on_last_in_sync_leg", last);
         let verified = never_adds_unverified_device(self, action);
@@ -483,6 +609,7 @@ impl World {
         match call {
             ProvisionerCall::FindVolume(_) | ProvisionerCall::Report { .. } => {}
             ProvisionerCall::RequestReplacement { lost, key, .. } => {
+                self.check_turns(array);
                 let same = same_request_key_until_answered(self, array, lost, key);
                 self.expect("same_request_key_until_answered", same);
                 let held = held_or_observed_array_gets_no_effect(self, array);
@@ -507,8 +634,6 @@ impl World {
 
     /// Before a record is made durable.
     pub(crate) fn check_record(&mut self, record: &ArrayRecord) {
-        let one = at_most_one_replacement_per_array(record);
-        self.expect("at_most_one_replacement_per_array", one);
         let new: Vec<Owed> = (record.owed.iter())
             .filter(|owed| self.checker.owed.iter().all(|known| known.key != owed.key))
             .cloned()
@@ -538,12 +663,39 @@ impl World {
 
     /// After the kernel moved.
     pub(crate) fn check_state(&mut self) {
+        self.check_arms();
+        let broken: Vec<ArrayId> =
+            self.arrays.iter().map(|a| a.id).filter(|id| self.kernel.is_broken(*id)).collect();
+        for id in broken {
+            if self.checker.broken_told.insert(id) {
+                let ours = last_leg_sees_no_error_of_ours(self, id);
+                self.expect("last_leg_sees_no_error_of_ours", ours);
+            }
+        }
         if self.checker.lost_data_told {
             return;
         }
         let lost = no_data_is_lost(self);
         self.checker.lost_data_told = lost.is_err();
         self.expect("no_data_is_lost", lost);
+    }
+
+    /// How long an array has been exposed counts while somebody is there to end it.
+    fn check_arms(&mut self) {
+        let now = self.now.mono;
+        let exposed: Vec<ArrayId> = self.kernel.exposed(false).into_iter().map(|(id, _)| id).collect();
+        let running = self.restart_at.is_none();
+        self.checker.exposed.retain(|id, _| running && exposed.contains(id));
+        if running {
+            let armed = never_two_legs_armed_at_once(self);
+            let told = |known: &Violation| known.name == "never_two_legs_armed_at_once";
+            if !self.violations().iter().any(told) {
+                self.expect("never_two_legs_armed_at_once", armed);
+            }
+            for id in exposed {
+                self.checker.exposed.entry(id).or_insert(now);
+            }
+        }
     }
 
     /// At the end of a story whose faults have stopped: everything that must hold in the end.

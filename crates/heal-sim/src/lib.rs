@@ -34,8 +34,8 @@ pub mod story;
 pub mod world;
 
 pub use invariants::Violation;
-pub use kernel::{Blur, FakeKernel, ToolFault};
+pub use kernel::{Blur, FakeKernel, Gone, LastError, ToolFault};
 pub use provisioner::FakeProvisioner;
 pub use world::World;
-pub use world::setup::{ArraySetup, Flaw, Setup, StandsOn};
+pub use world::setup::{ArraySetup, Flaw, Setup, StandsOn, Wiring};
 pub use world::transcript::{Line, LineKind};

@@ -13,11 +13,12 @@
 
 use std::time::Duration;
 
+use heal_core::{IsolateAfter, Mode};
 use heal_types::{ForeignKind, GracePolicy};
 
 use crate::kernel::ToolFault;
 use crate::world::World;
-use crate::world::setup::{ArraySetup, Flaw, Setup};
+use crate::world::setup::{ArraySetup, Flaw, Setup, Wiring};
 use crate::world::transcript::LineKind;
 
 /// One story.
@@ -85,6 +86,22 @@ pub const STORIES: &[Story] = &[
     Story { name: "name-reused", title: "A lost namespace returns under another name.", setup: Setup::default, tell: name_reused },
     Story { name: "tools-fail", title: "Every tool fails once, hangs once, or does its work unheard.", setup: Setup::default, tell: tools_fail },
     Story { name: "storm", title: "Five arrays lose a leg at once: one alarm, one replacement at a time.", setup: five_arrays, tell: storm },
+    Story { name: "cable-pulled", title: "A cable is pulled: the application goes on, and the leg is taken back by bitmap.", setup: busy, tell: cable_pulled },
+    Story { name: "cable-pulled-no-wait", title: "The same, and nothing is waited for.", setup: busy_without_wait, tell: cable_pulled },
+    Story { name: "cable-pulled-never", title: "The policy says never: the application waits for the cable.", setup: busy_never, tell: cable_pulled },
+    Story { name: "no-bitmap", title: "An array without a bitmap is not isolated: its return would be a full copy.", setup: busy_without_bitmap, tell: cable_pulled },
+    Story { name: "both-cables-pulled", title: "Both legs lose their cables within a moment: everything waits, nothing fails.", setup: busy, tell: both_cables_pulled },
+    Story { name: "last-cable-pulled", title: "One leg is out already when the last one loses its cable: it is left alone.", setup: busy, tell: last_cable_pulled },
+    Story { name: "one-path-of-two", title: "Each leg has two paths, and one of them is lost: the array is not touched.", setup: two_paths, tell: one_path_of_two },
+    Story { name: "host-cut-off", title: "The host's only link goes, under eight arrays: one alarm, nothing is isolated.", setup: eight_on_one_link, tell: host_cut_off },
+    Story { name: "flapping", title: "A cable comes and goes twenty times: the leg stays out until it has been up for a while.", setup: patient, tell: flapping },
+    Story { name: "target-dies", title: "The target of the leg that must queue dies: its controller is given up, and connected again later.", setup: patient, tell: target_dies },
+    Story { name: "black-hole", title: "Packets vanish without a link going down: the sockets tell.", setup: busy, tell: black_hole },
+    Story { name: "target-frozen", title: "A target stands still while its TCP lives: only its I/O does not move.", setup: busy, tell: target_frozen },
+    Story { name: "ana-inaccessible", title: "The target lets no I/O through to a leg (ANA).", setup: busy, tell: ana_inaccessible },
+    Story { name: "isolation-held", title: "A person holds the array when a cable is pulled: nothing is done.", setup: busy, tell: isolation_held },
+    Story { name: "isolation-observed", title: "The mode is observe when a cable is pulled: it says what it would do.", setup: busy_observed, tell: cable_pulled },
+    Story { name: "bad-blocks", title: "A leg has blocks that MD must not read: they are written again.", setup: busy, tell: bad_blocks },
 ];
 
 /// The names of the stories, the main one first.
@@ -183,6 +200,57 @@ fn whole(picture: &str) -> bool {
 
 fn slow_writer() -> Setup {
     Setup { workload: Some(seconds(1)), ..Setup::default() }
+}
+
+/// An application that writes a hundred times a second.
+fn busy() -> Setup {
+    Setup { workload: Some(Duration::from_millis(10)), ..Setup::default() }
+}
+
+fn busy_and(isolate_after: IsolateAfter) -> Setup {
+    let mut setup = busy();
+    setup.policy.isolate_after = isolate_after;
+    setup
+}
+
+fn busy_without_wait() -> Setup {
+    busy_and(IsolateAfter::After(Duration::ZERO))
+}
+
+fn busy_never() -> Setup {
+    busy_and(IsolateAfter::Never)
+}
+
+fn busy_observed() -> Setup {
+    let mut setup = busy();
+    setup.policy.mode = Mode::Observe;
+    setup
+}
+
+fn busy_without_bitmap() -> Setup {
+    Setup {
+        arrays: vec![ArraySetup { bitmap: false, ..ArraySetup::mirror("vol1") }],
+        ..busy()
+    }
+}
+
+/// An array whose provisioner gives a lost leg ten minutes, and that fills one in two seconds.
+fn patient() -> Setup {
+    let array = ArraySetup {
+        grace: Some(GracePolicy::After(minutes(10))),
+        rebuild: seconds(2),
+        ..ArraySetup::mirror("vol1")
+    };
+    Setup { arrays: vec![array], ..busy() }
+}
+
+fn two_paths() -> Setup {
+    Setup { arrays: vec![ArraySetup { paths: 2, ..ArraySetup::mirror("vol1") }], ..busy() }
+}
+
+fn eight_on_one_link() -> Setup {
+    let array = |n: u16| ArraySetup::mirror(&format!("vol{n}"));
+    Setup { arrays: (1..=8).map(array).collect(), wiring: Wiring::One, ..busy() }
 }
 
 fn three_legs() -> Setup {
@@ -419,5 +487,96 @@ fn storm(world: &mut World) {
     for n in 1..=5 {
         world.namespace_removed(&format!("vol{n}-b"));
     }
+    settle(world);
+}
+
+fn cable_pulled(world: &mut World) {
+    pulled_for(world, "to-vol1-b", seconds(10));
+    settle(world);
+}
+
+fn pulled_for(world: &mut World, link: &str, time: Duration) {
+    world.pull(link);
+    world.run_for(time);
+    world.plug(link);
+}
+
+fn both_cables_pulled(world: &mut World) {
+    world.pull("to-vol1-b");
+    world.run_for(Duration::from_millis(100));
+    world.pull("to-vol1-a");
+    world.run_for(seconds(10));
+    world.plug("to-vol1-a");
+    world.plug("to-vol1-b");
+    settle(world);
+}
+
+fn last_cable_pulled(world: &mut World) {
+    world.pull("to-vol1-b");
+    world.run_for(seconds(5));
+    pulled_for(world, "to-vol1-a", seconds(10));
+    world.plug("to-vol1-b");
+    settle(world);
+}
+
+fn one_path_of_two(world: &mut World) {
+    pulled_for(world, "to-vol1-b", seconds(30));
+    world.run_for(seconds(10));
+    pulled_for(world, "to-vol1-a2", seconds(30));
+    settle(world);
+}
+
+fn host_cut_off(world: &mut World) {
+    pulled_for(world, "eth0", seconds(10));
+    settle(world);
+}
+
+fn flapping(world: &mut World) {
+    for _ in 0..20 {
+        pulled_for(world, "to-vol1-b", seconds(2));
+        world.run_for(seconds(20));
+    }
+    settle(world);
+    world.run_for(minutes(2));
+}
+
+fn target_dies(world: &mut World) {
+    world.target_serving("vol1-a", false);
+    world.run_for(minutes(1));
+    world.target_serving("vol1-a", true);
+    settle(world);
+}
+
+fn black_hole(world: &mut World) {
+    world.black_hole("to-vol1-b", true);
+    world.run_for(seconds(20));
+    world.black_hole("to-vol1-b", false);
+    settle(world);
+}
+
+fn target_frozen(world: &mut World) {
+    world.frozen_target("vol1-b", true);
+    world.run_for(seconds(20));
+    world.frozen_target("vol1-b", false);
+    settle(world);
+}
+
+fn ana_inaccessible(world: &mut World) {
+    world.ana_usable("vol1-b", false);
+    world.run_for(seconds(20));
+    world.ana_usable("vol1-b", true);
+    settle(world);
+}
+
+fn isolation_held(world: &mut World) {
+    world.operator_hold("vol1", "changing a switch");
+    pulled_for(world, "to-vol1-b", seconds(10));
+    world.run_for(seconds(20));
+    world.operator_resume("vol1");
+    settle(world);
+}
+
+fn bad_blocks(world: &mut World) {
+    world.bad_block("vol1-b");
     settle(world);
 }

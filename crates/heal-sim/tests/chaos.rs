@@ -35,3 +35,8 @@ fn no_rule_is_broken_whatever_the_dice_say() {
 fn no_rule_is_broken_when_readers_err_and_others_meddle() {
     every_rule_is_kept(Table::EverythingElse, seeds(0..40));
 }
+
+#[test]
+fn no_rule_is_broken_and_no_write_fails_whatever_becomes_of_cables_and_targets() {
+    every_rule_is_kept(Table::Paths, seeds(0..24));
+}

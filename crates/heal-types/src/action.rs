@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArrayId, Content, ControllerName, DeviceIdentity, DeviceName, HostSnapshot, MdDeviceId, Nqn,
-    Outcome, Slot, Target,
+    ArrayId, ConnectParams, Content, ControllerName, ControllerRef, DeviceIdentity, DeviceName,
+    FastIoFail, HostSnapshot, MdDeviceId, Nqn, Outcome, Slot, Target,
 };
 
 /// Everything the product may ever do to a host. What is not here cannot be done.
@@ -80,6 +80,49 @@ pub enum HostAction {
         /// The number wanted.
         raid_disks: u16,
     },
+    /// Set how soon the kernel fails I/O of a controller that lost its connection.
+    SetFastIoFail {
+        /// The controller.
+        controller: ControllerRef,
+        /// The value.
+        value: FastIoFail,
+    },
+    /// Free the application's I/O from a leg none of whose paths gets anything through: make sure that
+    /// the survivors queue, let the leg fail at once, and destroy its sockets.
+    IsolateLeg {
+        /// The array.
+        array: ArrayId,
+        /// The leg.
+        leg: LegRef,
+        /// Every path to it.
+        paths: Vec<ControllerRef>,
+        /// Every path to every other leg that is in sync: they must queue from now on.
+        survivors: Vec<ControllerRef>,
+    },
+    /// Give up a controller that is connecting while I/O is stuck behind it. The kernel will not
+    /// connect it again; whoever does this does that.
+    DeleteController {
+        /// The array.
+        array: ArrayId,
+        /// The leg behind it.
+        leg: LegRef,
+        /// The controller.
+        controller: Box<ControllerRef>,
+        /// Every path to every other leg that is in sync: they must queue from now on.
+        survivors: Vec<ControllerRef>,
+    },
+    /// Connect a controller as it was before it was deleted.
+    Reconnect {
+        /// How it was.
+        params: Box<ConnectParams>,
+    },
+    /// Have MD write the blocks of a leg again that it must not read, from a leg that has them.
+    RewriteBadBlocks {
+        /// The array.
+        array: ArrayId,
+        /// The leg.
+        leg: LegRef,
+    },
     /// Disconnect every controller of a subsystem that nothing uses.
     Disconnect {
         /// The subsystem.
@@ -103,7 +146,55 @@ impl HostAction {
             Self::ReplaceLeg { .. } => "replace_leg",
             Self::ClearWantReplacement { .. } => "clear_want_replacement",
             Self::SetRaidDisks { .. } => "set_raid_disks",
+            Self::SetFastIoFail { .. } => "set_fast_io_fail",
+            Self::IsolateLeg { .. } => "isolate_leg",
+            Self::DeleteController { .. } => "delete_controller",
+            Self::Reconnect { .. } => "reconnect",
+            Self::RewriteBadBlocks { .. } => "rewrite_bad_blocks",
             Self::Disconnect { .. } => "disconnect",
+        }
+    }
+
+    /// Whether it takes a path away from an array.
+    #[must_use]
+    pub fn takes_a_path(&self) -> bool {
+        match self {
+            Self::IsolateLeg { .. } | Self::DeleteController { .. } => true,
+            Self::Connect { .. }
+            | Self::Examine { .. }
+            | Self::FailLeg { .. }
+            | Self::RemoveLeg { .. }
+            | Self::ReAddLeg { .. }
+            | Self::AddLeg { .. }
+            | Self::ReplaceLeg { .. }
+            | Self::ClearWantReplacement { .. }
+            | Self::SetRaidDisks { .. }
+            | Self::SetFastIoFail { .. }
+            | Self::Reconnect { .. }
+            | Self::RewriteBadBlocks { .. }
+            | Self::Disconnect { .. } => false,
+        }
+    }
+
+    /// Whether it must not wait for a disk, and need not: whatever becomes of it stands in the kernel
+    /// and nowhere else, and nobody has to finish or undo it after a crash.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Self::IsolateLeg { .. } | Self::SetFastIoFail { .. } => true,
+            Self::Connect { .. }
+            | Self::Examine { .. }
+            | Self::FailLeg { .. }
+            | Self::RemoveLeg { .. }
+            | Self::ReAddLeg { .. }
+            | Self::AddLeg { .. }
+            | Self::ReplaceLeg { .. }
+            | Self::ClearWantReplacement { .. }
+            | Self::SetRaidDisks { .. }
+            | Self::DeleteController { .. }
+            | Self::Reconnect { .. }
+            | Self::RewriteBadBlocks { .. }
+            | Self::Disconnect { .. } => false,
         }
     }
 }
@@ -181,6 +272,10 @@ impl From<Outcome> for HostAnswer {
 pub trait HostPort: Send {
     /// One look at everything.
     fn look(&mut self) -> HostSnapshot;
+
+    /// What a look would show of `array`, with only those facts read again that can have changed
+    /// while nobody plugged anything: states, flags, controllers. Never waits for a look.
+    fn glance(&mut self, array: ArrayId) -> HostSnapshot;
 
     /// Carries one action out, and reads back what became of it.
     fn act(&mut self, action: &HostAction) -> HostAnswer;

@@ -34,6 +34,7 @@ pub mod control;
 mod ids;
 mod observed;
 mod outcome;
+mod path;
 mod provision;
 mod snapshot;
 pub mod status;
@@ -49,6 +50,10 @@ pub use ids::{
 };
 pub use observed::{Observed, UnknownWhy};
 pub use outcome::{Outcome, RefusedWhy, RetryWhy};
+pub use path::{
+    ConnectParams, ControllerRef, FastIoFail, IfIndex, Interface, IoReading, KeyRef, LinkState,
+    MadeOf, Network, PathDoubt, PathHealth, SocketReading,
+};
 pub use provision::{
     CallKey, Condition, FaultClass, GracePolicy, ProvisionerAnswer, ProvisionerCall,
     ProvisionerFault, Replacement, Replica, ReplicaState, Target, Volume, VolumeError, VolumeQuery,

@@ -15,8 +15,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, InvalidText,
-    MdDeviceId, NamespaceId, NamespaceIds, Nqn, Observed, Portal, SectorCount, Slot,
+    Alias, ArrayId, ConnectParams, ControllerName, ControllerRef, DevT, DeviceIdentity, DeviceName,
+    DiskSeq, FastIoFail, InvalidText, MdDeviceId, NamespaceId, NamespaceIds, Nqn, Observed,
+    PathHealth, Portal, SectorCount, Slot,
 };
 
 /// Everything the host shows of arrays and NVMe-oF namespaces, at one moment.
@@ -63,6 +64,8 @@ pub struct ArraySnapshot {
     pub logical_block: Observed<u32>,
     /// Write-intent bitmap.
     pub bitmap: Observed<Bitmap>,
+    /// Reads and writes that the array has taken and not ended (`inflight` of its block device).
+    pub in_flight: Observed<u64>,
     /// Members bound to the array, in the kernel's order.
     pub legs: Vec<LegSnapshot>,
 }
@@ -323,6 +326,25 @@ pub enum Backing {
     Unreadable,
 }
 
+impl Backing {
+    /// The namespace, if it is one.
+    pub fn namespace_mut(&mut self) -> Option<&mut NamespaceSnapshot> {
+        match self {
+            Self::Namespace(namespace) => Some(namespace),
+            Self::Local | Self::Gone | Self::Unreadable => None,
+        }
+    }
+
+    /// The namespace, if it is one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&NamespaceSnapshot> {
+        match self {
+            Self::Namespace(namespace) => Some(namespace),
+            Self::Local | Self::Gone | Self::Unreadable => None,
+        }
+    }
+}
+
 /// One flag of a member, as `md/dev-NAME/state` lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u16)]
@@ -501,6 +523,14 @@ pub struct PathSnapshot {
     /// Whether the target says that this path may carry I/O (ANA state optimized or non-optimized,
     /// or no ANA at all).
     pub ana_usable: Observed<bool>,
+    /// What is held of it beyond that. Whoever reads sysfs says `Up`; the path machine's verdict is
+    /// put in before anybody decides by it.
+    #[serde(default)]
+    pub health: PathHealth,
+    /// Its controller's `fast_io_fail_tmo`.
+    pub fast_io_fail: Observed<FastIoFail>,
+    /// How it could be connected again.
+    pub params: Observed<Box<ConnectParams>>,
 }
 
 impl PathSnapshot {
@@ -509,6 +539,14 @@ impl PathSnapshot {
     pub fn is_usable(&self) -> bool {
         self.state.is_known_and(|state| *state == ControllerState::Live)
             && self.ana_usable.is_known_and(|usable| *usable)
+            && self.health == PathHealth::Up
+    }
+
+    /// Its controller, if where it leads is known.
+    #[must_use]
+    pub fn controller_ref(&self, nqn: &Nqn) -> Option<ControllerRef> {
+        let portal = self.portal.known()?.clone();
+        Some(ControllerRef { name: self.controller.clone(), nqn: nqn.clone(), portal })
     }
 }
 
@@ -590,7 +628,14 @@ mod tests {
             state: Observed::Known(ControllerState::Live),
             portal: Observed::Unknown(crate::UnknownWhy::NotReadYet),
             ana_usable: Observed::Unknown(crate::UnknownWhy::ReadFailed),
+            health: PathHealth::Up,
+            fast_io_fail: Observed::Known(FastIoFail::Off),
+            params: Observed::Unknown(crate::UnknownWhy::NotReadYet),
         };
         assert!(!path.is_usable());
+        let mut path = PathSnapshot { ana_usable: Observed::Known(true), ..path };
+        assert!(path.is_usable());
+        path.health = PathHealth::Suspect(crate::PathDoubt::PortDown);
+        assert!(!path.is_usable(), "nothing rests on a path in doubt");
     }
 }

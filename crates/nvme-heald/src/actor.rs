@@ -20,13 +20,14 @@
 //! Questions (`status`, `explain`) are answered meanwhile.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use heal_core::audit::{AuditEntry, AuditKind};
-use heal_core::record::ArrayRecord;
+use heal_core::record::{ArrayRecord, Step};
 use heal_core::why::QuarantinedWhy;
-use heal_core::{ArrayMachine, Effect, Event, IncidentId, Operator, Outbox};
+use heal_core::{ArrayMachine, Effect, Event, IncidentId, IsolateAfter, Operator, Outbox, Policy};
 use heal_host::clock;
 use heal_types::status::TrailEntry;
 use heal_types::{
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) keeper: Keeper,
     pub(crate) reactions: Arc<Reactions>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
+    /// Why no leg of this host may be isolated, if that is so.
+    pub(crate) isolation_off: Arc<Mutex<Option<String>>>,
 }
 
 /// The actor.
@@ -88,6 +91,8 @@ pub(crate) struct Actor {
     /// The newest record that should be and is not.
     unsaved: Option<ArrayRecord>,
     save_again: Option<Instant>,
+    /// A record that nothing rests on is being written.
+    saving: Option<Saving>,
     /// Whether the file on disk is unreadable, so that nothing can be saved over it.
     unreadable: bool,
     device: Option<DeviceName>,
@@ -95,6 +100,8 @@ pub(crate) struct Actor {
     trail: VecDeque<TrailEntry>,
     /// Looks that began before this moment are older than our last act.
     acted_at: Moment,
+    /// When the first sign of the present doubt about a path was heard.
+    path_sign: Option<Moment>,
     /// MD's notification of a look that was thrown away.
     first_sign: Option<Moment>,
     incident: Option<IncidentId>,
@@ -120,7 +127,7 @@ impl Actor {
         mailbox: Mailbox,
         hands: (Executor, Caller),
     ) -> (Self, Outbox) {
-        let policy = config.policy(id, alias.as_ref());
+        let policy = policy(&config, &shared, id, alias.as_ref());
         let now = clock::now();
         let boot = shared.boot.clone();
         let (durable, unreadable) = match &origin {
@@ -149,11 +156,13 @@ impl Actor {
             durable,
             unsaved: None,
             save_again: None,
+            saving: None,
             unreadable,
             device: None,
             alias,
             trail: VecDeque::new(),
             acted_at: Moment::default(),
+            path_sign: None,
             first_sign: None,
             brief: None,
             seen: false,
@@ -183,6 +192,7 @@ impl Actor {
                     self.tell();
                     rested = Instant::now() + TICK_REST;
                 }
+                saved = ended(&mut self.saving) => self.saved_aside(saved),
                 () = sleep_until(self.save_again) => self.save_waiting().await,
             }
         }
@@ -190,6 +200,15 @@ impl Actor {
 
     async fn deliver(&mut self, mail: Mail) -> Course {
         match mail {
+            Mail::Paths(news, heard_at) => {
+                if self.path_sign.is_none() {
+                    self.path_sign = Some(heard_at);
+                }
+                self.handle(Event::Paths(news), None).await;
+                if !self.machine.doubts_a_path() {
+                    self.path_sign = None;
+                }
+            }
             Mail::Look(sight) => self.see(sight).await,
             Mail::Answer(event) => {
                 if let Event::Acted { .. } = &event {
@@ -243,8 +262,12 @@ impl Actor {
     }
 
     fn take_policy(&mut self) {
-        let policy = self.config.policy(self.id, self.alias.as_ref());
+        let policy = self.policy();
         self.machine.set_policy(policy);
+    }
+
+    fn policy(&self) -> Policy {
+        policy(&self.config, &self.shared, self.id, self.alias.as_ref())
     }
 
     /// One event, and everything that follows from it.
@@ -253,11 +276,22 @@ impl Actor {
         self.settle(outbox, signalled_at).await;
     }
 
-    /// Record, audit, effects: in this order.
-    async fn settle(&mut self, outbox: Outbox, signalled_at: Option<Moment>) {
-        let saved = match outbox.record {
-            Some(record) => self.save(record).await,
-            None => Ok(()),
+    /// Record, audit, effects: in this order. What is urgent goes before all of it, and a record that
+    /// nothing rests on is written aside: the disk it goes to may wait for the very leg that is in
+    /// doubt.
+    async fn settle(&mut self, mut outbox: Outbox, signalled_at: Option<Moment>) {
+        let (urgent, effects): (Vec<Effect>, Vec<Effect>) =
+            outbox.effects.into_iter().partition(is_urgent);
+        outbox.effects = effects;
+        self.hurry(urgent);
+        let aside = outbox.record.take_if(|record| !rests_on(record, &outbox.effects));
+        let saved = match (outbox.record, aside) {
+            (Some(record), _) => self.save(record).await,
+            (None, Some(record)) => {
+                self.save_aside(record);
+                Ok(())
+            }
+            (None, None) => Ok(()),
         };
         self.log(&outbox.audit, signalled_at);
         let Err(why) = saved else {
@@ -281,7 +315,52 @@ impl Actor {
         self.drop_effects(after.effects);
     }
 
+    /// Begins what must not wait for a disk.
+    fn hurry(&mut self, effects: Vec<Effect>) {
+        let waited = match self.policy().isolate_after {
+            IsolateAfter::After(after) => after,
+            IsolateAfter::Never => Duration::ZERO,
+        };
+        for effect in effects {
+            if let Effect::Act { id, action, footing } = effect {
+                let sign = self.path_sign.map(|sign| (sign, waited));
+                self.executor.act_now(Order { id, action, footing, sign });
+            }
+        }
+    }
+
+    /// Writes a record that nothing rests on, beside everything else.
+    fn save_aside(&mut self, record: ArrayRecord) {
+        let keeper = self.shared.keeper.clone();
+        let before = self.saving.take();
+        self.saving = Some(Saving(Box::pin(async move {
+            if let Some(Saving(before)) = before {
+                let _ = before.await;
+            }
+            match keeper.save(record.clone()).await {
+                Ok(()) => Ok(record),
+                Err(why) => Err((record, why)),
+            }
+        })));
+    }
+
+    fn saved_aside(&mut self, saved: Saved) {
+        self.saving = None;
+        match saved {
+            Ok(record) => self.durable = Some(record),
+            Err((record, why)) => {
+                tracing::warn!(array = %self.id, why, "a record is not on disk yet");
+                self.unsaved = Some(record);
+                self.save_again = Some(Instant::now() + SAVE_AGAIN);
+            }
+        }
+    }
+
     async fn save(&mut self, record: ArrayRecord) -> Result<(), String> {
+        if let Some(Saving(before)) = self.saving.take() {
+            let saved = before.await;
+            self.saved_aside(saved);
+        }
         let keeper = self.shared.keeper.clone();
         let mailbox = self.mailbox.clone();
         let mut saving = std::pin::pin!(keeper.save(record.clone()));
@@ -327,7 +406,7 @@ impl Actor {
                         .as_ref()
                         .is_some_and(|record| record.intents.iter().any(|intent| intent.id == id));
                     if intended {
-                        self.executor.act(Order { id, action, footing });
+                        self.executor.act(Order { id, action, footing, sign: None });
                     } else {
                         tracing::error!(array = %self.id, effect = %id, verb = action.verb(),
                             "an act without a durable intent was refused");
@@ -401,6 +480,7 @@ impl Actor {
             health: status.health,
             percent: status.repairs.iter().find_map(|repair| repair.percent),
             managed: self.machine.managed_devices(),
+            is_ward: self.machine.is_ward(),
         };
         if self.brief.as_ref() != Some(&brief) {
             self.brief = Some(brief.clone());
@@ -451,7 +531,7 @@ impl Actor {
 
     /// Another record than the one this life began with turned up.
     async fn start_over(&mut self, found: Result<ArrayRecord, String>) {
-        let policy = self.config.policy(self.id, self.alias.as_ref());
+        let policy = self.policy();
         let boot = self.shared.boot.clone();
         let now = clock::now();
         let (machine, opening) = match found {
@@ -501,6 +581,50 @@ impl Actor {
                 tracing::warn!(array = %self.id, error, "the last record was not written");
             }
         }
+    }
+}
+
+/// What applies to the array now.
+fn policy(config: &Config, shared: &Shared, id: ArrayId, alias: Option<&Alias>) -> Policy {
+    let off = shared.isolation_off.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Policy { isolation_off: off, ..config.policy(id, alias) }
+}
+
+fn is_urgent(effect: &Effect) -> bool {
+    match effect {
+        Effect::Act { action, .. } => action.is_urgent(),
+        Effect::Call { .. } | Effect::AskPermit | Effect::ReturnPermit | Effect::LookAgain => false,
+    }
+}
+
+/// Whether anything must not happen before `record` is on disk: an act, a call, or a loss that is told
+/// to be recorded.
+fn rests_on(record: &ArrayRecord, effects: &[Effect]) -> bool {
+    let begins = effects.iter().any(|effect| match effect {
+        Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => true,
+        Effect::ReturnPermit | Effect::LookAgain => false,
+    });
+    let only_doubts = record.repairs.iter().all(|repair| matches!(repair.step, Step::Doubt))
+        && record.owed.is_empty();
+    begins || !only_doubts
+}
+
+/// A save beside everything else.
+struct Saving(Pin<Box<dyn Future<Output = Saved> + Send>>);
+
+type Saved = Result<ArrayRecord, (ArrayRecord, String)>;
+
+impl std::fmt::Debug for Saving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Saving")
+    }
+}
+
+/// The end of a save beside everything else, if there is one. Safe to drop while it waits.
+async fn ended(saving: &mut Option<Saving>) -> Saved {
+    match saving {
+        Some(Saving(saving)) => saving.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,7 @@
 //! ledger, because nothing may act without it; the control socket, because two daemons must not run;
 //! the sources before the first look, so that nothing falls in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use heal_host::enumerate::{Enumerator, Settle};
 use heal_host::events::Sources;
-
+use heal_host::network::NetworkReader;
+use heal_host::pathio;
 use heal_host::sysfs::Root;
 use heal_host::{Ledger, LedgerHome, LinuxHost, Tools, clock};
-use heal_types::{BootId, DevT, HostAction, HostAnswer, HostPort, HostSnapshot, Observed};
+use heal_types::{
+    ArrayId, BootId, ControllerName, DevT, HostAction, HostAnswer, HostPort, HostSnapshot,
+    IoReading, Observed, Portal, SocketReading,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -24,7 +28,7 @@ use crate::backend;
 use crate::config::{Config, Loaded};
 use crate::control::{self, Control};
 use crate::hints::{self, Counted};
-use crate::host::Host;
+use crate::host::{Host, Wiring};
 use crate::journal::{Diagnostics, JOURNALD, Journal};
 use crate::keeper::{self, Keeper};
 use crate::reactor::{Command, Inboxes, Reactor, Setup};
@@ -91,12 +95,13 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
     let sources = Sources::open(Root::host()).context("cannot listen to the kernel")?;
     let backend = backend::open(&config.provisioner);
 
-    let (hint_sender, hints) = mpsc::channel(hints::ROOM);
+    let (told_sender, told) = mpsc::channel(hints::ROOM);
     let (request_sender, requests) = mpsc::channel(control::ROOM);
     let (news_sender, stale) = mpsc::channel(1);
     let (command_sender, commands) = mpsc::channel(4);
     let counted = Counted::default();
-    tokio::spawn(hints::pump(sources, hint_sender, counted.clone()));
+    tokio::spawn(hints::pump_log(told_sender.clone()));
+    tokio::spawn(hints::pump(sources, told_sender, counted.clone()));
     tokio::spawn(control.serve(request_sender));
     if let Some(path) = backend::watched(&config.provisioner) {
         tokio::spawn(backend::watch(path, news_sender.clone()));
@@ -104,7 +109,7 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
     tokio::spawn(signals(Signals::listen()?, command_sender));
 
     let setup = Setup { host, boot, config, config_path, journal, keeper, found, backend, counted };
-    let inboxes = Inboxes { hints, requests, stale, commands };
+    let inboxes = Inboxes { told, requests, stale, commands };
     Reactor::new(setup, durable).run(inboxes).await;
     drop(news_sender);
     Ok(())
@@ -175,6 +180,10 @@ impl HostPort for RealHost {
         self.linux.look()
     }
 
+    fn glance(&mut self, array: ArrayId) -> HostSnapshot {
+        self.linux.glance(array)
+    }
+
     fn act(&mut self, action: &HostAction) -> HostAnswer {
         self.linux.act(action)
     }
@@ -198,5 +207,61 @@ impl Host for RealHost {
 
     fn stuck_children(&self) -> u64 {
         u64::try_from(self.linux.stuck_children()).unwrap_or(u64::MAX)
+    }
+
+    fn wiring(&mut self, controllers: &[(ControllerName, Portal)]) -> Option<Wiring> {
+        let read = || -> std::io::Result<Wiring> {
+            let mut reader = NetworkReader::open()?;
+            let network = reader.read()?;
+            let mut egress = BTreeMap::new();
+            for (controller, portal) in controllers {
+                if let Some(index) = reader.egress(portal, None)? {
+                    egress.insert(controller.clone(), index);
+                }
+            }
+            Ok(Wiring { network, egress })
+        };
+        match read() {
+            Ok(wiring) => Some(wiring),
+            Err(error) => {
+                tracing::warn!(%error, "the network cannot be read; it is tried again");
+                None
+            }
+        }
+    }
+
+    fn read_sockets(
+        &mut self,
+        controllers: &[ControllerName],
+    ) -> Vec<(ControllerName, Option<SocketReading>)> {
+        let asked: BTreeSet<ControllerName> = controllers.iter().cloned().collect();
+        match self.linux.socket_readings(&asked) {
+            Ok(mut readings) => asked
+                .into_iter()
+                .map(|name| {
+                    let reading = readings.remove(&name);
+                    (name, reading)
+                })
+                .collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel does not tell of its sockets");
+                Vec::new()
+            }
+        }
+    }
+
+    fn read_io(&mut self, controllers: &[ControllerName]) -> Vec<(ControllerName, IoReading)> {
+        let root = Root::host();
+        let read = |name: &ControllerName| Some((name.clone(), pathio::read(&root, name)?));
+        controllers.iter().filter_map(read).collect()
+    }
+
+    fn rehearse(&mut self, array: ArrayId) {
+        self.linux.rehearse(array);
+    }
+
+    fn isolation_off(&mut self) -> Option<String> {
+        let support = self.linux.ask_isolation();
+        (!support.is_whole()).then(|| support.to_string())
     }
 }

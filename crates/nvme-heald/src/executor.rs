@@ -10,26 +10,32 @@
 //! between a second leg may have died. So the guards speak again, on a look of this moment, on the
 //! very thread that acts.
 //!
-//! Each array has one such thread at a time and no share in anybody else's: a device that holds its
+//! What is urgent, to free an application from a dead leg, has a lane of its own: it waits for no disk
+//! and for no tool that is at the array, and its guards speak on a glance, which reads again only what
+//! can have changed.
+//!
+//! Each array has one such thread a lane and no share in anybody else's: a device that holds its
 //! caller in the kernel holds its own array only. An act that does not come back in time is
 //! answered `Unknown`, its thread is written off, and until it returns every further act of that array
 //! is answered "stuck".
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use heal_core::guards::Footing;
-use heal_core::{EffectId, Event};
+use heal_core::{EffectId, Event, PathNews};
+use heal_host::clock;
 use heal_provisioner::Provisioner;
 use heal_types::{
-    ArrayId, DevT, FaultClass, HostAction, HostAnswer, Outcome, ProvisionerCall, ProvisionerFault,
-    RefusedWhy, RetryWhy, UnknownWhy,
+    ArrayId, DevT, FaultClass, HostAction, HostAnswer, Moment, Outcome, ProvisionerCall,
+    ProvisionerFault, RefusedWhy, RetryWhy, UnknownWhy,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::host::Host;
 use crate::mailbox::Mailbox;
+use crate::reaction::Reactions;
 use crate::report::{Report, Said};
 
 /// No act takes longer: the host's own deadlines are far shorter, and this is only for a host that
@@ -44,6 +50,33 @@ pub(crate) struct Order {
     pub(crate) id: EffectId,
     pub(crate) action: HostAction,
     pub(crate) footing: Box<Footing>,
+    /// When the first sign of what it answers was heard, and how long policy waited since.
+    pub(crate) sign: Option<(Moment, Duration)>,
+}
+
+/// What all executors share of the host's paths.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Board {
+    news: Arc<RwLock<PathNews>>,
+    isolations: Arc<Reactions>,
+}
+
+impl Board {
+    /// From now on this is held of the paths.
+    pub(crate) fn set(&self, news: PathNews) {
+        *self.news.write().unwrap_or_else(PoisonError::into_inner) = news;
+    }
+
+    /// What is held of the paths.
+    pub(crate) fn news(&self) -> PathNews {
+        self.news.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From the first sign of a dead path to its sockets destroyed, without the wait that policy asks
+    /// for.
+    pub(crate) fn isolations(&self) -> &Reactions {
+        &self.isolations
+    }
 }
 
 /// One array's acts.
@@ -51,6 +84,7 @@ pub(crate) struct Order {
 pub(crate) struct Executor {
     orders: Option<mpsc::UnboundedSender<Order>>,
     worker: Option<JoinHandle<()>>,
+    urgent: mpsc::UnboundedSender<Order>,
 }
 
 impl Executor {
@@ -58,12 +92,16 @@ impl Executor {
     pub(crate) fn start<H: Host>(
         host: H,
         array: ArrayId,
+        board: Board,
         mailbox: Mailbox,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let worker = tokio::spawn(work(host, array, inbox, mailbox, reports));
-        Self { orders: Some(orders), worker: Some(worker) }
+        let (urgent, urgencies) = mpsc::unbounded_channel();
+        let lane = Lane { host, array, board, mailbox, reports };
+        tokio::spawn(lane.clone().work(urgencies));
+        let worker = tokio::spawn(lane.work(inbox));
+        Self { orders: Some(orders), worker: Some(worker), urgent }
     }
 
     /// Carries `order` out when it is its turn.
@@ -72,6 +110,12 @@ impl Executor {
             // The worker ends only after `close`.
             let _ = orders.send(order);
         }
+    }
+
+    /// Carries `order` out now, beside whatever is under way.
+    pub(crate) fn act_now(&self, order: Order) {
+        // The lane ends only with this.
+        let _ = self.urgent.send(order);
     }
 
     /// Begins nothing more, and waits for the act under way. Its answer is in the mailbox then.
@@ -83,54 +127,99 @@ impl Executor {
     }
 }
 
-async fn work<H: Host>(
+/// A queue of one array's acts: the ordinary ones, or those that must not wait behind them.
+#[derive(Debug, Clone)]
+struct Lane<H> {
     host: H,
     array: ArrayId,
-    mut inbox: mpsc::UnboundedReceiver<Order>,
+    board: Board,
     mailbox: Mailbox,
     reports: mpsc::UnboundedSender<Report>,
-) {
-    let mut lost: Option<JoinHandle<HostAnswer>> = None;
-    while let Some(order) = inbox.recv().await {
-        // Orders behind the one under way are not begun after `close`: their intents are durable, and
-        // the next life of the daemon takes them up.
-        if inbox.is_closed() {
-            return;
-        }
-        let id = order.id;
-        let verb = order.action.verb();
-        let answer = if lost.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            Outcome::Retry { after: STUCK_AGAIN, why: RetryWhy::Stuck }.into()
-        } else {
-            let mut host = host.clone();
-            let mut thread = tokio::task::spawn_blocking(move || carry_out(&mut host, &order));
-            match tokio::time::timeout(ACT_LIMIT, &mut thread).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => {
-                    tracing::error!(%array, verb, %error, "an act broke off");
-                    Outcome::Unknown(UnknownWhy::NoAnswer).into()
-                }
-                Err(_) => {
-                    tracing::error!(%array, verb, limit = ?ACT_LIMIT, "an act does not come back");
-                    lost = Some(thread);
-                    Outcome::Unknown(UnknownWhy::NoAnswer).into()
-                }
+}
+
+impl<H: Host> Lane<H> {
+    async fn work(self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        let mut lost: Option<JoinHandle<HostAnswer>> = None;
+        while let Some(order) = inbox.recv().await {
+            // Orders behind the one under way are not begun after `close`: their intents are durable,
+            // and the next life of the daemon takes them up.
+            if inbox.is_closed() {
+                return;
             }
-        };
-        mailbox.answer(Event::Acted { id, answer });
-        let _ = reports.send(Report { array, said: Said::Acted });
+            let id = order.id;
+            let answer = if lost.as_ref().is_some_and(|thread| !thread.is_finished()) {
+                Outcome::Retry { after: STUCK_AGAIN, why: RetryWhy::Stuck }.into()
+            } else {
+                let (host, board) = (self.host.clone(), self.board.clone());
+                let array = self.array;
+                let verb = order.action.verb();
+                let thread = tokio::task::spawn_blocking(move || {
+                    let mut host = host;
+                    carry_out(&mut host, array, &board, &order)
+                });
+                limited(array, verb, thread, &mut lost).await
+            };
+            self.mailbox.answer(Event::Acted { id, answer });
+            let _ = self.reports.send(Report { array: self.array, said: Said::Acted });
+        }
+    }
+}
+
+/// The end of an act, or what is said of one that does not end.
+async fn limited(
+    array: ArrayId,
+    verb: &'static str,
+    mut thread: JoinHandle<HostAnswer>,
+    lost: &mut Option<JoinHandle<HostAnswer>>,
+) -> HostAnswer {
+    match tokio::time::timeout(ACT_LIMIT, &mut thread).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            tracing::error!(%array, verb, %error, "an act broke off");
+            Outcome::Unknown(UnknownWhy::NoAnswer).into()
+        }
+        Err(_) => {
+            tracing::error!(%array, verb, limit = ?ACT_LIMIT, "an act does not come back");
+            *lost = Some(thread);
+            Outcome::Unknown(UnknownWhy::NoAnswer).into()
+        }
     }
 }
 
 /// The act itself, on a thread that may block.
-fn carry_out<H: Host>(host: &mut H, order: &Order) -> HostAnswer {
+fn carry_out<H: Host>(host: &mut H, array: ArrayId, board: &Board, order: &Order) -> HostAnswer {
     if let Some(device) = opened(&order.action) {
         host.await_settled(device);
     }
-    let fresh = host.look();
-    match order.footing.permits(&order.action, &fresh) {
-        Ok(()) => host.act(&order.action),
-        Err(why) => Outcome::Refused(RefusedWhy::Guard { detail: why.to_string() }).into(),
+    // What must not wait rests on the few facts that can have changed since the last look.
+    let mut fresh = if order.action.is_urgent() { host.glance(array) } else { host.look() };
+    let news = board.news();
+    news.annotate_all(&mut fresh);
+    let permitted = order.footing.permits(&order.action, &fresh);
+    let cut_off = news.cut_off.filter(|_| order.action.takes_a_path());
+    match (permitted, cut_off) {
+        (Ok(()), None) => {
+            let answer = host.act(&order.action);
+            note_isolation(board, array, order, &answer);
+            answer
+        }
+        (Ok(()), Some(detail)) => {
+            let detail = format!("the host is cut off: {detail}");
+            Outcome::Refused(RefusedWhy::Guard { detail }).into()
+        }
+        (Err(why), _) => Outcome::Refused(RefusedWhy::Guard { detail: why.to_string() }).into(),
+    }
+}
+
+/// How long it took from the first sign to sockets destroyed.
+fn note_isolation(board: &Board, array: ArrayId, order: &Order, answer: &HostAnswer) {
+    let isolated = matches!(order.action, HostAction::IsolateLeg { .. });
+    if let (true, Some((sign, waited)), Outcome::Changed) = (isolated, order.sign, &answer.outcome)
+    {
+        let took = clock::moment().since(sign).saturating_sub(waited);
+        board.isolations.record(took);
+        let isolate_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(%array, isolate_us, "the sockets of a dead leg are destroyed");
     }
 }
 
@@ -146,6 +235,11 @@ fn opened(action: &HostAction) -> Option<DevT> {
         | HostAction::RemoveLeg { .. }
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetRaidDisks { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::IsolateLeg { .. }
+        | HostAction::DeleteController { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => None,
     }
 }

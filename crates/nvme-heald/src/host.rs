@@ -1,9 +1,11 @@
 //! What the daemon needs of a host beyond looking and acting: the seam between its shell and the
 //! machine it runs on, so that the shell is tested on a host that exists only in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use heal_types::{DevT, HostPort};
+use heal_types::{
+    ArrayId, ControllerName, DevT, HostPort, IfIndex, IoReading, Network, Portal, SocketReading,
+};
 
 /// A host the daemon can run on.
 pub(crate) trait Host: HostPort + Clone + Send + 'static {
@@ -16,4 +18,33 @@ pub(crate) trait Host: HostPort + Clone + Send + 'static {
 
     /// Children that hang in the kernel now.
     fn stuck_children(&self) -> u64;
+
+    /// The host's interfaces, and through which of them each controller leaves. `None` when that
+    /// cannot be read now.
+    fn wiring(&mut self, controllers: &[(ControllerName, Portal)]) -> Option<Wiring>;
+
+    /// What the sockets of these controllers show; `None` for one whose sockets cannot be told.
+    fn read_sockets(
+        &mut self,
+        controllers: &[ControllerName],
+    ) -> Vec<(ControllerName, Option<SocketReading>)>;
+
+    /// How far the I/O of these controllers has come.
+    fn read_io(&mut self, controllers: &[ControllerName]) -> Vec<(ControllerName, IoReading)>;
+
+    /// Goes through everything an isolation of `array` needs, and changes nothing: what was never run is
+    /// slow the first time, and the first time is the one that counts.
+    fn rehearse(&mut self, array: ArrayId);
+
+    /// What this kernel lacks to isolate a leg safely, if anything.
+    fn isolation_off(&mut self) -> Option<String>;
+}
+
+/// The host's network as paths see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Wiring {
+    /// Every interface.
+    pub(crate) network: Network,
+    /// The interface that each controller leaves through, where it is known.
+    pub(crate) egress: BTreeMap<ControllerName, IfIndex>,
 }

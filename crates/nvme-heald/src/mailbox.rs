@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   looks     ──►  one place: the newest replaces what still waits
+//!   paths     ──►  the same, and first of all: somebody's write may be waiting
 //!   answers   ──►  as many as there are acts and calls under way; never dropped
 //!   "changed" ──►  one flag each: volume stale, leave given, stop
 //!   people    ──►  a short queue; full is said to the person
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heal_core::record::ArrayRecord;
-use heal_core::{Event, Look, Operator};
+use heal_core::{Event, Look, Operator, PathNews};
 use heal_types::Moment;
 use heal_types::status::{ArrayStatus, Explanation};
 use tokio::sync::{Notify, oneshot};
@@ -50,6 +51,8 @@ pub(crate) enum Mail {
     Recover(Box<Result<ArrayRecord, String>>),
     /// The configuration was read again.
     Configure(Arc<Config>),
+    /// The verdict on some path changed; heard at that moment.
+    Paths(PathNews, Moment),
     /// A look.
     Look(Sight),
     /// End, once the act under way has ended.
@@ -87,6 +90,7 @@ struct Slots {
     permitted: bool,
     stale: bool,
     config: Option<Arc<Config>>,
+    paths: Option<(PathNews, Moment)>,
     look: Option<Sight>,
     stop: bool,
 }
@@ -104,6 +108,16 @@ impl Mailbox {
         let earlier = slots.look.take().and_then(|waiting| waiting.signalled_at);
         sight.signalled_at = earliest(earlier, sight.signalled_at);
         slots.look = Some(sight);
+        drop(slots);
+        self.shared.mail.notify_one();
+    }
+
+    /// The verdict on some path changed, for a reason that was heard at that moment. It replaces one
+    /// that still waits: each names every verdict.
+    pub(crate) fn paths(&self, news: PathNews, heard_at: Moment) {
+        let mut slots = self.lock();
+        let first = slots.paths.take().map_or(heard_at, |(_, at)| at.min(heard_at));
+        slots.paths = Some((news, first));
         drop(slots);
         self.shared.mail.notify_one();
     }
@@ -191,6 +205,9 @@ impl Mailbox {
         let mut slots = self.lock();
         if slots.stop {
             return Some(Mail::Stop);
+        }
+        if let Some((news, at)) = slots.paths.take() {
+            return Some(Mail::Paths(news, at));
         }
         if let Some(answer) = slots.answers.pop_front() {
             return Some(Mail::Answer(answer));

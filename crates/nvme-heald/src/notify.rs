@@ -146,7 +146,12 @@ mod tests {
 
     #[test]
     fn the_status_line_says_what_matters_first() {
-        let brief = |health, percent| Brief { health, percent, managed: Default::default() };
+        let brief = |health, percent| Brief {
+            health,
+            percent,
+            managed: Default::default(),
+            is_ward: false,
+        };
         let briefs = [
             brief(Health::Optimal, None),
             brief(Health::Optimal, None),

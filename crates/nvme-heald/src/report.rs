@@ -39,4 +39,6 @@ pub(crate) struct Brief {
     pub(crate) percent: Option<u8>,
     /// Legs that udev's stock rules must leave alone.
     pub(crate) managed: BTreeSet<DevT>,
+    /// Whether its legs' controllers are to be armed.
+    pub(crate) is_ward: bool,
 }

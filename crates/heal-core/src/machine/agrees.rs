@@ -94,6 +94,7 @@ fn machine() -> ArrayMachine {
         component_size: Observed::Known(SectorCount(1000)),
         logical_block: Observed::Known(512),
         bitmap: Observed::Known(Bitmap::Present),
+        in_flight: Observed::Known(0),
         legs: Vec::new(),
     }));
     machine.standing = Standing::Managed;
@@ -114,7 +115,7 @@ fn phase(kind: PhaseKind) -> Option<Phase> {
     Some(match kind {
         PhaseKind::Whole => return None,
         PhaseKind::Suspect => Phase::Suspect { why: DoubtWhy::DeviceGone, decide_at: None },
-        PhaseKind::Isolating => Phase::Isolating { turn },
+        PhaseKind::Isolating => Phase::Isolating { since: NOW.mono, turn },
         PhaseKind::Reporting => Phase::Reporting,
         PhaseKind::Grace => Phase::Grace,
         PhaseKind::Returning => Phase::Returning { device: device(2), verified: false, turn },

@@ -24,6 +24,9 @@ impl ArrayMachine {
         self.tell_ended(now, &intent, &answer.outcome);
         self.note_disconnect(&intent, &answer.outcome);
         self.want_look();
+        if self.duty_ended(now, &intent, &answer.outcome) {
+            return;
+        }
         let Some(slot) = self.under_way(id) else {
             return;
         };

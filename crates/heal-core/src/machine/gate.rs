@@ -20,10 +20,14 @@ impl ArrayMachine {
     pub(super) fn drive(&mut self, now: Now, slot: Slot) {
         let Some(repair) = self.repairs.get(&slot).filter(|_| !self.blind) else { return };
         let due = repair.phase.turn().and_then(due_at).is_some_and(|due| due <= now.mono);
+        let kind = repair.phase.kind();
         if !due {
+            // A request that only waits for its time gives way at once, and is seen to.
+            if let Some(why) = self.gives_way(repair) {
+                self.hold_repair(now, slot, why, None, None);
+            }
             return;
         }
-        let kind = repair.phase.kind();
         match self.want(now, repair) {
             None => {}
             Some(Want::Signal(signal)) => {
@@ -43,6 +47,15 @@ impl ArrayMachine {
             Some(Want::Act(action)) => self.let_act(now, slot, kind, action),
             Some(Want::Call(call)) => self.let_call(now, slot, kind, call),
         }
+    }
+
+    fn gives_way(&self, repair: &Repair) -> Option<HeldWhy> {
+        let Phase::Requesting { turn, .. } = &repair.phase else { return None };
+        if turn.failures > 0 || matches!(turn.state, TurnState::UnderWay(_)) {
+            return None;
+        }
+        let barred = self.barred(repair.slot, PhaseKind::Requesting);
+        barred.filter(|why| matches!(why, HeldWhy::OneAtATime { .. }))
     }
 
     pub(super) fn set_turn(&mut self, slot: Slot, state: TurnState) {
@@ -99,6 +112,11 @@ impl ArrayMachine {
                 | HostAction::ReplaceLeg { .. }
                 | HostAction::ClearWantReplacement { .. }
                 | HostAction::SetRaidDisks { .. }
+                | HostAction::SetFastIoFail { .. }
+                | HostAction::IsolateLeg { .. }
+                | HostAction::DeleteController { .. }
+                | HostAction::Reconnect { .. }
+                | HostAction::RewriteBadBlocks { .. }
                 | HostAction::Disconnect { .. },
             )
             | None => false,
@@ -156,6 +174,7 @@ impl ArrayMachine {
             Ok(()) => {}
             Err(why) => return self.guarded(now, slot, kind, action, &why),
         }
+        self.keep_params(now, &action);
         let id = self.effect_id();
         let verb = action.verb().to_owned();
         let disconnects =
@@ -234,8 +253,8 @@ impl ArrayMachine {
 
     /// Doubts that lasted and graces that ended.
     pub(super) fn pass_deadlines(&mut self, now: Now) {
-        if self.blind {
-            return;
+        if self.blind || self.snapshot().is_none() {
+            return; // An array that nobody has seen yet has not lost anything for good.
         }
         let passed: Vec<Slot> = self
             .repairs
@@ -258,12 +277,51 @@ impl ArrayMachine {
             .map(|repair| repair.slot)
             .collect();
         for slot in passed {
-            self.signal(now, slot, Signal::DeadlinePassed);
+            if self.may_begin(now, slot) {
+                self.signal(now, slot, Signal::DeadlinePassed);
+            }
+        }
+    }
+
+    /// Whether what comes after a doubt can be begun. If not, it is held, and nobody reads that the
+    /// application is freed from a leg while it is not.
+    fn may_begin(&mut self, now: Now, slot: Slot) -> bool {
+        let (Some(repair), Some(array)) = (self.repairs.get(&slot), self.snapshot()) else {
+            return true;
+        };
+        if !matches!(repair.phase, Phase::Suspect { .. }) {
+            return true;
+        }
+        let kind = PhaseKind::Isolating;
+        match self.want_isolated(now, array, repair, now.mono) {
+            Want::Hold(why) => {
+                let again = now.mono.after(self.policy.refused_retry);
+                self.hold_repair(now, slot, why, Some(again), None);
+                false
+            }
+            Want::Act(action) => {
+                if !self.passes(now, slot, kind, action.verb(), Some(&action)) {
+                    return false;
+                }
+                let footing = self.footing();
+                match footing.permits_on(&action, self.snapshot(), &self.namespaces) {
+                    // What is not known is looked at again before anything is begun.
+                    Ok(()) | Err(GuardWhy::NotKnown { .. }) => true,
+                    Err(why) => {
+                        self.guarded(now, slot, kind, action, &why);
+                        false
+                    }
+                }
+            }
+            Want::Call(_) | Want::Signal(_) | Want::Wait(_) => true,
         }
     }
 
     /// Ends every hold whose reason is gone.
     pub(super) fn end_holds(&mut self, now: Now) {
+        if self.blind || self.snapshot().is_none() {
+            return; // Whose turn it is shows only where steps are taken.
+        }
         let slots: Vec<Slot> = self.repairs.keys().copied().collect();
         for slot in slots {
             if self.is_hold_over(now, slot) {
@@ -297,9 +355,11 @@ impl ArrayMachine {
                 Some(action) => self.would_pass(action),
                 None => until.is_none() && self.barred(slot, next).is_none(),
             },
+            HeldWhy::HostCutOff { .. } => self.cut_off.is_none(),
             HeldWhy::Refused { .. }
             | HeldWhy::Rejected { .. }
             | HeldWhy::StepFailed { .. }
+            | HeldWhy::Flapping { .. }
             | HeldWhy::NotDurable { .. } => false,
         }
     }

@@ -3,18 +3,20 @@
 //! Everything here is level-based. A signal is raised because the snapshot *is* so and the phase does
 //! not expect it, never because something changed since the last look.
 
+use std::collections::BTreeMap;
+
 use heal_types::{
-    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, NamespaceId, Now,
-    Nqn, Observed, Slot, UnknownWhy,
+    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Moment, NamespaceId,
+    NamespaceIds, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
-use crate::event::Look;
+use crate::event::{Look, LookCause, PathNews};
 use crate::phase::{Phase, Repair, TurnState};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
 use crate::view::{SlotView, leg_of, member_of, namespace_of, slot_view};
-use crate::why::{Cause, HeldWhy, QuarantinedWhy};
+use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy};
 
 use super::{ArrayMachine, Standing};
 
@@ -55,6 +57,7 @@ impl ArrayMachine {
                 }
             }
         }
+        self.note_up(now);
         self.note_unfilled();
         self.note_controllers();
         if let Some(why) = self.duplicate_leg() {
@@ -82,6 +85,7 @@ impl ArrayMachine {
             self.signal(now, slot, Signal::ArrayGone);
         }
         self.members.clear();
+        self.lapsed.clear();
         self.intents.clear();
         self.dirty = true;
     }
@@ -253,6 +257,8 @@ impl ArrayMachine {
         let view = slot_view(array, slot);
         let Some(repair) = self.repairs.get(&slot) else {
             return match view {
+                // Hearsay about a path opens no repair; nothing rests on that path meanwhile.
+                SlotView::Doubtful(DoubtWhy::PathSuspect(_)) => None,
                 SlotView::Doubtful(why) => Some(Signal::LegDoubtful(why)),
                 SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
                 SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
@@ -338,6 +344,8 @@ impl ArrayMachine {
             | HeldWhy::StepFailed { .. } => true,
             HeldWhy::Operator { .. }
             | HeldWhy::Observing
+            | HeldWhy::HostCutOff { .. }
+            | HeldWhy::Flapping { .. }
             | HeldWhy::ArrayState(_)
             | HeldWhy::ArrayBusy
             | HeldWhy::Guard { .. }
@@ -374,7 +382,79 @@ impl ArrayMachine {
         let lost = repair.lost.as_ref()?;
         let device = self.idle_namespace(&lost.namespace?, lost.nqn.as_ref())?;
         let refused = repair.not_again.as_ref() == Some(&device);
-        (!refused).then_some(device)
+        (!refused && self.calms_at(&lost.namespace?).is_none()).then_some(device)
+    }
+
+    /// When a leg that was lost too often has been up for long enough, if that is still to come.
+    fn calms_at(&self, leg: &NamespaceId) -> Option<Moment> {
+        let policy = &self.policy.flapping;
+        if !self.flaps.is_over(leg, self.now.wall, policy) {
+            return None;
+        }
+        let calm = self.up_since.get(leg).map_or(self.now.mono, |since| *since);
+        Some(calm.after(policy.hold_down)).filter(|at| *at > self.now.mono)
+    }
+
+    /// Legs that are back and were lost too often stay out for a while, and status says so.
+    pub(super) fn hold_flapping(&mut self, now: Now) {
+        let waiting: Vec<(Slot, Moment)> = self
+            .repairs
+            .values()
+            .filter(|repair| matches!(repair.phase, Phase::Grace) && repair.cause == Cause::LegLost)
+            .filter_map(|repair| {
+                let lost = repair.lost.as_ref()?;
+                let back = self.idle_namespace(&lost.namespace?, lost.nqn.as_ref()).is_some();
+                let until = self.calms_at(&lost.namespace?)?;
+                (back && self.may_return(repair)).then_some((repair.slot, until))
+            })
+            .collect();
+        for (slot, until) in waiting {
+            let why = HeldWhy::Flapping { seconds: self.policy.flapping.hold_down.as_secs() };
+            self.hold_repair(now, slot, why, Some(until), None);
+        }
+    }
+
+    /// Since when each namespace has had a usable path, without a break.
+    fn note_up(&mut self, now: Now) {
+        let mut up = BTreeMap::new();
+        for namespace in self.namespaces.iter().filter(|namespace| namespace.has_usable_path()) {
+            for id in namespace.ids.known().into_iter().flat_map(NamespaceIds::iter) {
+                up.insert(*id, self.up_since.get(id).copied().unwrap_or(now.mono));
+            }
+        }
+        let left: Vec<NamespaceId> = self
+            .repairs
+            .values()
+            .filter(|repair| is_out(repair))
+            .filter_map(|repair| repair.lost.as_ref()?.namespace)
+            .filter(|id| self.up_since.contains_key(id) && !up.contains_key(id))
+            .collect();
+        for leg in left {
+            // It came and went without being a leg: that is a flap like any other.
+            self.flaps.lost(leg, now.wall, &self.policy.flapping);
+            self.dirty = true;
+        }
+        self.up_since = up;
+    }
+
+    /// The verdict on some path changed: the same look, seen with other eyes.
+    pub(super) fn paths_changed(&mut self, now: Now, news: PathNews) {
+        if self.blind {
+            return self.hear_paths(news);
+        }
+        if let Observed::Known(Some(array)) = &mut self.array {
+            let legs = array.legs.iter_mut();
+            news.annotate(legs.filter_map(|leg| leg.backing.namespace_mut()));
+        }
+        news.annotate(&mut self.namespaces);
+        self.cause = LookCause::Link;
+        self.hear_paths(news);
+        self.note_up(now);
+        self.look_at_slots(now);
+    }
+
+    fn hear_paths(&mut self, news: PathNews) {
+        self.cut_off = news.cut_off;
     }
 
     /// The identity of the namespace `id`, if it is present, usable and nothing holds it. A faulty
@@ -496,6 +576,25 @@ impl ArrayMachine {
     }
 }
 
+/// Whether a lost leg is out, so that nobody else counts its comings and goings.
+fn is_out(repair: &Repair) -> bool {
+    let waits = match &repair.phase {
+        Phase::Grace | Phase::Returning { .. } => true,
+        Phase::Held { why, .. } => matches!(why, HeldWhy::Flapping { .. }),
+        Phase::Suspect { .. }
+        | Phase::Isolating { .. }
+        | Phase::Reporting
+        | Phase::Requesting { .. }
+        | Phase::Connecting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Adding { .. }
+        | Phase::Rebuilding { .. }
+        | Phase::Retiring { .. }
+        | Phase::Quarantined { .. } => false,
+    };
+    waits && repair.cause == Cause::LegLost
+}
+
 fn doubt_signal(array: &ArraySnapshot, view: SlotView<'_>) -> Option<Signal> {
     match view {
         SlotView::Good(_) => Some(Signal::LegInSync),
@@ -521,7 +620,10 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
         // The leg that has to go is still good in its slot. Its successor has failed, unless it is
         // there and only cannot be told from another device at this moment.
         let hidden = array.legs.iter().any(|leg| {
+            // MD has it as the leg itself once the one that had to go failed meanwhile.
+            let nameless = |namespace: &NamespaceSnapshot| namespace.ids.known().is_none();
             leg.backing == Backing::Unreadable
+                || leg.backing.namespace().is_some_and(nameless)
                 || (leg.flags.has(LegFlag::Replacement) && !leg.is_faulty())
         });
         return if hidden { None } else { Some(Signal::LegFailed) };

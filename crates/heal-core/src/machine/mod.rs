@@ -17,7 +17,9 @@
 #[cfg(test)]
 mod agrees;
 mod answer;
+mod duties;
 mod gate;
+mod isolate;
 mod look;
 mod moves;
 mod owed;
@@ -33,21 +35,22 @@ use uuid::Uuid;
 
 use heal_types::{
     ArrayId, ArraySnapshot, BootId, CallKey, ControllerName, Deadline, DevT, HostAction, Moment,
-    NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
+    NamespaceId, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy, WallTime,
 };
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::{Effect, Outbox};
 use crate::event::{Event, LookCause, Operator};
+use crate::flaps::Flaps;
 use crate::ids::{EffectId, IncidentId};
 use crate::phase::{Phase, Repair, Turn, TurnState};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::record::{
-    ArrayRecord, Incident, Intent, Member, OperatorHold, Owed, RepairRecord, SCHEMA,
+    ArrayRecord, Incident, Intent, Lapsed, Member, OperatorHold, Owed, RepairRecord, SCHEMA,
 };
 use crate::restart;
 use crate::signal::Signal;
-use crate::why::{HeldWhy, QuarantinedWhy};
+use crate::why::{DoubtWhy, HeldWhy, QuarantinedWhy};
 
 use volume::VolumeView;
 
@@ -74,6 +77,8 @@ pub enum Due {
     Volume,
     /// The provisioner is to be told something.
     Owed,
+    /// The array as a whole is owed an act.
+    Duty,
 }
 
 /// The action a guard stopped, if that is why a repair is held.
@@ -107,6 +112,9 @@ pub struct ArrayMachine {
     boot: BootId,
     policy: Policy,
 
+    /// The time of the event being handled.
+    now: Now,
+
     // What was seen.
     array: Observed<Option<ArraySnapshot>>,
     namespaces: Vec<NamespaceSnapshot>,
@@ -117,6 +125,12 @@ pub struct ArrayMachine {
     seen: bool,
     volume: VolumeView,
     standing: Standing,
+    /// Since when a namespace has had a usable path.
+    up_since: BTreeMap<NamespaceId, Moment>,
+    /// Why the whole host is taken to be cut off.
+    cut_off: Option<String>,
+    /// Slots whose leg was said to have bad blocks.
+    bad_slots: BTreeSet<Slot>,
 
     // What is intended: the record.
     generation: u64,
@@ -127,6 +141,8 @@ pub struct ArrayMachine {
     owed: VecDeque<Owed>,
     intents: BTreeMap<EffectId, Intent>,
     connected: BTreeMap<Nqn, BTreeSet<ControllerName>>,
+    lapsed: Vec<Lapsed>,
+    flaps: Flaps,
     hold: Option<OperatorHold>,
     quarantine: Option<QuarantinedWhy>,
 
@@ -134,6 +150,7 @@ pub struct ArrayMachine {
     hold_wake: Option<Moment>,
     // What no one needs after a crash.
     owing: Turn,
+    duty: Turn,
     permit: Permit,
     lookups: u64,
     /// Intents that no durable record holds yet.
@@ -152,6 +169,7 @@ impl ArrayMachine {
             id,
             boot,
             policy,
+            now: Now { mono: Moment(0), wall: WallTime(0) },
             array: Observed::Unknown(UnknownWhy::NotReadYet),
             namespaces: Vec::new(),
             cause: LookCause::Start,
@@ -159,6 +177,9 @@ impl ArrayMachine {
             seen: false,
             volume: VolumeView::new(),
             standing: Standing::Undecided,
+            up_since: BTreeMap::new(),
+            cut_off: None,
+            bad_slots: BTreeSet::new(),
             generation: 0,
             next_effect: 1,
             incident: None,
@@ -167,10 +188,13 @@ impl ArrayMachine {
             owed: VecDeque::new(),
             intents: BTreeMap::new(),
             connected: BTreeMap::new(),
+            lapsed: Vec::new(),
+            flaps: Flaps::default(),
             hold: None,
             quarantine: None,
             hold_wake: None,
             owing: Turn::now(),
+            duty: Turn::now(),
             permit: Permit::None,
             lookups: 0,
             unwritten: Vec::new(),
@@ -197,6 +221,9 @@ impl ArrayMachine {
         machine.members = record.members.into_iter().collect();
         machine.owed = record.owed.into();
         machine.connected = record.connected;
+        machine.lapsed = record.lapsed;
+        machine.flaps = Flaps::recovered(record.flaps);
+        machine.now = now;
         machine.hold = record.hold;
         machine.volume.remember(record.volume);
         for repair in record.repairs {
@@ -231,6 +258,7 @@ impl ArrayMachine {
 
     /// Something happened.
     pub fn handle(&mut self, now: Now, event: Event) -> Outbox {
+        self.now = now;
         let durable = !matches!(event, Event::NotDurable { .. });
         if durable {
             self.unwritten.clear();
@@ -238,6 +266,7 @@ impl ArrayMachine {
         }
         match event {
             Event::Looked(look) => self.looked(now, *look),
+            Event::Paths(news) => self.paths_changed(now, news),
             Event::Acted { id, answer } => self.acted(now, id, &answer),
             Event::Answered { id, answer } => self.answered(now, id, answer),
             Event::VolumeStale => self.volume.ask_again(now.mono),
@@ -266,6 +295,7 @@ impl ArrayMachine {
         }
         offer(self.volume_due(), Due::Volume);
         offer(self.owed_due(), Due::Owed);
+        offer(self.duty_due(), Due::Duty);
         let sees = !self.blind && self.snapshot().is_some();
         for repair in self.repairs.values().filter(|_| sees) {
             match &repair.phase {
@@ -274,7 +304,7 @@ impl ArrayMachine {
                 Phase::Grace => offer(self.grace_end(repair), Due::Grace),
                 Phase::Held { until, .. } => offer(*until, Due::Hold),
                 Phase::Rebuilding { .. } | Phase::Quarantined { .. } => {}
-                Phase::Isolating { turn }
+                Phase::Isolating { turn, .. }
                 | Phase::Returning { turn, .. }
                 | Phase::Requesting { turn, .. }
                 | Phase::Connecting { turn, .. }
@@ -307,6 +337,39 @@ impl ArrayMachine {
         }
         let lost = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
         self.members.values().chain(lost).filter_map(|member| member.dev).collect()
+    }
+
+    /// Whether the controllers of its legs are to be armed: the array is ours to isolate legs of.
+    #[must_use]
+    pub fn is_ward(&self) -> bool {
+        self.standing == Standing::Managed
+            && self.policy.mode == Mode::Heal
+            && self.hold.is_none()
+            && self.quarantine.is_none()
+            && self.may_isolate().is_ok()
+    }
+
+    /// Whether a leg is in doubt because of its path.
+    #[must_use]
+    pub fn doubts_a_path(&self) -> bool {
+        self.repairs.values().any(|repair| match &repair.phase {
+            Phase::Suspect { why, .. } => match why {
+                DoubtWhy::PathSuspect(_) | DoubtWhy::PathDead(_) => true,
+                DoubtWhy::DeviceGone => false,
+            },
+            Phase::Isolating { .. } => true,
+            Phase::Reporting
+            | Phase::Grace
+            | Phase::Returning { .. }
+            | Phase::Requesting { .. }
+            | Phase::Connecting { .. }
+            | Phase::Verifying { .. }
+            | Phase::Adding { .. }
+            | Phase::Rebuilding { .. }
+            | Phase::Retiring { .. }
+            | Phase::Held { .. }
+            | Phase::Quarantined { .. } => false,
+        })
     }
 
     /// Whether the array is gone and nothing is owed: the machine and its record may be dropped.
@@ -390,6 +453,7 @@ impl ArrayMachine {
             let before = self.phases();
             self.end_holds(now);
             self.pass_deadlines(now);
+            self.hold_flapping(now);
             let slots: Vec<Slot> = self.repairs.keys().copied().collect();
             for slot in slots {
                 self.drive(now, slot);
@@ -403,6 +467,7 @@ impl ArrayMachine {
             }
         }
         self.tell_owed(now);
+        self.tend_duties(now);
         self.tend_permit();
         self.close_incident(now);
     }
@@ -563,7 +628,8 @@ impl ArrayMachine {
     }
 
     fn close_incident(&mut self, now: Now) {
-        if !self.repairs.is_empty() || !self.owed.is_empty() || !self.intents.is_empty() {
+        let owes = !self.owed.is_empty() || !self.lapsed.is_empty();
+        if !self.repairs.is_empty() || owes || !self.intents.is_empty() {
             return;
         }
         if let Some(incident) = self.incident.clone() {
@@ -622,6 +688,8 @@ impl ArrayMachine {
             owed: self.owed.iter().cloned().collect(),
             intents: self.intents.values().cloned().collect(),
             connected: self.connected.clone(),
+            lapsed: self.lapsed.clone(),
+            flaps: self.flaps.recorded(),
             hold: self.hold.clone(),
             quarantine: self.quarantine.clone(),
         }

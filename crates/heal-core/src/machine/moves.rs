@@ -4,12 +4,16 @@
 //! signal and from what the repair knows. If the two disagree, or the table calls the signal
 //! impossible, the array is quarantined: a machine that is not what its table says must not act.
 
+use std::time::Duration;
+
 use heal_types::{
-    Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now, Replica, Slot,
+    Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now, Observed, Replica,
+    Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
 use crate::phase::{Phase, PhaseKind, Repair, Turn};
+use crate::policy::IsolateAfter;
 use crate::record::{Member, OwedMessage, Step};
 use crate::restart;
 use crate::signal::Signal;
@@ -36,7 +40,8 @@ impl ArrayMachine {
 
     /// A signal that moves nothing may still be news within the phase.
     fn stay(&mut self, now: Now, slot: Slot, signal: &Signal) {
-        let confirm = now.mono.after(self.policy.gone_confirm);
+        let decide =
+            if let Signal::LegDoubtful(seen) = signal { self.decide(now, *seen) } else { None };
         let Some(repair) = self.repairs.get_mut(&slot) else {
             return;
         };
@@ -44,13 +49,8 @@ impl ArrayMachine {
             (Phase::Rebuilding { progress }, Signal::LegRecovering(seen)) => *progress = *seen,
             (Phase::Suspect { why, decide_at }, Signal::LegDoubtful(seen)) => {
                 *why = *seen;
-                match seen {
-                    DoubtWhy::DeviceGone => {
-                        decide_at.get_or_insert(confirm);
-                    }
-                    // Isolating a leg whose path is lost needs more witnesses than this look.
-                    DoubtWhy::NoUsablePath => *decide_at = None,
-                }
+                // The first moment to decide stays, unless there is no reason to any more.
+                *decide_at = decide.map(|fresh| decide_at.unwrap_or(fresh));
             }
             (_, _) => {}
         }
@@ -256,6 +256,10 @@ impl ArrayMachine {
         }
         repair.grace = grace;
         repair.return_after = Some(back);
+        let gone = reported.as_ref().and_then(|member| member.namespace);
+        if let Some(namespace) = gone.filter(|_| repair.cause.is_loss()) {
+            self.flaps.lost(namespace, now.wall, &self.policy.flapping);
+        }
         self.members.remove(&slot);
         self.owe(now, reported.as_ref(), OwedMessage::Report(Condition::Missing));
     }
@@ -320,7 +324,7 @@ impl ArrayMachine {
                 let Signal::LegDoubtful(why) = signal else { return None };
                 Phase::Suspect { why, decide_at: self.decide(now, why) }
             }
-            PhaseKind::Isolating => Phase::Isolating { turn: Turn::now() },
+            PhaseKind::Isolating => Phase::Isolating { since: now.mono, turn: Turn::now() },
             PhaseKind::Reporting => Phase::Reporting,
             PhaseKind::Grace => Phase::Grace,
             PhaseKind::Returning => {
@@ -449,7 +453,27 @@ impl ArrayMachine {
     fn decide(&self, now: Now, why: DoubtWhy) -> Option<heal_types::Moment> {
         match why {
             DoubtWhy::DeviceGone => Some(now.mono.after(self.policy.gone_confirm)),
-            DoubtWhy::NoUsablePath => None,
+            DoubtWhy::PathSuspect(_) => None,
+            DoubtWhy::PathDead(_) => self.may_isolate().ok().map(|after| now.mono.after(after)),
+        }
+    }
+
+    /// How long nothing must have got through to a leg before it is isolated, or why none of this
+    /// array's legs is.
+    pub(super) fn may_isolate(&self) -> Result<Duration, String> {
+        if let Some(why) = &self.policy.isolation_off {
+            return Err(why.clone());
+        }
+        let IsolateAfter::After(after) = self.policy.isolate_after else {
+            return Err("the policy says never".to_owned());
+        };
+        match self.snapshot().map(|array| array.bitmap) {
+            Some(Observed::Known(Bitmap::Present)) => Ok(after),
+            Some(Observed::Known(Bitmap::Absent)) => {
+                Err("the array has no bitmap: its return would be a full copy".to_owned())
+            }
+            Some(Observed::Unknown(why)) => Err(format!("its bitmap is not known: {why}")),
+            None => Err("the array is not there".to_owned()),
         }
     }
 

@@ -151,7 +151,7 @@ impl ArrayMachine {
                     let states: Vec<String> = namespace
                         .paths
                         .iter()
-                        .map(|path| format!("{} {}", path.controller, path.state))
+                        .map(|path| format!("{} {} ({})", path.controller, path.state, path.health))
                         .collect();
                     format!("down: {}", states.join(", "))
                 };
@@ -208,13 +208,13 @@ impl ArrayMachine {
         match &repair.phase {
             Phase::Suspect { why, decide_at } => {
                 let next = match decide_at {
-                    Some(_) => "fail the leg, unless it comes back or it is the last good one",
+                    Some(_) => "free its I/O, unless it comes back or it is the last good one",
                     None => "nothing, until MD fails the leg or its path comes back",
                 };
                 (format!("in doubt: {why}"), next.to_owned(), *decide_at)
             }
             Phase::Isolating { .. } => {
-                (format!("its device is gone{tries}"), "MD fails the leg".to_owned(), due)
+                (format!("{}{tries}", self.doubt(repair)), "MD fails the leg".to_owned(), due)
             }
             Phase::Reporting => ("a loss is recorded first".to_owned(), "grace".to_owned(), None),
             Phase::Grace => {

@@ -7,6 +7,7 @@ use crate::ids::EffectId;
 use crate::phase::{Phase, PhaseKind, Repair};
 use crate::record::{Intent, Member, Owed};
 use crate::signal::Signal;
+use crate::view::{SlotView, slot_view};
 use crate::why::{Cause, HeldWhy};
 
 use super::ArrayMachine;
@@ -82,6 +83,14 @@ impl ArrayMachine {
         if let Some(entry) = self.out.audit.last_mut() {
             entry.fields.push(("VERB", action.verb().to_owned()));
         }
+    }
+
+    pub(super) fn tell_duty(&mut self, now: Now, id: EffectId, action: &HostAction) {
+        let text = format!("{}: begins to {}", self.name(), sentence(action));
+        let mut entry = self.entry(now, AuditKind::ActBegun, Severity::Notice, text);
+        entry.action = Some(id);
+        entry.fields.push(("VERB", action.verb().to_owned()));
+        self.out.audit.push(entry);
     }
 
     pub(super) fn tell_ended(&mut self, now: Now, intent: &Intent, outcome: &Outcome) {
@@ -202,7 +211,8 @@ impl ArrayMachine {
                 (AuditKind::LegSuspected, Severity::Warning, text)
             }
             PhaseKind::Isolating => {
-                let text = format!("{lost} has no device any more and MD has not noticed");
+                let text =
+                    format!("frees the application's I/O from {lost}: {}", self.doubt(repair));
                 (AuditKind::LegIsolating, Severity::Warning, text)
             }
             PhaseKind::Reporting => {
@@ -243,6 +253,21 @@ impl ArrayMachine {
                 let text = "stands still: the array is quarantined".to_owned();
                 (AuditKind::RepairHeld, Severity::Warning, text)
             }
+        }
+    }
+
+    /// What speaks against the slot's leg now.
+    pub(super) fn doubt(&self, repair: &Repair) -> String {
+        match self.snapshot().map(|array| slot_view(array, repair.slot)) {
+            Some(SlotView::Doubtful(why)) => why.to_string(),
+            Some(
+                SlotView::Good(_)
+                | SlotView::Recovering
+                | SlotView::Failed
+                | SlotView::Vacant
+                | SlotView::Unclear,
+            )
+            | None => "in doubt".to_owned(),
         }
     }
 
@@ -287,6 +312,8 @@ fn describe_held(repair: &Repair) -> (AuditKind, Severity, String) {
         | HeldWhy::Refused { .. }
         | HeldWhy::Rejected { .. }
         | HeldWhy::StepFailed { .. }
+        | HeldWhy::HostCutOff { .. }
+        | HeldWhy::Flapping { .. }
         | HeldWhy::NotDurable { .. } => Severity::Warning,
     };
     let kind = match why {
@@ -301,6 +328,8 @@ fn describe_held(repair: &Repair) -> (AuditKind, Severity, String) {
         | HeldWhy::Guard { .. }
         | HeldWhy::Refused { .. }
         | HeldWhy::StepFailed { .. }
+        | HeldWhy::HostCutOff { .. }
+        | HeldWhy::Flapping { .. }
         | HeldWhy::NotDurable { .. } => AuditKind::RepairHeld,
     };
     (kind, severity, format!("held: {why}"))
@@ -356,6 +385,20 @@ fn sentence(action: &HostAction) -> String {
             format!("take back MD's wish to replace {}", leg.device)
         }
         HostAction::SetRaidDisks { raid_disks, .. } => format!("set the slots to {raid_disks}"),
+        HostAction::SetFastIoFail { controller, value } => {
+            format!("set the fast failure of {controller} to {value}")
+        }
+        HostAction::IsolateLeg { leg, paths, .. } => {
+            let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+            format!("destroy the sockets of {} through {}", leg.device, paths.join(", "))
+        }
+        HostAction::DeleteController { controller, .. } => format!("delete {controller}"),
+        HostAction::Reconnect { params } => {
+            format!("connect {} at {} again", params.nqn, params.portal)
+        }
+        HostAction::RewriteBadBlocks { leg, .. } => {
+            format!("have the bad blocks of {} written again", leg.device)
+        }
         HostAction::Disconnect { nqn, .. } => format!("disconnect {nqn}"),
     }
 }

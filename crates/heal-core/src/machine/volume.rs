@@ -489,7 +489,10 @@ fn takes_offers(repair: &Repair) -> bool {
     };
     match why {
         HeldWhy::Refused { .. } | HeldWhy::Rejected { .. } => true,
-        HeldWhy::StepFailed { .. } | HeldWhy::OneAtATime { .. } | HeldWhy::Budget => {
+        HeldWhy::StepFailed { .. }
+        | HeldWhy::OneAtATime { .. }
+        | HeldWhy::Budget
+        | HeldWhy::Flapping { .. } => {
             matches!(then, Step::Request { .. } | Step::Grace)
         }
         HeldWhy::Operator { .. }
@@ -498,6 +501,7 @@ fn takes_offers(repair: &Repair) -> bool {
         | HeldWhy::ArrayState(_)
         | HeldWhy::ArrayBusy
         | HeldWhy::Guard { .. }
+        | HeldWhy::HostCutOff { .. }
         | HeldWhy::NotDurable { .. } => false,
     }
 }

@@ -42,7 +42,7 @@ impl ArrayMachine {
             | Phase::Rebuilding { .. }
             | Phase::Held { .. }
             | Phase::Quarantined { .. } => None,
-            Phase::Isolating { .. } => Some(self.want_isolated(array, repair)),
+            Phase::Isolating { since, .. } => Some(self.want_isolated(now, array, repair, *since)),
             // Taken back, and MD fills another leg first.
             Phase::Returning { device, .. }
                 if leg_of(array, &device.namespace).is_some_and(LegSnapshot::is_spare) =>
@@ -52,9 +52,10 @@ impl ArrayMachine {
             Phase::Returning { device, verified, .. } => {
                 Some(Want::Act(match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
                     Some(leg) => self.remove(leg, repair.lost.as_ref()),
-                    None if *verified => {
-                        HostAction::ReAddLeg { array: self.id, device: device.clone() }
-                    }
+                    None if *verified => match self.wishing(array, None) {
+                        Some(leg) => leg,
+                        None => HostAction::ReAddLeg { array: self.id, device: device.clone() },
+                    },
                     None => HostAction::Examine { device: device.clone() },
                 }))
             }
@@ -85,15 +86,15 @@ impl ArrayMachine {
         }
     }
 
-    fn want_isolated(&self, array: &ArraySnapshot, repair: &Repair) -> Want {
-        match array.leg_in(repair.slot) {
-            Some(leg) if leg.is_in_sync() => Want::Act(HostAction::FailLeg {
-                array: self.id,
-                leg: leg_ref(leg, repair.lost.as_ref()),
-                why: FailWhy::DeviceGone,
-            }),
-            Some(_) | None => Want::Signal(Signal::LegFailed),
-        }
+    /// Takes back a wish to be replaced that a passing error left on a good leg: whatever is added
+    /// while it stands becomes that leg's successor.
+    fn wishing(&self, array: &ArraySnapshot, may: Option<&LegSnapshot>) -> Option<HostAction> {
+        let leg = array.in_sync().find(|leg| {
+            leg.flags.has(LegFlag::WantReplacement)
+                && may.is_none_or(|leaving| leaving.device != leg.device)
+        })?;
+        let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
+        Some(HostAction::ClearWantReplacement { array: self.id, leg })
     }
 
     fn want_replacement(&self, repair: &Repair, key: heal_types::CallKey) -> Want {
@@ -164,13 +165,8 @@ impl ArrayMachine {
         let bound = leg_of(array, &incoming.target.namespace);
         // The leg that has to go may wish for it once its successor is bound, not before.
         let may_wish = leaving.filter(|_| bound.is_some());
-        let wishing = array.in_sync().find(|leg| {
-            leg.flags.has(LegFlag::WantReplacement)
-                && may_wish.is_none_or(|leaving| leaving.device != leg.device)
-        });
-        if let Some(leg) = wishing {
-            let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
-            return Want::Act(HostAction::ClearWantReplacement { array: self.id, leg });
+        if let Some(clear) = self.wishing(array, may_wish) {
+            return Want::Act(clear);
         }
         match (bound, leaving) {
             (None, _) => Want::Act(HostAction::AddLeg { array: self.id, device: device.clone() }),
@@ -335,7 +331,7 @@ fn is_bound_as(member: &Member, leg: &LegSnapshot) -> bool {
 }
 
 /// A leg as an action names it.
-fn leg_ref(leg: &LegSnapshot, member: Option<&Member>) -> LegRef {
+pub(super) fn leg_ref(leg: &LegSnapshot, member: Option<&Member>) -> LegRef {
     let id = member.and_then(|member| member.namespace);
     LegRef {
         device: leg.device.clone(),

@@ -11,13 +11,18 @@
 //! | `mdadm --manage`, `--grow` | MD waits until the array's I/O stands still | 20 s |
 //! | `blkid`, `helper probe` | a read of a device whose path just died | 10 s |
 //! | `helper set-attr` | MD's lock | 5 s |
+//! | `helper rewrite-bad-blocks` | repair, which it gives 30 s itself | 45 s |
+//! | `helper delete-controller` | a controller that came back while it was told to go | 20 s |
 //!
 //! `mdadm` reads its arguments in order, so a `--` does nothing for it; `nvme` takes no positional
 //! argument here. `blkid` gets one.
 
 use std::time::Duration;
 
-use heal_types::{ArrayId, ConnectOptions, DevT, DeviceName, NamespaceId, Nqn, Portal};
+use heal_types::{
+    ArrayId, ConnectOptions, ConnectParams, ControllerName, DevT, DeviceName, KeyRef, NamespaceId,
+    Nqn, Portal,
+};
 
 use super::{Call, Subject, Tool};
 use crate::helper::Verb;
@@ -28,6 +33,8 @@ const DISCONNECT: Duration = Duration::from_secs(70);
 const MDADM: Duration = Duration::from_secs(20);
 const READ: Duration = Duration::from_secs(10);
 const SET_ATTRIBUTE: Duration = Duration::from_secs(5);
+const REWRITE: Duration = Duration::from_secs(45);
+const DELETE: Duration = Duration::from_secs(20);
 
 /// An array's node together with who it is.
 #[derive(Debug, Clone, Copy)]
@@ -45,32 +52,75 @@ pub(crate) struct NamespaceNode<'a> {
 
 /// Connects one portal.
 pub(crate) fn connect(nqn: &Nqn, portal: &Portal, options: &ConnectOptions) -> Call {
-    let mut args = vec![
+    let mut args = connect_to(nqn, portal);
+    args.extend([
+        format!("--keep-alive-tmo={}", whole_seconds(options.keep_alive)),
+        format!("--reconnect-delay={}", whole_seconds(options.reconnect_delay)),
+        format!("--ctrl-loss-tmo={}", whole_seconds(options.ctrl_loss)),
+    ]);
+    args.extend(options.io_queues.map(|queues| format!("--nr-io-queues={queues}")));
+    args.extend(connect_from(portal));
+    args.extend(options.host_nqn.as_ref().map(|host| format!("--hostnqn={host}")));
+    connecting(nqn, args)
+}
+
+/// Connects a portal as it was connected before: what the kernel showed is what it gets.
+pub(crate) fn reconnect(params: &ConnectParams) -> Call {
+    let mut args = connect_to(&params.nqn, &params.portal);
+    let seconds = |name: &str, span: Duration| format!("--{name}={}", span.as_secs());
+    args.extend(params.keep_alive.map(|span| seconds("keep-alive-tmo", span)));
+    args.extend(params.reconnect_delay.map(|span| seconds("reconnect-delay", span)));
+    args.push(match params.ctrl_loss {
+        Some(span) => seconds("ctrl-loss-tmo", span),
+        None => "--ctrl-loss-tmo=-1".to_owned(),
+    });
+    args.extend(params.io_queues.map(|queues| format!("--nr-io-queues={queues}")));
+    args.extend(connect_from(&params.portal));
+    args.push(format!("--hostnqn={}", params.host_nqn));
+    args.extend(params.host_id.map(|host| format!("--hostid={host}")));
+    match params.key {
+        // It looks there by itself.
+        None | Some(KeyRef::NvmeConfig) => {}
+    }
+    connecting(&params.nqn, args)
+}
+
+fn connect_to(nqn: &Nqn, portal: &Portal) -> Vec<String> {
+    vec![
         "connect".to_owned(),
         format!("--transport={}", portal.transport),
         format!("--traddr={}", portal.address),
         format!("--trsvcid={}", portal.port),
         format!("--nqn={nqn}"),
-        format!("--keep-alive-tmo={}", whole_seconds(options.keep_alive)),
-        format!("--reconnect-delay={}", whole_seconds(options.reconnect_delay)),
-        format!("--ctrl-loss-tmo={}", whole_seconds(options.ctrl_loss)),
-    ];
-    if let Some(queues) = options.io_queues {
-        args.push(format!("--nr-io-queues={queues}"));
-    }
-    if let Some(address) = &portal.host_address {
-        args.push(format!("--host-traddr={address}"));
-    }
-    if let Some(interface) = &portal.host_interface {
-        args.push(format!("--host-iface={interface}"));
-    }
-    if let Some(host) = &options.host_nqn {
-        args.push(format!("--hostnqn={host}"));
-    }
+    ]
+}
+
+fn connect_from(portal: &Portal) -> impl Iterator<Item = String> {
+    let address = portal.host_address.as_ref().map(|address| format!("--host-traddr={address}"));
+    let interface = portal.host_interface.as_ref().map(|name| format!("--host-iface={name}"));
+    address.into_iter().chain(interface)
+}
+
+fn connecting(nqn: &Nqn, args: Vec<String>) -> Call {
     Call {
         tool: Tool::Nvme,
         args,
         deadline: CONNECT,
+        subjects: vec![Subject::Subsystem(nqn.clone())],
+    }
+}
+
+/// Deletes one controller that is connecting. `inode` says which of all that ever had this name.
+pub(crate) fn delete_controller(nqn: &Nqn, controller: &ControllerName, inode: u64) -> Call {
+    Call {
+        tool: Tool::OurHelper,
+        args: vec![
+            "helper".to_owned(),
+            "delete-controller".to_owned(),
+            controller.to_string(),
+            inode.to_string(),
+        ],
+        deadline: DELETE,
         subjects: vec![Subject::Subsystem(nqn.clone())],
     }
 }
@@ -133,6 +183,23 @@ pub(crate) fn set_attribute(id: ArrayId, array: &DeviceName, leg: &DeviceName, v
             verb.to_string(),
         ],
         deadline: SET_ATTRIBUTE,
+        subjects: vec![Subject::Array(id)],
+    }
+}
+
+/// Has MD write a member's bad blocks again. It takes back by itself what it sets, so its own patience
+/// must end before this deadline does.
+pub(crate) fn rewrite_bad_blocks(id: ArrayId, array: &DeviceName, leg: &DeviceName) -> Call {
+    Call {
+        tool: Tool::OurHelper,
+        args: vec![
+            "helper".to_owned(),
+            "rewrite-bad-blocks".to_owned(),
+            array.to_string(),
+            id.to_string(),
+            leg.to_string(),
+        ],
+        deadline: REWRITE,
         subjects: vec![Subject::Array(id)],
     }
 }
@@ -252,6 +319,55 @@ mod tests {
              --ctrl-loss-tmo=1 --nr-io-queues=2 --host-traddr=fe80::2 --host-iface=eth1.100 \
              --hostnqn=nqn.2014-08.org.example:host"
         );
+    }
+
+    #[test]
+    fn reconnect_says_what_the_kernel_showed() {
+        let params = ConnectParams {
+            nqn: nqn(),
+            portal: portal(),
+            host_nqn: Nqn::new("nqn.2014-08.org.example:host").unwrap(),
+            host_id: Some("2cd2c43b-a90a-45c1-a8cd-86b33ab273b5".parse().unwrap()),
+            io_queues: Some(2),
+            keep_alive: Some(Duration::from_secs(5)),
+            reconnect_delay: Some(Duration::from_secs(2)),
+            ctrl_loss: None,
+            key: Some(KeyRef::NvmeConfig),
+        };
+        assert_eq!(
+            line(&reconnect(&params)),
+            "nvme connect --transport=tcp --traddr=192.0.2.1 --trsvcid=4420 \
+             --nqn=nqn.2014-08.org.nvmexpress:uuid:1 --keep-alive-tmo=5 --reconnect-delay=2 \
+             --ctrl-loss-tmo=-1 --nr-io-queues=2 --hostnqn=nqn.2014-08.org.example:host \
+             --hostid=2cd2c43b-a90a-45c1-a8cd-86b33ab273b5"
+        );
+        let bare = ConnectParams {
+            portal: Portal {
+                host_address: Some("192.0.2.9".parse().unwrap()),
+                host_interface: Some("eth1".parse().unwrap()),
+                ..portal()
+            },
+            host_id: None,
+            io_queues: None,
+            keep_alive: Some(Duration::ZERO),
+            reconnect_delay: None,
+            ctrl_loss: Some(Duration::from_secs(600)),
+            key: None,
+            ..params
+        };
+        assert_eq!(
+            line(&reconnect(&bare)),
+            "nvme connect --transport=tcp --traddr=192.0.2.1 --trsvcid=4420 \
+             --nqn=nqn.2014-08.org.nvmexpress:uuid:1 --keep-alive-tmo=0 --ctrl-loss-tmo=600 \
+             --host-traddr=192.0.2.9 --host-iface=eth1 --hostnqn=nqn.2014-08.org.example:host"
+        );
+    }
+
+    #[test]
+    fn deleting_names_the_controller_and_which_of_its_name() {
+        let call = delete_controller(&nqn(), &ControllerName::new("nvme3").unwrap(), 4711);
+        assert_eq!(line(&call), "helper helper delete-controller nvme3 4711");
+        assert_eq!(call.subjects, [Subject::Subsystem(nqn())]);
     }
 
     #[test]

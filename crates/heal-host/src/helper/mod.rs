@@ -26,7 +26,9 @@
 //!
 //! The price: the daemon's whole binary is loaded for one `write`, some milliseconds.
 
+mod delete;
 mod probe;
+mod rewrite;
 mod set_attr;
 
 use std::ffi::OsString;
@@ -36,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use heal_types::{ArrayId, DevT, DeviceName};
+use heal_types::{ArrayId, ControllerName, DevT, DeviceName};
 use rustix::io::Errno;
 
 pub(crate) use probe::Report;
@@ -125,6 +127,8 @@ impl fmt::Display for Verb {
 enum Job {
     Probe { node: PathBuf, dev: DevT },
     SetAttr { array: DeviceName, id: ArrayId, leg: DeviceName, verb: Verb },
+    RewriteBadBlocks { array: DeviceName, id: ArrayId, leg: DeviceName },
+    DeleteController { name: ControllerName, inode: u64 },
 }
 
 /// The whole life of a helper. `args` are the arguments after `helper`.
@@ -157,8 +161,17 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
                 .find(|known| known.to_string() == *verb)
                 .ok_or_else(|| Failure::usage(format!("{verb:?} is not a word for a member")))?,
         }),
+        ["rewrite-bad-blocks", array, id, leg] => Ok(Job::RewriteBadBlocks {
+            array: array_name(array)?,
+            id: value(id)?,
+            leg: value(leg)?,
+        }),
+        ["delete-controller", name, inode] => {
+            Ok(Job::DeleteController { name: value(name)?, inode: value(inode)? })
+        }
         _ => Err(Failure::usage(
-            "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY UUID MEMBER WORD",
+            "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY UUID MEMBER WORD \
+             | helper rewrite-bad-blocks ARRAY UUID MEMBER | helper delete-controller NAME INODE",
         )),
     }
 }
@@ -194,6 +207,10 @@ fn run(job: &Job) -> Result<(), Failure> {
         Job::SetAttr { array, id, leg, verb } => {
             set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)
         }
+        Job::RewriteBadBlocks { array, id, leg } => {
+            rewrite::bad_blocks(Path::new("/"), (array, *id), leg)
+        }
+        Job::DeleteController { name, inode } => delete::controller(Path::new("/"), name, *inode),
     }
 }
 
@@ -208,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_exactly_one_of_two() {
+    fn a_call_is_exactly_one_of_these() {
         let job = parsed(&["probe", "/dev/nvme1n1", "259:3"]).unwrap();
         let dev = DevT { major: 259, minor: 3 };
         assert_eq!(job, Job::Probe { node: PathBuf::from("/dev/nvme1n1"), dev });
@@ -216,6 +233,9 @@ mod tests {
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
         let id = UUID.parse().unwrap();
         assert_eq!(job, Job::SetAttr { array, id, leg, verb: Verb::Remove });
+        let job = parsed(&["delete-controller", "nvme3", "4711"]).unwrap();
+        let name = "nvme3".parse().unwrap();
+        assert_eq!(job, Job::DeleteController { name, inode: 4711 });
     }
 
     #[test]
@@ -235,6 +255,12 @@ mod tests {
             &["set-attr", "md/../sda", UUID, "nvme1n1", "remove"],
             &["set-attr", "md127", UUID, "nvme1n1", "remove", "more"],
             &["set-attr", "md127", "nvme1n1", "remove"],
+            &["rewrite-bad-blocks", "sda", UUID, "nvme1n1"],
+            &["rewrite-bad-blocks", "md127", UUID],
+            &["delete-controller", "nvme3"],
+            &["delete-controller", "../nvme3", "1"],
+            &["delete-controller", "nvme3", "-1"],
+            &["delete-controller", "nvme3", "1", "more"],
             &["write", "md127", "nvme1n1", "remove"],
         ] {
             let failure = parsed(words).unwrap_err();

@@ -1,8 +1,8 @@
 //! Connects and disconnects subsystems.
 
 use heal_types::{
-    ConnectOptions, ControllerName, ControllerState, HostSnapshot, NamespaceSnapshot, Nqn,
-    Observed, Outcome, Portal, RetryWhy, Target, UnknownWhy,
+    ConnectOptions, ConnectParams, ControllerName, ControllerState, HostSnapshot,
+    NamespaceSnapshot, Nqn, Observed, Outcome, Portal, RetryWhy, Target, UnknownWhy,
 };
 
 use super::{LATER, LinuxHost, Step, guard, guarded, not_done, refused_here, retry, stuck};
@@ -47,6 +47,39 @@ impl LinuxHost {
             return Ok(if made { Outcome::Changed } else { Outcome::AlreadySo });
         }
         Err(unreachable(&missing, &attempts))
+    }
+
+    /// The controller of these parameters, made again. One that leads there already, or that the
+    /// kernel still tries to connect, is it.
+    pub(super) fn reconnect(&self, params: &ConnectParams) -> Step<Outcome> {
+        self.nobody_hangs_on(&[Subject::Subsystem(params.nqn.clone())])?;
+        if self.leads_there(params)? {
+            return Ok(Outcome::AlreadySo);
+        }
+        let before = controllers_of(&self.root, &params.nqn)?;
+        let ended = self.run(&argv::reconnect(params));
+        if is_already(&ended) {
+            return Ok(Outcome::AlreadySo);
+        }
+        let is_new = |now: &Controller| before.iter().all(|old| old.name != now.name);
+        let now = controllers_of(&self.root, &params.nqn)?;
+        if now.iter().any(|controller| is_new(controller) && controller.is_live()) {
+            return Ok(Outcome::Changed);
+        }
+        Err(unreachable(&[&params.portal], &[ended]))
+    }
+
+    fn leads_there(&self, params: &ConnectParams) -> Step<bool> {
+        let seen = self.survey();
+        let kept: Vec<ControllerName> = controllers_of(&self.root, &params.nqn)?
+            .into_iter()
+            .filter(|controller| controller.state.is_known_and(|state| is_kept(*state)))
+            .map(|controller| controller.name)
+            .collect();
+        Ok(kept
+            .iter()
+            .filter_map(|name| seen.controllers.get(name))
+            .any(|known| known.nqn == params.nqn && params.portal.is_served_by(&known.portal)))
     }
 
     pub(super) fn disconnect(&self, nqn: &Nqn, ours: &[ControllerName]) -> Step<Outcome> {

@@ -1,8 +1,8 @@
 //! The guards that keep data from being lost, once more, on the snapshot of this very moment.
 
 use heal_types::{
-    ArraySnapshot, Backing, DeviceName, HostSnapshot, LegSnapshot, Level, NamespaceSnapshot, Nqn,
-    Observed, Outcome, Slot, SyncAction, UnknownWhy,
+    ArraySnapshot, Backing, DeviceName, FastIoFail, HostSnapshot, LegSnapshot, Level,
+    NamespaceSnapshot, Nqn, Observed, Outcome, Slot, SyncAction, UnknownWhy,
 };
 
 use super::{Step, guarded};
@@ -10,6 +10,23 @@ use super::{Step, guarded};
 /// MD counts the last leg's failure by breaking the array *before* it refuses (`raid1_error`,
 /// `MD_BROKEN`), so this cannot be left to the kernel.
 pub(super) fn survives_without(array: &ArraySnapshot, leg: &LegSnapshot) -> Step<()> {
+    others_hold(array, leg, "with a usable path", carries)
+}
+
+/// The same, with I/O that waits on those others instead of failing, however long they are away.
+pub(super) fn queues_without(array: &ArraySnapshot, leg: &LegSnapshot) -> Step<()> {
+    others_hold(array, leg, "with a usable path and queueing I/O", |other| {
+        carries(other) && queues(other)
+    })
+}
+
+/// Enough other legs hold every block that `leg` holds, and are `good`.
+pub(super) fn others_hold(
+    array: &ArraySnapshot,
+    leg: &LegSnapshot,
+    told: &str,
+    good: impl Fn(&LegSnapshot) -> bool,
+) -> Step<()> {
     let Some(slot) = leg.slot else {
         // A spare carries nothing.
         return Ok(());
@@ -23,7 +40,7 @@ pub(super) fn survives_without(array: &ArraySnapshot, leg: &LegSnapshot) -> Step
         let others = array.legs.iter().filter(|other| other.device != leg.device);
         others
             .filter(|other| other.slot == Some(*slot))
-            .any(|other| other.is_in_sync() && carries(other))
+            .any(|other| other.is_in_sync() && good(other))
     };
     let slots = mirrors_of(array, slot)?;
     let found = slots.iter().filter(|slot| healthy(slot)).count();
@@ -33,8 +50,7 @@ pub(super) fn survives_without(array: &ArraySnapshot, leg: &LegSnapshot) -> Step
     };
     if found < needed.max(1) {
         return Err(guarded(format!(
-            "{found} other in-sync legs with a usable path hold what slot {slot} holds, \
-             {} are needed",
+            "{found} other in-sync legs {told} hold what slot {slot} holds, {} are needed",
             needed.max(1)
         )));
     }
@@ -60,6 +76,18 @@ pub(super) fn every_other_slot_is_good(array: &ArraySnapshot, leg: &LegSnapshot)
 fn carries(leg: &LegSnapshot) -> bool {
     match &leg.backing {
         Backing::Namespace(namespace) => namespace.has_usable_path(),
+        Backing::Local => true,
+        Backing::Gone | Backing::Unreadable => false,
+    }
+}
+
+/// Whether the kernel keeps I/O to it for as long as it takes.
+fn queues(leg: &LegSnapshot) -> bool {
+    match &leg.backing {
+        Backing::Namespace(namespace) => namespace
+            .paths
+            .iter()
+            .all(|path| path.fast_io_fail.is_known_and(|value| *value == FastIoFail::Off)),
         Backing::Local => true,
         Backing::Gone | Backing::Unreadable => false,
     }

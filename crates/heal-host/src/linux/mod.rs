@@ -27,6 +27,10 @@
 //! - **Nobody waits behind a child that hangs.** While one does, acts on the same array, namespace
 //!   or subsystem are answered `Retry(Stuck)` before anything is looked at.
 //!
+//! Three acts on controllers are made otherwise ([`controllers`], [`isolate`]): the application waits
+//! for them. They look at one array only, by way of the last look, write attributes themselves because
+//! that takes no lock, and read back once.
+//!
 //! The guards of the core are checked there. Those that keep data from being lost are checked here
 //! once more, on the snapshot of this very moment: the last leg that works, a device in use,
 //! foreign content.
@@ -37,16 +41,21 @@
 mod arrays;
 mod connect;
 mod content;
+mod controllers;
 mod examine;
 mod guard;
 mod identity;
+mod isolate;
 mod legs;
 mod marks;
 mod node;
+mod rewrite;
+mod sockets;
+mod support;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -54,16 +63,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use heal_types::{
-    DevT, HostAction, HostAnswer, HostPort, HostSnapshot, Outcome, RefusedWhy, RetryWhy,
+    ArrayId, ArraySnapshot, Backing, ControllerName, DevT, DeviceName, HostAction, HostAnswer,
+    HostPort, HostSnapshot, Outcome, RefusedWhy, RetryWhy, SocketReading,
 };
 
 use crate::exec::{Call, Ended, Ending, Runner, Subject, Tools};
 use crate::helper::Exit;
-use crate::scan::{PortalCache, look};
+use crate::isolation_support::IsolationSupport;
+use crate::scan::{Kept, PortalCache, Seen, glance, survey};
 use crate::sysfs::Root;
 
 pub(crate) use node::Node;
 use node::Nodes;
+use sockets::{KernelSockets, Sockets};
+use support::Support;
 
 /// Where the marks for udev are.
 const MARKS: &str = "/run/nvme-heald/legs";
@@ -80,12 +93,15 @@ const SOON: Duration = Duration::from_secs(1);
 /// When to try again what failed.
 const LATER: Duration = Duration::from_secs(5);
 
+/// As many arrays as each look prepares glances of.
+const PREPARED: usize = 64;
+
 /// A step of an act: go on, or this is the answer.
 type Step<T> = Result<T, Outcome>;
 
 /// Looks at the host. Tests bring a host that is a file.
 trait Eye: Send + fmt::Debug {
-    fn look(&mut self) -> HostSnapshot;
+    fn look(&mut self) -> Seen;
 }
 
 #[derive(Debug)]
@@ -95,8 +111,8 @@ struct SysfsEye {
 }
 
 impl Eye for SysfsEye {
-    fn look(&mut self) -> HostSnapshot {
-        look(&self.root, &mut self.cache)
+    fn look(&mut self) -> Seen {
+        survey(&self.root, &mut self.cache)
     }
 }
 
@@ -106,6 +122,12 @@ impl Eye for SysfsEye {
 pub struct LinuxHost {
     root: Root,
     eye: Arc<Mutex<dyn Eye>>,
+    /// What the last look saw. Held only to take or to put it: nobody waits here for a look.
+    last: Arc<Mutex<Option<Arc<Seen>>>>,
+    /// What glances read.
+    kept: Arc<Kept>,
+    sockets: Arc<dyn Sockets>,
+    support: Support,
     runner: Runner,
     nodes: Nodes,
     marks: PathBuf,
@@ -121,6 +143,10 @@ impl LinuxHost {
         Self {
             root,
             eye: Arc::new(Mutex::new(eye)),
+            last: Arc::default(),
+            kept: Arc::new(Kept::host()),
+            sockets: Arc::new(KernelSockets::default()),
+            support: Support::unasked(),
             runner: Runner::new(tools),
             nodes: Nodes::host(),
             marks: PathBuf::from(MARKS),
@@ -134,6 +160,35 @@ impl LinuxHost {
         self.runner.breaker().count()
     }
 
+    /// Whether legs can be isolated here, as far as it is known.
+    #[must_use]
+    pub fn isolation(&self) -> IsolationSupport {
+        self.support.now()
+    }
+
+    /// Asks the kernel whether legs can be isolated here, which takes some tenths of a second. Looks ask
+    /// by themselves while it is open and there is a controller.
+    #[must_use]
+    pub fn ask_isolation(&self) -> IsolationSupport {
+        self.support.ask(&self.root)
+    }
+
+    /// How the TCP sockets of `controllers` fare now, where it is known which those are.
+    ///
+    /// # Errors
+    /// When the kernel does not tell of its sockets.
+    pub fn socket_readings(
+        &self,
+        controllers: &BTreeSet<ControllerName>,
+    ) -> io::Result<BTreeMap<ControllerName, SocketReading>> {
+        let Some(seen) = self.last() else {
+            return Ok(BTreeMap::new());
+        };
+        let mut asked = sockets::controllers(&self.root, &seen);
+        asked.retain(|controller| controllers.contains(&controller.name));
+        self.sockets.readings(&asked)
+    }
+
     /// Makes the marks that tell udev's rules which devices are legs of managed arrays equal to
     /// `legs`.
     ///
@@ -144,9 +199,44 @@ impl LinuxHost {
     }
 
     fn see(&self) -> HostSnapshot {
+        self.survey().snapshot.clone()
+    }
+
+    /// One look, which the next glance starts from.
+    fn survey(&self) -> Arc<Seen> {
         // A look that panicked left at worst an old cache of portals, which the next look corrects.
         let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
-        eye.look()
+        let seen = Arc::new(eye.look());
+        // Before the next look begins, or an older one could come last.
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&seen));
+        seen
+    }
+
+    /// What the last look saw, if there was one.
+    fn last(&self) -> Option<Arc<Seen>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn glance_from(&self, seen: &Seen, array: ArrayId) -> HostSnapshot {
+        glance(&self.root, &self.kept, seen, array)
+    }
+
+    /// Opens what glances will read, so that the first one is as quick as the next.
+    fn prepare_glances(&self, seen: &Seen) {
+        self.kept.looked();
+        let on_namespaces = |array: &&ArraySnapshot| {
+            array.legs.iter().any(|leg| matches!(leg.backing, Backing::Namespace(_)))
+        };
+        for array in seen.snapshot.arrays.iter().filter(on_namespaces).take(PREPARED) {
+            self.glance_from(seen, array.id);
+        }
+    }
+
+    fn glimpse(&self, array: ArrayId) -> HostSnapshot {
+        match self.last() {
+            Some(seen) => self.glance_from(&seen, array),
+            None => HostSnapshot { unreadable: vec![nobody_looked()], ..HostSnapshot::default() },
+        }
     }
 
     fn carry_out(&self, action: &HostAction) -> HostAnswer {
@@ -174,6 +264,17 @@ impl LinuxHost {
                 self.set_raid_disks(*array, *raid_disks)
             }
             HostAction::Disconnect { nqn, controllers } => self.disconnect(nqn, controllers),
+            HostAction::SetFastIoFail { controller, value } => {
+                self.set_fast_io_fail(controller, *value)
+            }
+            HostAction::IsolateLeg { array, leg, paths, survivors } => {
+                self.isolate_leg(*array, leg, paths, survivors)
+            }
+            HostAction::DeleteController { array, leg, controller, survivors } => {
+                self.delete_controller(*array, leg, controller, survivors)
+            }
+            HostAction::Reconnect { params } => self.reconnect(params),
+            HostAction::RewriteBadBlocks { array, leg } => self.rewrite_bad_blocks(*array, leg),
         };
         outcome.unwrap_or_else(|outcome| outcome).into()
     }
@@ -214,7 +315,14 @@ impl LinuxHost {
 
 impl HostPort for LinuxHost {
     fn look(&mut self) -> HostSnapshot {
-        self.see()
+        let seen = self.survey();
+        self.note_sockets(&seen);
+        self.prepare_glances(&seen);
+        seen.snapshot.clone()
+    }
+
+    fn glance(&mut self, array: ArrayId) -> HostSnapshot {
+        self.glimpse(array)
     }
 
     fn act(&mut self, action: &HostAction) -> HostAnswer {
@@ -222,6 +330,11 @@ impl HostPort for LinuxHost {
         tracing::debug!(verb = action.verb(), outcome = %answer.outcome, "act");
         answer
     }
+}
+
+/// Stands for an array whose name nobody has read yet.
+fn nobody_looked() -> DeviceName {
+    DeviceName::new("md").expect("two letters are a name")
 }
 
 /// Why nothing changed, as the child tells it.

@@ -3,21 +3,29 @@
 //! A look reads the snapshot from `host.json`. A tool notes how it was called and then, if the test
 //! says so, puts another snapshot in its place: what the kernel shows after the act.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test builds its own tree, and changes it as a kernel would"
+)]
+
 mod arrays;
 mod children;
 mod connect;
 mod examine;
+mod glance;
+mod isolate;
 mod legs;
+mod rewrite;
 mod sysfs;
 
 use std::path::Path;
 
 use heal_types::{
     ArraySnapshot, ArrayState, Backing, Bitmap, ConnectOptions, Content, ControllerName,
-    ControllerState, DeviceIdentity, DeviceName, DiskSeq, FailWhy, ForeignKind, LegFlag, LegFlags,
-    LegRef, LegSnapshot, Level, MdDeviceId, Metadata, NamespaceId, NamespaceIds, NamespaceSnapshot,
-    Nqn, Observed, PathSnapshot, Portal, SectorCount, Slot, SyncAction, Target, TransportKind,
-    UnknownWhy,
+    ControllerState, DeviceIdentity, DeviceName, DiskSeq, FailWhy, FastIoFail, ForeignKind,
+    LegFlag, LegFlags, LegRef, LegSnapshot, Level, MdDeviceId, Metadata, NamespaceId, NamespaceIds,
+    NamespaceSnapshot, Nqn, Observed, PathHealth, PathSnapshot, Portal, SectorCount, Slot,
+    SyncAction, Target, TransportKind, UnknownWhy,
 };
 
 use super::*;
@@ -33,8 +41,9 @@ const LIMITS: &str = "MINIMUM_IO_SIZE=512\nLOGICAL_SECTOR_SIZE=512\n";
 struct FileEye(PathBuf);
 
 impl Eye for FileEye {
-    fn look(&mut self) -> HostSnapshot {
-        serde_json::from_slice(&std::fs::read(&self.0).unwrap()).unwrap()
+    fn look(&mut self) -> Seen {
+        let now: HostSnapshot = serde_json::from_slice(&std::fs::read(&self.0).unwrap()).unwrap();
+        now.into()
     }
 }
 
@@ -54,6 +63,10 @@ impl Lab {
         let host = LinuxHost {
             root: Root::new(dir.path().join("root")),
             eye: Arc::new(Mutex::new(FileEye(dir.path().join("host.json")))),
+            last: Arc::default(),
+            kept: Arc::default(),
+            sockets: Arc::new(KernelSockets::default()),
+            support: Support::whole(),
             runner: Runner::new(dir.tools()),
             nodes: Nodes::for_test(&dir.path().join("dev"), number),
             marks: dir.path().join("marks"),
@@ -161,6 +174,9 @@ fn namespace(number: u32) -> NamespaceSnapshot {
             state: Observed::Known(ControllerState::Live),
             portal: Observed::Known(portal(number)),
             ana_usable: Observed::Known(true),
+            health: PathHealth::Up,
+            fast_io_fail: Observed::Known(FastIoFail::Off),
+            params: Observed::Unknown(UnknownWhy::NotReadYet),
         }],
     }
 }
@@ -211,6 +227,7 @@ fn array(legs: Vec<LegSnapshot>) -> ArraySnapshot {
         component_size: Observed::Known(SectorCount(2_000_000)),
         logical_block: Observed::Known(512),
         bitmap: Observed::Known(Bitmap::Present),
+        in_flight: Observed::Known(0),
         legs,
     }
 }

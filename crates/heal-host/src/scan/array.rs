@@ -90,6 +90,7 @@ fn read_array(
         component_size: parsed(&md.text("component_size"), kibibytes),
         logical_block: disk.dir("queue").value("logical_block_size"),
         bitmap: bitmap(md),
+        in_flight: parsed(&disk.text("inflight"), in_flight),
         legs: legs(root, md, device, id, namespaces)?,
     })
 }
@@ -216,6 +217,15 @@ fn kibibytes(text: &str) -> Option<SectorCount> {
     text.parse::<u64>().ok()?.checked_mul(2).map(SectorCount)
 }
 
+/// Reads, then writes.
+pub(super) fn in_flight(text: &str) -> Option<u64> {
+    let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+    match (numbers.next()?, numbers.next()?, numbers.next()) {
+        (Ok(reads), Ok(writes), None) => reads.checked_add(writes),
+        (Ok(_) | Err(_), Ok(_) | Err(_), Some(_) | None) => None,
+    }
+}
+
 /// `none`, `delayed`, or `SECTORS / SECTORS`.
 fn progress(text: &str) -> Option<SyncProgress> {
     let (done, total) = text.split_once('/')?;
@@ -294,37 +304,55 @@ fn bound(fact: Observed<String>) -> Result<String, GivenUp> {
     }
 }
 
-/// What a member stands on, and its device number while it is there.
+/// Whether a member's device is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Member {
+    /// It is, under this name.
+    Held(String),
+    Gone,
+    Unreadable(UnknownWhy),
+}
+
+/// Who the member in `dir` of `array` is now.
 ///
 /// The `block` link leads to whoever has the name now. He is the member only if this array holds him,
 /// which he says himself. The array's `slaves` says the same from the other side, made with the
 /// member and kept when the device goes: without it the member is being bound or unbound just now, and
 /// that is not "gone".
-fn backing(dir: &Dir, array: &DeviceName, namespaces: &Namespaces) -> (Backing, Observed<DevT>) {
-    let gone = (Backing::Gone, Observed::Unknown(UnknownWhy::Vanished));
-    let unreadable = |why| (Backing::Unreadable, Observed::Unknown(why));
+pub(super) fn held_by(dir: &Dir, array: &DeviceName) -> Member {
     let target = match dir.link_target("block") {
         Observed::Known(target) => target,
-        Observed::Unknown(why) => return unreadable(why),
+        Observed::Unknown(why) => return Member::Unreadable(why),
     };
     let Some(name) = target.file_name().and_then(|name| name.to_str()) else {
-        return unreadable(UnknownWhy::Malformed);
+        return Member::Unreadable(UnknownWhy::Malformed);
     };
     if let Observed::Unknown(why) = dir.dir("../../slaves").link_target(name) {
-        return unreadable(why);
+        return Member::Unreadable(why);
     }
     let block = dir.dir("block");
     match device_names(&block.dir("holders")) {
-        Observed::Known(holders) if holders.contains(array) => {}
-        Observed::Known(_) => return gone,
-        Observed::Unknown(_) if !block.exists() => return gone,
-        Observed::Unknown(why) => return unreadable(why),
+        Observed::Known(holders) if holders.contains(array) => Member::Held(name.to_owned()),
+        Observed::Known(_) => Member::Gone,
+        Observed::Unknown(_) if !block.exists() => Member::Gone,
+        Observed::Unknown(why) => Member::Unreadable(why),
     }
+}
+
+/// What a member stands on, and its device number while it is there.
+fn backing(dir: &Dir, array: &DeviceName, namespaces: &Namespaces) -> (Backing, Observed<DevT>) {
+    let unreadable = |why| (Backing::Unreadable, Observed::Unknown(why));
+    let name = match held_by(dir, array) {
+        Member::Held(name) => name,
+        Member::Gone => return (Backing::Gone, Observed::Unknown(UnknownWhy::Vanished)),
+        Member::Unreadable(why) => return unreadable(why),
+    };
+    let block = dir.dir("block");
     let dev = block.value("dev");
     if is_partition(&block) {
         return (Backing::Local, dev);
     }
-    match namespaces.find(name) {
+    match namespaces.find(&name) {
         // The list was read a moment ago; it must be the same disk still.
         Found::Remote(namespace) if dev == Observed::Known(namespace.dev) => {
             (Backing::Namespace(Box::new(namespace.clone())), dev)

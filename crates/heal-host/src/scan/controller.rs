@@ -1,13 +1,15 @@
 //! NVMe controllers and the subsystems they belong to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use heal_types::{
-    ControllerName, ControllerState, Nqn, Observed, PathSnapshot, Portal, TransportAddress,
-    TransportKind, UnknownWhy,
+    ConnectParams, ControllerName, ControllerState, FastIoFail, Nqn, Observed, PathHealth,
+    PathSnapshot, Portal, TransportAddress, TransportKind, UnknownWhy,
 };
 
-use super::PortalCache;
+use super::params::{self, Fixed};
+use super::{PortalCache, Remembered};
 use crate::sysfs::{Dir, Root, parsed};
 
 /// A subsystem's port when the kernel shows none (IANA's NVMe over Fabrics port).
@@ -28,7 +30,10 @@ pub(super) struct Controller {
     kind: Kind,
     nqn: Observed<Nqn>,
     state: Observed<ControllerState>,
+    inode: Observed<u64>,
     portal: Observed<Portal>,
+    fast_io_fail: Observed<FastIoFail>,
+    params: Observed<Box<ConnectParams>>,
 }
 
 /// What kind of controller it is, as far as this product tells them apart.
@@ -67,7 +72,7 @@ impl Fabric {
             let Ok(valid) = ControllerName::new(name.as_str()) else {
                 continue;
             };
-            if let Some(controller) = Controller::read(class.dir(&name), valid, cache) {
+            if let Some(controller) = Controller::read(root, class.dir(&name), valid, cache) {
                 controllers.insert(name, controller);
             }
         }
@@ -115,6 +120,14 @@ impl Fabric {
             .collect()
     }
 
+    /// Every controller, with the inode of its directory.
+    pub(super) fn inodes(&self) -> BTreeMap<ControllerName, u64> {
+        self.controllers
+            .values()
+            .filter_map(|controller| Some((controller.name.clone(), *controller.inode.known()?)))
+            .collect()
+    }
+
     fn controllers_of<'f>(&'f self, parent: Parent<'_>) -> impl Iterator<Item = &'f Controller> {
         let (members, single) = match parent {
             Parent::Subsystem(name) => {
@@ -127,7 +140,7 @@ impl Fabric {
 }
 
 impl Controller {
-    fn read(dir: Dir, name: ControllerName, cache: &mut PortalCache) -> Option<Self> {
+    fn read(root: &Root, dir: Dir, name: ControllerName, cache: &mut PortalCache) -> Option<Self> {
         let kind = match dir.text("transport") {
             Observed::Known(text) => text.parse().map_or(Kind::Other, Kind::Fabric),
             Observed::Unknown(UnknownWhy::Vanished) => return None,
@@ -135,12 +148,21 @@ impl Controller {
         };
         let nqn = dir.value("subsysnqn");
         let state = dir.value("state");
-        let portal = match kind {
-            Kind::Fabric(transport) => portal(&dir, &name, transport, &nqn, &state, cache),
-            Kind::Other => Observed::Unknown(UnknownWhy::Unsupported),
-            Kind::Unreadable => Observed::Unknown(UnknownWhy::ReadFailed),
+        let inode = dir.inode();
+        let known = match kind {
+            Kind::Fabric(transport) => recall(&dir, &name, transport, (inode, &nqn, state), cache),
+            Kind::Other => Err(UnknownWhy::Unsupported),
+            Kind::Unreadable => Err(UnknownWhy::ReadFailed),
         };
-        Some(Self { name, dir, kind, nqn, state, portal })
+        let (portal, params) = match known {
+            Ok(known) => {
+                let params = params::params(root, &dir, &known.nqn, &known.portal, &known.fixed);
+                (Observed::Known(known.portal.clone()), params)
+            }
+            Err(why) => (Observed::Unknown(why), Observed::Unknown(why)),
+        };
+        let fast_io_fail = dir.optional("fast_io_fail_tmo");
+        Some(Self { name, dir, kind, nqn, state, inode, portal, fast_io_fail, params })
     }
 
     /// The path through this controller to the namespace `device`, if it leads there.
@@ -161,6 +183,9 @@ impl Controller {
             state: self.state,
             portal: self.portal.clone(),
             ana_usable: ana,
+            health: PathHealth::Up,
+            fast_io_fail: self.fast_io_fail,
+            params: self.params.clone(),
         })
     }
 }
@@ -174,39 +199,40 @@ fn entries(dir: &Dir) -> Result<Vec<String>, UnknownWhy> {
     }
 }
 
-/// Where a controller is connected to.
+/// Where a controller is connected to, and how.
 ///
 /// The reader of `address` takes the queue's lock, and waits while a queue is being stopped. So it is
 /// read while the controller is live, once: nothing in it changes in a controller's life, not even
 /// when it connects again (`nvmf_get_address`, `drivers/nvme/host/fabrics.c`; `src_addr`, which can
 /// change, is left out).
-fn portal(
+fn recall(
     dir: &Dir,
     name: &ControllerName,
     transport: TransportKind,
-    nqn: &Observed<Nqn>,
-    state: &Observed<ControllerState>,
+    (inode, nqn, state): (Observed<u64>, &Observed<Nqn>, Observed<ControllerState>),
     cache: &mut PortalCache,
-) -> Observed<Portal> {
-    let inode = match dir.inode() {
-        Observed::Known(inode) => inode,
-        Observed::Unknown(why) => return Observed::Unknown(why),
+) -> Result<Arc<Remembered>, UnknownWhy> {
+    let inode = need(inode)?;
+    let nqn = need(nqn.as_ref())?;
+    let is_live = state.is_known_and(|state| *state == ControllerState::Live);
+    let known = cache.recall(name, inode, nqn);
+    let portal = match known {
+        Some(known) if known.fixed.known().is_some() || !is_live => return Ok(Arc::clone(known)),
+        Some(known) => known.portal.clone(),
+        None if !is_live => return Err(UnknownWhy::WouldBlock),
+        None => need(parsed(&dir.text("address"), |text| parse_address(transport, text)))?,
     };
-    let nqn = match nqn {
-        Observed::Known(nqn) => nqn,
-        Observed::Unknown(why) => return Observed::Unknown(*why),
-    };
-    if let Some(portal) = cache.portal(name, inode, nqn) {
-        return Observed::Known(portal.clone());
+    let fixed = Fixed::read(dir);
+    let known = Arc::new(Remembered { inode, nqn: nqn.clone(), portal, fixed });
+    cache.remember(name, Arc::clone(&known));
+    Ok(known)
+}
+
+fn need<T>(fact: Observed<T>) -> Result<T, UnknownWhy> {
+    match fact {
+        Observed::Known(value) => Ok(value),
+        Observed::Unknown(why) => Err(why),
     }
-    if !state.is_known_and(|state| *state == ControllerState::Live) {
-        return Observed::Unknown(UnknownWhy::WouldBlock);
-    }
-    let portal = parsed(&dir.text("address"), |text| parse_address(transport, text));
-    if let Observed::Known(portal) = &portal {
-        cache.remember(name, inode, nqn, portal);
-    }
-    portal
 }
 
 /// `traddr=10.0.0.2,trsvcid=4420,host_traddr=10.0.0.1,host_iface=eth0,src_addr=10.0.0.1`
@@ -239,7 +265,7 @@ fn parse_address(transport: TransportKind, text: &str) -> Option<Portal> {
 
 /// The name of the hidden device of one path: `nvme1n2` through `nvme3` is `nvme1c3n2`
 /// (`nvme_mpath_set_disk_name`, `drivers/nvme/host/multipath.c`).
-fn path_device(device: &str, controller: &str) -> Option<String> {
+pub(crate) fn path_device(device: &str, controller: &str) -> Option<String> {
     let (subsystem, namespace) = device.rsplit_once('n')?;
     let instance = controller.strip_prefix("nvme")?;
     Some(format!("{subsystem}c{instance}n{namespace}"))
@@ -248,7 +274,12 @@ fn path_device(device: &str, controller: &str) -> Option<String> {
 /// Whether the target lets I/O through. A path device without the attribute belongs to a controller
 /// that does not use ANA (`nvme_ns_attrs_are_visible`).
 fn ana_usable(path: &Dir) -> Observed<bool> {
-    match path.text("ana_state") {
+    ana_says(path.text("ana_state"), || path.exists())
+}
+
+/// The same of the attribute's text, where `is_there` tells of the path device.
+pub(super) fn ana_says(text: Observed<String>, is_there: impl FnOnce() -> bool) -> Observed<bool> {
+    match text {
         Observed::Known(text) => match text.as_str() {
             "optimized" | "non-optimized" => Observed::Known(true),
             "inaccessible" | "persistent-loss" | "change" => Observed::Known(false),
@@ -256,7 +287,7 @@ fn ana_usable(path: &Dir) -> Observed<bool> {
             "invalid state" => Observed::Unknown(UnknownWhy::NotFilledYet),
             _ => Observed::Unknown(UnknownWhy::Malformed),
         },
-        Observed::Unknown(UnknownWhy::Vanished) if path.exists() => Observed::Known(true),
+        Observed::Unknown(UnknownWhy::Vanished) if is_there() => Observed::Known(true),
         Observed::Unknown(why) => Observed::Unknown(why),
     }
 }

@@ -23,36 +23,50 @@
 //! - **A controller's name** goes to the next controller. What is remembered of one is kept under the
 //!   inode of its directory, which the kernel does not give out twice.
 //!
+//! A [`glance`] is the look's small sister: one array of the last look, with only those facts read again
+//! that change while nobody plugs anything.
+//!
 //! The price: a snapshot is no instant. The kernel goes on while it is read, so whoever acts on it
 //! checks again, right before the act.
 
 mod array;
 mod controller;
+mod glance;
+mod kept;
 mod namespace;
+mod params;
 mod udevdb;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use heal_types::{ControllerName, DeviceName, HostSnapshot, Nqn, Observed, Portal, UnknownWhy};
 
 use crate::sysfs::Root;
 use array::ArrayRead;
+use params::Fixed;
+
+pub(crate) use controller::path_device;
+pub(crate) use glance::glance;
+pub(crate) use kept::Kept;
+pub(crate) use namespace::Hung;
 
 /// What one look leaves to the next.
 #[derive(Debug, Default)]
 pub struct PortalCache {
-    portals: BTreeMap<ControllerName, Remembered>,
+    portals: BTreeMap<ControllerName, Arc<Remembered>>,
     /// Arrays of the last look that could list them.
     arrays: Vec<DeviceName>,
 }
 
-/// The portal of one controller: it cannot change in the controller's life.
-#[derive(Debug)]
-struct Remembered {
-    inode: u64,
-    nqn: Nqn,
-    portal: Portal,
+/// What cannot change in a controller's life.
+#[derive(Debug, Clone)]
+pub(crate) struct Remembered {
+    pub(crate) inode: u64,
+    pub(crate) nqn: Nqn,
+    pub(crate) portal: Portal,
+    pub(crate) fixed: Observed<Fixed>,
 }
 
 impl PortalCache {
@@ -62,15 +76,11 @@ impl PortalCache {
         Self::default()
     }
 
-    fn portal(&self, name: &ControllerName, inode: u64, nqn: &Nqn) -> Option<&Portal> {
-        self.portals
-            .get(name)
-            .filter(|known| known.inode == inode && known.nqn == *nqn)
-            .map(|known| &known.portal)
+    fn recall(&self, name: &ControllerName, inode: u64, nqn: &Nqn) -> Option<&Arc<Remembered>> {
+        self.portals.get(name).filter(|known| known.inode == inode && known.nqn == *nqn)
     }
 
-    fn remember(&mut self, name: &ControllerName, inode: u64, nqn: &Nqn, portal: &Portal) {
-        let known = Remembered { inode, nqn: nqn.clone(), portal: portal.clone() };
+    fn remember(&mut self, name: &ControllerName, known: Arc<Remembered>) {
         self.portals.insert(name.clone(), known);
     }
 
@@ -79,16 +89,40 @@ impl PortalCache {
     }
 }
 
+/// A look, and what it takes to look at a part of it again.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// What was seen.
+    pub(crate) snapshot: HostSnapshot,
+    /// Every controller, with the inode of its directory.
+    pub(crate) inodes: BTreeMap<ControllerName, u64>,
+    /// Every controller of which it is known where it leads.
+    pub(crate) controllers: BTreeMap<ControllerName, Arc<Remembered>>,
+    /// What each namespace hangs on.
+    pub(crate) hung: BTreeMap<DeviceName, Hung>,
+}
+
+impl From<HostSnapshot> for Seen {
+    fn from(snapshot: HostSnapshot) -> Self {
+        Self { snapshot, ..Self::default() }
+    }
+}
+
 /// One look at the host below `root`.
 pub fn look(root: &Root, cache: &mut PortalCache) -> HostSnapshot {
+    survey(root, cache).snapshot
+}
+
+/// The same, with what a [`glance`] needs of it.
+pub(crate) fn survey(root: &Root, cache: &mut PortalCache) -> Seen {
     let block = root.dir("sys/block");
     let names = match block.entries() {
         Observed::Known(names) => names,
-        Observed::Unknown(why) => return nothing_known(cache, "block devices", why),
+        Observed::Unknown(why) => return nothing_known(cache, "block devices", why).into(),
     };
     let fabric = match controller::Fabric::read(root, cache) {
         Ok(fabric) => fabric,
-        Err(why) => return nothing_known(cache, "nvme controllers", why),
+        Err(why) => return nothing_known(cache, "nvme controllers", why).into(),
     };
     let usage = usage::Usage::read(root);
     let namespaces = namespace::Namespaces::read(&block, &names, &fabric, &usage);
@@ -111,9 +145,10 @@ pub fn look(root: &Root, cache: &mut PortalCache) -> HostSnapshot {
             ArrayRead::NoArray => {}
         }
     }
-    snapshot.namespaces = namespaces.into_snapshots();
+    let (namespaces, hung) = namespaces.into_snapshots();
+    snapshot.namespaces = namespaces;
     cache.arrays = seen;
-    snapshot
+    Seen { snapshot, inodes: fabric.inodes(), controllers: cache.portals.clone(), hung }
 }
 
 /// The answer when a list that everything rests on could not be read.

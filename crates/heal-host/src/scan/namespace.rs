@@ -15,8 +15,26 @@ use crate::sysfs::Dir;
 /// Every NVMe block device that is not hidden.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    remote: BTreeMap<String, NamespaceSnapshot>,
+    remote: BTreeMap<String, (NamespaceSnapshot, Hung)>,
     local: BTreeSet<String>,
+}
+
+/// What a namespace's block device hangs on in the device tree: [`Parent`], kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hung {
+    /// A subsystem.
+    Subsystem(String),
+    /// One controller.
+    Controller(String),
+}
+
+impl From<Parent<'_>> for Hung {
+    fn from(parent: Parent<'_>) -> Self {
+        match parent {
+            Parent::Subsystem(name) => Self::Subsystem(name.to_owned()),
+            Parent::Controller(name) => Self::Controller(name.to_owned()),
+        }
+    }
 }
 
 /// What a block device's name turned out to be.
@@ -39,7 +57,7 @@ impl Namespaces {
             match parent {
                 Some(parent) if fabric.is_remote(parent) => {
                     if let Some(namespace) = read(&block.dir(name), name, parent, fabric, usage) {
-                        all.remote.insert(name.clone(), namespace);
+                        all.remote.insert(name.clone(), (namespace, parent.into()));
                     }
                 }
                 Some(_) | None => {
@@ -52,7 +70,7 @@ impl Namespaces {
 
     /// What stands behind the name of a disk that exists.
     pub(super) fn find(&self, name: &str) -> Found<'_> {
-        if let Some(namespace) = self.remote.get(name) {
+        if let Some((namespace, _)) = self.remote.get(name) {
             return Found::Remote(namespace);
         }
         if is_namespace_name(name) && !self.local.contains(name) {
@@ -61,8 +79,14 @@ impl Namespaces {
         Found::Local
     }
 
-    pub(super) fn into_snapshots(self) -> Vec<NamespaceSnapshot> {
-        self.remote.into_values().collect()
+    pub(super) fn into_snapshots(self) -> (Vec<NamespaceSnapshot>, BTreeMap<DeviceName, Hung>) {
+        self.remote
+            .into_values()
+            .map(|(namespace, hung)| {
+                let hung = (namespace.device.clone(), hung);
+                (namespace, hung)
+            })
+            .unzip()
     }
 }
 

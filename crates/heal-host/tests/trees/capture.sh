@@ -27,14 +27,22 @@ links_in() {
 }
 
 controller() {
-    attributes="transport subsysnqn state cntlid"
+    attributes="transport subsysnqn state cntlid hostnqn hostid queue_count kato reconnect_delay"
+    attributes="$attributes ctrl_loss_tmo fast_io_fail_tmo tls_key"
     if [ "$(cat "$1/state")" = live ]; then attributes="$attributes address"; fi
     # shellcheck disable=SC2086
     directory "$1" $attributes
+    # The kernel shows the secret itself here.
+    for secret in dhchap_secret dhchap_ctrl_secret; do
+        [ -f "$1/$secret" ] || continue
+        if [ "$(cat "$1/$secret")" = none ]; then file "$1/$secret"; else
+            printf 'f %s secret\\n\n' "${1#/}/$secret"
+        fi
+    done
 }
 
 disk() {
-    directory "$1" dev diskseq size ro hidden wwid uuid nguid eui nsid ana_state partition
+    directory "$1" dev diskseq size ro hidden wwid uuid nguid eui nsid ana_state partition inflight
     if [ -d "$1/queue" ]; then directory "$1/queue" logical_block_size; fi
     for list in holders slaves; do
         if [ -d "$1/$list" ]; then directory "$1/$list"; links_in "$1/$list"; fi

@@ -1,7 +1,7 @@
 //! NVMe over fabrics as a host sees it: targets far away, controllers and namespaces here.
 //!
 //! ```text
-//!   Target (far)          Controller (here)      BlockDevice (here)
+//!   FarTarget             Controller (here)      BlockDevice (here)
 //!     nqn, portals  ◄────   one a portal    ──►    nvme1n1: a name, a number, a sequence number
 //!     namespace ─► Disk                            held by MD, it outlives its last path
 //! ```
@@ -11,18 +11,18 @@
 //! while MD holds its dead predecessor comes as `nvme1n2`, and one that returns later gets the old
 //! name back, on a new disk.
 
-use heal_types::{
-    Backing, ControllerName, ControllerState, DevT, DeviceName, DiskSeq, Moment, NamespaceIds,
-    NamespaceSnapshot, Nqn, Observed, Outcome, PathSnapshot, Portal, RefusedWhy, RetryWhy, Target,
-    UnknownWhy,
-};
 use std::time::Duration;
 
+use heal_types::{
+    Backing, ControllerName, ControllerState, DevT, DeviceName, DiskSeq, Moment, NamespaceIds,
+    NamespaceSnapshot, Nqn, Observed, Outcome, PathHealth, PathSnapshot, Portal, RefusedWhy,
+    UnknownWhy,
+};
+
+use super::controller::Controller;
 use super::disk::DiskId;
 use super::{FakeKernel, KernelSignal};
 
-/// How long the kernel takes to scan a new controller for namespaces.
-const SCAN: Duration = Duration::from_millis(30);
 /// How long after a block device appeared its attributes may still be empty.
 const FILL: Duration = Duration::from_millis(5);
 
@@ -30,31 +30,22 @@ const FILL: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone)]
 pub(crate) struct FarTarget {
     pub(crate) nqn: Nqn,
-    pub(crate) portals: Vec<Portal>,
+    pub(crate) portals: Vec<FarPortal>,
     pub(crate) reachable: bool,
+    /// Its TCP lives and answers keep-alives, its I/O does not end.
+    pub(crate) frozen: bool,
     pub(crate) ids: NamespaceIds,
     pub(crate) exported: bool,
     pub(crate) disk: DiskId,
 }
 
-/// A controller on this host.
+/// One address of a subsystem.
 #[derive(Debug, Clone)]
-pub(crate) struct Controller {
-    pub(crate) instance: u32,
-    pub(crate) nqn: Nqn,
+pub(crate) struct FarPortal {
     pub(crate) portal: Portal,
-    pub(crate) state: ControllerState,
-    /// When the kernel gives it up (`ctrl_loss_tmo`), while it is connecting.
-    pub(crate) lost_at: Option<Moment>,
-    /// When its namespaces are scanned.
-    pub(crate) scan_at: Option<Moment>,
-    pub(crate) ctrl_loss: Duration,
-}
-
-impl Controller {
-    pub(crate) fn name(&self) -> ControllerName {
-        name(format!("nvme{}", self.instance))
-    }
+    /// The link of this host that leads there.
+    pub(crate) link: usize,
+    pub(crate) ana_usable: bool,
 }
 
 /// A block device on this host, present or only held.
@@ -67,7 +58,20 @@ pub(crate) struct BlockDevice {
     pub(crate) fabric: Option<Head>,
     pub(crate) disk: DiskId,
     pub(crate) present: bool,
+    /// Why it is not present.
+    pub(crate) gone: Option<Gone>,
     pub(crate) filled_at: Moment,
+}
+
+/// Why a block device went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Its target does not export it any more.
+    Unexported,
+    /// The kernel or another tool gave its last controller up.
+    GivenUp,
+    /// The healer deleted its last controller.
+    Deleted,
 }
 
 /// Where a namespace's block device belongs.
@@ -91,7 +95,7 @@ where
     T::try_from(text).expect("the names made here are letters and digits")
 }
 
-fn first_free(taken: impl Fn(u32) -> bool, from: u32) -> u32 {
+pub(crate) fn first_free(taken: impl Fn(u32) -> bool, from: u32) -> u32 {
     (from..).find(|n| !taken(*n)).expect("there are more numbers than devices")
 }
 
@@ -102,23 +106,6 @@ impl FakeKernel {
 
     pub(crate) fn target_mut(&mut self, nqn: &Nqn) -> Option<&mut FarTarget> {
         self.targets.iter_mut().find(|target| target.nqn == *nqn)
-    }
-
-    /// Whether I/O to the device moves now.
-    pub(crate) fn io_moves(&self, handle: Handle) -> bool {
-        let device = &self.devices[handle];
-        device.present
-            && device.fabric.as_ref().is_none_or(|head| {
-                self.controllers
-                    .iter()
-                    .any(|c| c.nqn == head.nqn && c.state == ControllerState::Live)
-            })
-    }
-
-    /// Whether I/O to the device waits: it is there, but no path to it is usable
-    /// (`nvme_available_path`: a connecting controller makes the head queue, not fail).
-    pub(crate) fn io_waits(&self, handle: Handle) -> bool {
-        self.devices[handle].present && !self.io_moves(handle)
     }
 
     pub(crate) fn holders(&self, handle: Handle) -> Vec<DeviceName> {
@@ -133,7 +120,7 @@ impl FakeKernel {
         self.devices[handle].present || !self.holders(handle).is_empty()
     }
 
-    fn living(&self) -> impl Iterator<Item = &BlockDevice> {
+    pub(crate) fn living(&self) -> impl Iterator<Item = &BlockDevice> {
         (0..self.devices.len())
             .filter(|handle| self.is_alive(*handle))
             .map(|handle| &self.devices[handle])
@@ -161,6 +148,7 @@ impl FakeKernel {
             fabric,
             disk,
             present: true,
+            gone: None,
             filled_at: self.now.after(FILL),
         });
         self.devices.len() - 1
@@ -218,11 +206,12 @@ impl FakeKernel {
 
     /// `nvme_ns_remove`: the last path is gone, so the disk goes. MD is told nothing; it learns it
     /// from its next I/O.
-    pub(crate) fn remove_heads(&mut self, nqn: &Nqn) {
+    pub(crate) fn remove_heads(&mut self, nqn: &Nqn, why: Gone) {
         let mut gone = Vec::new();
         for device in &mut self.devices {
             if device.present && device.fabric.as_ref().is_some_and(|h| h.nqn == *nqn) {
                 device.present = false;
+                device.gone = Some(why);
                 gone.push(device.name.clone());
             }
         }
@@ -233,66 +222,6 @@ impl FakeKernel {
 
     pub(crate) fn uevent(&mut self, action: &str, subsystem: &str, device: &str) {
         self.signals.push(KernelSignal::Uevent { what: format!("{action} {subsystem}/{device}") });
-    }
-
-    /// `nvme connect` to every portal that has no controller yet.
-    pub(crate) fn connect(&mut self, target: &Target, ctrl_loss: Duration) -> Outcome {
-        let reachable = self.target(&target.nqn).filter(|far| far.reachable);
-        let Some(far) = reachable else {
-            return Outcome::Retry {
-                after: Duration::from_secs(1),
-                why: RetryWhy::Unreachable {
-                    detail: format!("no portal of {} answers", target.nqn),
-                },
-            };
-        };
-        let answering: Vec<Portal> = (far.portals.iter())
-            .filter(|portal| target.portals.iter().any(|p| p.is_served_by(portal)))
-            .cloned()
-            .collect();
-        if answering.is_empty() {
-            return Outcome::Retry {
-                after: Duration::from_secs(1),
-                why: RetryWhy::Unreachable {
-                    detail: format!("{} is not at that address", target.nqn),
-                },
-            };
-        }
-        let mut changed = false;
-        for portal in answering {
-            let connected =
-                (self.controllers.iter()).any(|c| c.nqn == target.nqn && c.portal == portal);
-            if connected {
-                continue;
-            }
-            changed = true;
-            self.new_controller(&target.nqn, portal, ctrl_loss);
-        }
-        if changed { Outcome::Changed } else { Outcome::AlreadySo }
-    }
-
-    fn new_controller(&mut self, nqn: &Nqn, portal: Portal, ctrl_loss: Duration) {
-        let instance = {
-            // A subsystem kept alive by a held head keeps its number from any controller.
-            let taken = |n: u32| {
-                self.controllers.iter().any(|c| c.instance == n)
-                    || self.living().filter_map(|d| d.fabric.as_ref()).any(|h| h.subsystem == n)
-            };
-            first_free(taken, 0)
-        };
-        let controller = Controller {
-            instance,
-            nqn: nqn.clone(),
-            portal,
-            state: ControllerState::Live,
-            lost_at: None,
-            scan_at: Some(self.now.after(SCAN)),
-            ctrl_loss,
-        };
-        let name = controller.name();
-        self.controllers.push(controller);
-        self.uevent("add", "nvme", name.as_str());
-        self.uevent("change", "nvme", name.as_str());
     }
 
     /// `nvme disconnect` of these controllers, if they are all there are and nothing uses them.
@@ -314,68 +243,8 @@ impl FakeKernel {
         if let Some(used) = used {
             return refused_state(format!("{} is in use", self.devices[used].name));
         }
-        self.delete_controllers(nqn);
+        self.delete_controllers(nqn, Gone::Deleted);
         Outcome::Changed
-    }
-
-    /// `nvme_delete_ctrl` for all of a subsystem's controllers: the disks go first, then they.
-    pub(crate) fn delete_controllers(&mut self, nqn: &Nqn) {
-        self.remove_heads(nqn);
-        let names: Vec<ControllerName> =
-            (self.controllers.iter()).filter(|c| c.nqn == *nqn).map(Controller::name).collect();
-        self.controllers.retain(|c| c.nqn != *nqn);
-        for controller in names {
-            self.uevent("remove", "nvme", controller.as_str());
-        }
-    }
-
-    /// The paths stop answering: `nvme_tcp_error_recovery` puts the controllers into CONNECTING and
-    /// I/O waits. The kernel says nothing of it.
-    pub(crate) fn lose_paths(&mut self, nqn: &Nqn) {
-        let now = self.now;
-        for controller in self.controllers.iter_mut().filter(|c| c.nqn == *nqn) {
-            controller.state = ControllerState::Connecting;
-            controller.lost_at = Some(now.after(controller.ctrl_loss));
-        }
-    }
-
-    /// The paths answer again: `nvme_start_ctrl` sends `NVME_EVENT=connected` and
-    /// `nvme_kick_requeue_lists` a `change` of the block device.
-    pub(crate) fn restore_paths(&mut self, nqn: &Nqn) {
-        let mut back = Vec::new();
-        for controller in self.controllers.iter_mut().filter(|c| c.nqn == *nqn) {
-            if controller.state == ControllerState::Connecting {
-                controller.state = ControllerState::Live;
-                controller.lost_at = None;
-                back.push(controller.name());
-            }
-        }
-        for controller in back {
-            self.uevent("change", "nvme", controller.as_str());
-        }
-        self.scan_namespaces(nqn);
-    }
-
-    pub(crate) fn fabric_due(&self) -> Option<Moment> {
-        self.controllers.iter().flat_map(|c| [c.lost_at, c.scan_at]).flatten().min()
-    }
-
-    pub(crate) fn run_fabric(&mut self) {
-        let now = self.now;
-        let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
-        let lost: Vec<Nqn> =
-            (self.controllers.iter()).filter(|c| due(c.lost_at)).map(|c| c.nqn.clone()).collect();
-        for nqn in lost {
-            self.delete_controllers(&nqn);
-        }
-        let mut scanned = Vec::new();
-        for controller in self.controllers.iter_mut().filter(|c| due(c.scan_at)) {
-            controller.scan_at = None;
-            scanned.push(controller.nqn.clone());
-        }
-        for nqn in scanned {
-            self.scan_namespaces(&nqn);
-        }
     }
 
     pub(crate) fn namespace_snapshot(&self, handle: Handle) -> Option<NamespaceSnapshot> {
@@ -389,16 +258,7 @@ impl FakeKernel {
         };
         let paths = (self.controllers.iter())
             .filter(|c| c.nqn == head.nqn)
-            .map(|c| PathSnapshot {
-                controller: c.name(),
-                state: Observed::Known(c.state),
-                portal: if c.state == ControllerState::Live {
-                    Observed::Known(c.portal.clone())
-                } else {
-                    Observed::Unknown(UnknownWhy::WouldBlock)
-                },
-                ana_usable: Observed::Known(true),
-            })
+            .map(|c| self.path_snapshot(c))
             .collect();
         Some(NamespaceSnapshot {
             device: device.name.clone(),
@@ -414,6 +274,30 @@ impl FakeKernel {
             partitions: Observed::Known(disk.partitions),
             paths,
         })
+    }
+
+    /// Where a controller leads is read while it is live, and remembered by whoever reads.
+    fn path_snapshot(&self, controller: &Controller) -> PathSnapshot {
+        let is_live = controller.state == ControllerState::Live;
+        let known = is_live || self.remembered.contains(&controller.serial);
+        let unread = UnknownWhy::WouldBlock;
+        PathSnapshot {
+            controller: controller.name(),
+            state: Observed::Known(controller.state),
+            portal: if known {
+                Observed::Known(controller.portal.clone())
+            } else {
+                Observed::Unknown(unread)
+            },
+            ana_usable: Observed::Known(self.ana_usable(controller)),
+            health: PathHealth::Up,
+            fast_io_fail: Observed::Known(controller.fast_io_fail),
+            params: if known {
+                Observed::Known(Box::new(controller.params.clone()))
+            } else {
+                Observed::Unknown(unread)
+            },
+        }
     }
 
     pub(crate) fn backing(&self, handle: Handle) -> Backing {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use heal_types::{ArrayId, NamespaceId, Nqn};
 
-use super::FakeKernel;
 use super::fabric::Handle;
+use super::{FakeKernel, KernelSignal};
 
 impl FakeKernel {
     /// `mdadm --fail`.
@@ -52,6 +52,15 @@ impl FakeKernel {
     pub fn find_bad_block(&mut self, id: &NamespaceId) {
         if let Some((array, index)) = self.member_on(id) {
             self.arrays[array].rdevs[index].bad_blocks = true;
+            self.signals.push(KernelSignal::Md); // `rdev_set_badblocks` notifies `state`.
+        }
+    }
+
+    /// The same, and writing to it does not help.
+    pub fn find_stubborn_bad_block(&mut self, id: &NamespaceId) {
+        self.find_bad_block(id);
+        if let Some((array, index)) = self.member_on(id) {
+            self.arrays[array].rdevs[index].stubborn = true;
         }
     }
 

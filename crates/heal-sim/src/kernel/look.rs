@@ -102,6 +102,7 @@ impl FakeKernel {
             component_size: Observed::Known(array.component),
             logical_block: Observed::Known(512),
             bitmap: Observed::Known(if array.bitmap { Bitmap::Present } else { Bitmap::Absent }),
+            in_flight: Observed::Known(u64::from(array.flight.is_some())),
             legs: array.rdevs.iter().map(|rdev| self.leg_snapshot(array, rdev)).collect(),
         }
     }

@@ -22,7 +22,8 @@ use heal_types::{
 };
 
 use super::disk::{BLOCKS, Recovery, Version};
-use super::fabric::Handle;
+use super::fabric::{Gone, Handle};
+use super::io::{Flight, Io};
 use super::{FakeKernel, KernelSignal};
 
 /// How soon MD's own thread gets to a wish (`md_wakeup_thread`).
@@ -45,6 +46,8 @@ pub(crate) struct Rdev {
     pub(crate) want_replacement: bool,
     pub(crate) replacement: bool,
     pub(crate) bad_blocks: bool,
+    /// Its bad blocks stay bad, whatever is written to them.
+    pub(crate) stubborn: bool,
     /// Blocks below this one are filled, while it is not in sync.
     pub(crate) recovered: u16,
     pub(crate) by_bitmap: bool,
@@ -71,6 +74,19 @@ impl Rdev {
     }
 }
 
+/// What made I/O to a last leg fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastError {
+    /// `fast_io_fail_tmo` of its controllers ran out.
+    FastIoFail,
+    /// The leg was isolated when it was not the last one, and the others' devices have gone since.
+    Isolated,
+    /// Its device went.
+    DeviceGone(Gone),
+    /// Somebody marked it faulty.
+    ByHand,
+}
+
 /// An array (`struct mddev`), running or stopped.
 #[derive(Debug, Clone)]
 pub(crate) struct MdArray {
@@ -89,6 +105,8 @@ pub(crate) struct MdArray {
     pub(crate) frozen: bool,
     /// `MD_BROKEN`.
     pub(crate) broken: bool,
+    /// What took the last leg.
+    pub(crate) broken_by: Option<LastError>,
     pub(crate) events: u64,
     pub(crate) events_cleared: u64,
     /// Write-intent bits, one a block.
@@ -97,6 +115,11 @@ pub(crate) struct MdArray {
     pub(crate) newest: BTreeMap<u16, Version>,
     pub(crate) next_version: Version,
     pub(crate) failed_writes: u64,
+    /// The application's write under way.
+    pub(crate) flight: Option<Flight>,
+    pub(crate) longest_write: Duration,
+    /// Superblocks that could not be written yet, because a leg's I/O waits.
+    pub(crate) superblocks_behind: bool,
     pub(crate) rdevs: Vec<Rdev>,
     /// Members that were good when the array was stopped.
     pub(crate) good_at_stop: BTreeSet<MdDeviceId>,
@@ -123,6 +146,14 @@ impl MdArray {
         match self.level {
             Level::Raid10 { .. } => a / 2 == b / 2,
             Level::Raid1 | Level::Other => true,
+        }
+    }
+
+    /// Whether the leg in `other` holds what the one in `slot` holds.
+    pub(crate) fn may_stand_in(&self, other: Option<u16>, slot: Option<u16>) -> bool {
+        match (other, slot) {
+            (Some(other), Some(slot)) => self.same_set(other, slot),
+            (None, _) | (_, None) => false,
         }
     }
 
@@ -155,6 +186,7 @@ impl MdArray {
         match self.forced_state {
             Some(state) => state,
             None if self.broken => ArrayState::Broken,
+            None if self.flight.is_some() => ArrayState::Active,
             None => ArrayState::Clean,
         }
     }
@@ -182,12 +214,20 @@ impl FakeKernel {
     /// `MD_BROKEN` is set first and every write fails until the array is stopped and assembled.
     pub(crate) fn md_error(&mut self, array: usize, index: usize) {
         let now = self.now;
+        let device = &self.devices[self.arrays[array].rdevs[index].handle];
+        let error = match (device.gone, self.io(self.arrays[array].rdevs[index].handle)) {
+            (Some(why), _) => LastError::DeviceGone(why),
+            (None, Io::Fails) if self.is_left_isolated(array, index) => LastError::Isolated,
+            (None, Io::Fails) => LastError::FastIoFail,
+            (None, Io::Moves | Io::Waits) => LastError::ByHand,
+        };
         let md = &mut self.arrays[array];
         if md.rdevs[index].faulty {
             return;
         }
         if md.rdevs[index].in_sync && !md.has_another(index) {
             if !std::mem::replace(&mut md.broken, true) {
+                md.broken_by = Some(error);
                 self.signals.push(KernelSignal::Md); // md_new_event, whatever the personality did.
             }
             return;
@@ -204,8 +244,20 @@ impl FakeKernel {
         self.signals.push(KernelSignal::Md);
     }
 
+    /// Whether the leg was isolated, and no other leg of its set has a device any more.
+    fn is_left_isolated(&self, array: usize, index: usize) -> bool {
+        let md = &self.arrays[array];
+        let rdev = &md.rdevs[index];
+        let head = self.devices[rdev.handle].fabric.as_ref();
+        let mut paths = self.controllers.iter().filter(|c| head.is_some_and(|h| h.nqn == c.nqn));
+        let mut others = md.rdevs.iter().enumerate().filter(|(i, other)| {
+            *i != index && (other.saved_slot.is_some() || other.slot.is_some())
+        });
+        paths.all(|c| c.isolated) && others.all(|(_, other)| !self.devices[other.handle].present)
+    }
+
     /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.
-    fn write_failed(&mut self, array: usize, index: usize) {
+    pub(crate) fn write_failed(&mut self, array: usize, index: usize) {
         let rdev = &mut self.arrays[array].rdevs[index];
         rdev.write_error = true;
         rdev.want_replacement = true;
@@ -217,11 +269,16 @@ impl FakeKernel {
     pub(crate) fn update_superblocks(&mut self, array: usize) {
         let md = &self.arrays[array];
         let mut writes = Vec::new();
+        let mut failed = Vec::new();
+        let mut behind = false;
         for rdev in md.rdevs.iter().filter(|r| !r.faulty) {
-            if self.io_moves(rdev.handle) {
-                writes.push((rdev.handle, rdev.clone()));
+            match self.io(rdev.handle) {
+                Io::Moves => writes.push((rdev.handle, rdev.clone())),
+                Io::Waits => behind = true,
+                Io::Fails => failed.push(rdev.uuid),
             }
         }
+        self.arrays[array].superblocks_behind = behind;
         for (handle, rdev) in writes {
             let md = &self.arrays[array];
             let disk = self.devices[handle].disk;
@@ -243,59 +300,63 @@ impl FakeKernel {
             };
             self.disks[disk.0].write_superblock(superblock, recovery);
         }
-    }
-
-    /// One application write. Answers whether it was acknowledged; `None` while it waits for a leg
-    /// whose I/O is queued.
-    pub(crate) fn md_write(&mut self, array: usize, block: u16) -> Option<bool> {
-        let md = &self.arrays[array];
-        if !md.running || md.broken || !md.state().is_running() {
-            self.arrays[array].failed_writes += 1;
-            return Some(false);
-        }
-        let legs: Vec<usize> = (md.rdevs.iter().enumerate())
-            .filter(|(_, r)| !r.faulty && r.slot.is_some_and(|s| md.holds(s, block)))
-            .map(|(i, _)| i)
-            .collect();
-        if legs.iter().any(|i| self.io_waits(md.rdevs[*i].handle)) {
-            return None;
-        }
-        let version = md.next_version;
-        self.arrays[array].next_version += 1;
-        let mut good = 0;
-        for index in legs {
-            let rdev = &self.arrays[array].rdevs[index];
-            let (handle, in_sync) = (rdev.handle, rdev.in_sync);
-            if self.io_moves(handle) {
-                let disk = self.devices[handle].disk;
-                self.disks[disk.0].write(block, version);
-                good += u16::from(in_sync);
-            } else {
-                self.write_failed(array, index);
+        // `super_written`: an error there is a leg's failure like any other.
+        for uuid in failed {
+            if let Some(index) = self.arrays[array].rdevs.iter().position(|r| r.uuid == uuid) {
+                self.md_error(array, index);
             }
         }
-        let md = &mut self.arrays[array];
-        if good == 0 {
-            md.failed_writes += 1;
-            return Some(false);
+    }
+
+    /// One application write, which may take its time. An application that waits for one writes no
+    /// other.
+    pub(crate) fn md_write(&mut self, array: usize, block: u16) {
+        let md = &self.arrays[array];
+        if md.flight.is_some() {
+            return;
         }
-        md.newest.insert(block, version);
+        if !md.running || md.broken || !md.state().is_running() {
+            self.arrays[array].failed_writes += 1;
+            return;
+        }
+        let legs: Vec<MdDeviceId> = (md.rdevs.iter())
+            .filter(|r| !r.faulty && r.slot.is_some_and(|s| md.holds(s, block)))
+            .map(|r| r.uuid)
+            .collect();
+        let version = md.next_version;
+        let began = self.now;
+        let md = &mut self.arrays[array];
+        md.next_version += 1;
+        // `bitmap_startwrite`: whatever becomes of it, this block may differ from now on.
+        md.dirty.insert(block);
+        md.flight = Some(Flight { block, version, began, waits: legs, has: Vec::new() });
+        self.go_on(array);
+    }
+
+    /// Every leg's part of a write has ended.
+    pub(crate) fn write_ended(&mut self, array: usize, flight: &Flight) {
+        let took = self.now.since(flight.began);
+        let md = &mut self.arrays[array];
+        md.longest_write = md.longest_write.max(took);
+        let kept = |r: &Rdev| r.in_sync && !r.faulty && flight.has.contains(&r.uuid);
+        if !md.rdevs.iter().any(kept) {
+            md.failed_writes += 1;
+            return;
+        }
+        md.newest.insert(flight.block, flight.version);
         // `bitmap_endwrite`: bits are cleared, and `events_cleared` moves, only while nothing is
         // missing. So as long as the array stays degraded a lost leg can be taken back.
         if md.degraded() == 0 {
             md.dirty.clear();
             md.events_cleared = md.events;
-        } else {
-            md.dirty.insert(block);
         }
-        Some(true)
     }
 
     /// Whether a write to this leg is queued: then `remove_and_add_spares` leaves the leg its slot,
     /// because `nr_pending` does not drain.
     fn has_pending(&self, array: usize, index: usize) -> bool {
-        self.workload.as_ref().is_some_and(|w| w.stalled.contains(&array))
-            && self.io_waits(self.arrays[array].rdevs[index].handle)
+        let md = &self.arrays[array];
+        md.flight.as_ref().is_some_and(|flight| flight.waits.contains(&md.rdevs[index].uuid))
     }
 
     pub(crate) fn md_due(&self) -> Option<Moment> {
@@ -328,6 +389,11 @@ impl FakeKernel {
     pub(crate) fn check_recovery(&mut self, array: usize) {
         let md = &self.arrays[array];
         if md.sync.is_some() || md.frozen || !md.state().is_running() && !md.broken {
+            return;
+        }
+        if md.superblocks_behind {
+            // `md_update_sb` comes first, and waits for every leg (`md_super_wait`).
+            self.arrays[array].thread_at = Some(self.now.after(SYNC_RETRY));
             return;
         }
         let mut changed = self.vacate_slots(array);
@@ -562,7 +628,8 @@ impl FakeKernel {
             for (block, version) in &md.newest {
                 let held = rdev.slot.is_some_and(|s| md.holds(s, *block));
                 let has = disk.blocks.get(block).copied().unwrap_or(0);
-                if held && has != *version {
+                // What was not acknowledged may be there all the same.
+                if held && has < *version {
                     lost.push(format!(
                         "{}: block {block} of {} is version {has}, acknowledged was {version}",
                         md.device, rdev.name

@@ -111,6 +111,7 @@ impl FakeKernel {
             want_replacement: false,
             replacement: false,
             bad_blocks,
+            stubborn: false,
             recovered: 0,
             by_bitmap: saved_slot.is_some(),
         });
@@ -172,6 +173,9 @@ impl FakeKernel {
         md.thread_at = None;
         md.rdevs.clear();
         md.broken = false;
+        md.broken_by = None;
+        md.flight = None;
+        md.superblocks_behind = false;
         let device = md.device.clone();
         self.uevent("remove", "block", device.as_str());
         self.signals.push(KernelSignal::Md);

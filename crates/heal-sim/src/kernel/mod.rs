@@ -21,9 +21,13 @@
 //! The price: what is not modelled cannot go wrong here. Queues, timing within a write, udev and
 //! `blkid` are the laboratory's business.
 
+mod controller;
 pub(crate) mod disk;
 pub(crate) mod fabric;
 mod hands;
+mod io;
+mod isolate;
+mod links;
 mod look;
 pub(crate) mod md;
 mod members;
@@ -33,13 +37,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ArrayState, DeviceName, HostAction, HostAnswer, HostPort, HostSnapshot, Moment,
-    NamespaceId, Nqn, Outcome,
+    ArrayId, ArrayState, ControllerName, ControllerState, DeviceName, HostAction, HostAnswer,
+    HostPort, HostSnapshot, IfIndex, Moment, NamespaceId, Nqn, Outcome,
 };
 
 use disk::{BLOCKS, Disk, DiskId};
-use fabric::{BlockDevice, Controller, FarTarget};
+use controller::Controller;
+use fabric::{BlockDevice, FarTarget};
+use links::Link;
+pub use fabric::Gone;
 pub use look::Blur;
+pub use md::LastError;
 use md::MdArray;
 pub use tools::ToolFault;
 
@@ -55,7 +63,19 @@ pub enum KernelSignal {
         what: String,
     },
     /// rtnetlink: a link lost or got its carrier.
-    Link,
+    Link {
+        /// Which interface.
+        index: IfIndex,
+        /// Whether it has carrier.
+        up: bool,
+    },
+    /// The kernel's log speaks of a controller: error recovery begins.
+    Log {
+        /// Which.
+        controller: ControllerName,
+    },
+    /// The kernel's log speaks of a namespace: no path is usable, and its I/O is queued.
+    NoPath,
 }
 
 /// An application that writes to every array, one block at a time.
@@ -64,8 +84,6 @@ pub(crate) struct Workload {
     pub(crate) every: Duration,
     pub(crate) next: Moment,
     pub(crate) writes: u64,
-    /// Arrays whose write waits for a leg.
-    pub(crate) stalled: BTreeSet<usize>,
 }
 
 /// Most writes go to a few blocks, as applications do, and every eighth one anywhere.
@@ -79,6 +97,7 @@ fn next_block(writes: u64) -> u16 {
 #[derive(Debug, Clone)]
 pub struct FakeKernel {
     pub(crate) now: Moment,
+    pub(crate) links: Vec<Link>,
     pub(crate) targets: Vec<FarTarget>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) controllers: Vec<Controller>,
@@ -90,6 +109,12 @@ pub struct FakeKernel {
     pub(crate) workload: Option<Workload>,
     tool_faults: Vec<(&'static str, ToolFault)>,
     pub(crate) blurs: Vec<Blur>,
+    /// No line of the log before this moment says that a path is missing (`printk_ratelimit`).
+    pub(crate) quiet_until: Moment,
+    /// Counts controllers.
+    pub(crate) serials: u64,
+    /// Controllers of which a reader of sysfs knows where they lead.
+    pub(crate) remembered: BTreeSet<u64>,
 }
 
 impl FakeKernel {
@@ -98,6 +123,7 @@ impl FakeKernel {
     pub fn new(now: Moment) -> Self {
         Self {
             now,
+            links: Vec::new(),
             targets: Vec::new(),
             disks: Vec::new(),
             controllers: Vec::new(),
@@ -109,6 +135,9 @@ impl FakeKernel {
             workload: None,
             tool_faults: Vec::new(),
             blurs: Vec::new(),
+            quiet_until: now,
+            serials: 0,
+            remembered: BTreeSet::new(),
         }
     }
 
@@ -162,15 +191,9 @@ impl FakeKernel {
             if !self.arrays[array].running {
                 continue;
             }
-            let waits = self.md_write(array, block).is_none();
-            if let Some(workload) = &mut self.workload {
-                if waits {
-                    workload.stalled.insert(array);
-                } else {
-                    workload.stalled.remove(&array);
-                }
-            }
+            self.md_write(array, block);
         }
+        self.watch_io();
     }
 
     /// Lets an application write one block to every array now and then, or stop.
@@ -179,7 +202,6 @@ impl FakeKernel {
             every,
             next: self.now.after(every),
             writes: 0,
-            stalled: BTreeSet::new(),
         });
     }
 
@@ -236,6 +258,12 @@ impl FakeKernel {
         self.arrays.iter().any(|md| md.id == array && md.broken)
     }
 
+    /// What hit the array's last leg.
+    #[must_use]
+    pub fn broken_by(&self, array: ArrayId) -> Option<LastError> {
+        self.arrays.iter().find(|md| md.id == array).and_then(|md| md.broken_by)
+    }
+
     pub(crate) fn array_index(&self, id: ArrayId) -> Option<usize> {
         self.arrays.iter().position(|array| array.id == id && array.running)
     }
@@ -243,24 +271,24 @@ impl FakeKernel {
     /// The array member that stands on the namespace `id`, and whether it is in sync.
     #[must_use]
     pub fn leg_of(&self, id: &NamespaceId) -> Option<LegTruth> {
-        for md in self.arrays.iter().filter(|md| md.running) {
-            for rdev in &md.rdevs {
-                let head = self.devices[rdev.handle].fabric.as_ref();
-                if head.is_some_and(|head| head.ids.contains(id)) {
-                    return Some(LegTruth {
-                        array: md.id,
-                        device: rdev.name.clone(),
-                        in_sync: rdev.in_sync && !rdev.faulty,
-                        faulty: rdev.faulty,
-                    });
-                }
-            }
-        }
-        None
+        let on_it = |rdev: &&md::Rdev| {
+            let head = self.devices[rdev.handle].fabric.as_ref();
+            head.is_some_and(|head| head.ids.contains(id))
+        };
+        let running = self.arrays.iter().filter(|md| md.running);
+        let all = running.flat_map(|md| md.rdevs.iter().filter(on_it).map(move |r| (md.id, r)));
+        // A member that failed may still be bound beside the one that took its place.
+        let (array, rdev) = all.min_by_key(|(_, rdev)| rdev.faulty)?;
+        Some(LegTruth {
+            array,
+            device: rdev.name.clone(),
+            in_sync: rdev.in_sync && !rdev.faulty,
+            faulty: rdev.faulty,
+        })
     }
 
-    /// How many legs other than the one bound as `leg` hold every block it holds, on a path whose
-    /// I/O moves.
+    /// How many legs other than the one bound as `leg` hold every block it holds, with nothing to be
+    /// seen against their paths: a black hole or a frozen target cannot be.
     #[must_use]
     pub fn good_legs_beside(&self, array: ArrayId, leg: Option<&DeviceName>) -> usize {
         let Some(index) = self.array_index(array) else {
@@ -269,7 +297,29 @@ impl FakeKernel {
         let md = &self.arrays[index];
         md.rdevs
             .iter()
-            .filter(|r| r.in_sync && !r.faulty && Some(&r.name) != leg && self.io_moves(r.handle))
+            .filter(|r| r.in_sync && !r.faulty && Some(&r.name) != leg)
+            .filter(|r| self.looks_good(r.handle))
+            .count()
+    }
+
+    fn looks_good(&self, handle: usize) -> bool {
+        let device = &self.devices[handle];
+        let path = device.fabric.as_ref().map(|head| self.chosen_path(&head.nqn));
+        device.present
+            && path.is_none_or(|path| path.is_some_and(|path| self.links[path.link].carrier))
+    }
+
+    /// How many legs other than the one bound as `leg` MD counts in sync in its mirror set.
+    #[must_use]
+    pub fn in_sync_beside(&self, array: ArrayId, leg: &DeviceName) -> usize {
+        let Some(index) = self.array_index(array) else {
+            return 0;
+        };
+        let md = &self.arrays[index];
+        let slot = md.rdevs.iter().find(|r| r.name == *leg).and_then(|r| r.slot);
+        md.rdevs
+            .iter()
+            .filter(|r| r.in_sync && !r.faulty && r.name != *leg && md.may_stand_in(r.slot, slot))
             .count()
     }
 
@@ -318,7 +368,8 @@ impl FakeKernel {
         if let Some(target) = self.target_mut(nqn) {
             target.exported = false;
         }
-        self.remove_heads(nqn);
+        self.remove_heads(nqn, Gone::Unexported);
+        self.io_moved();
     }
 
     /// The target exports its namespace again.
@@ -327,29 +378,41 @@ impl FakeKernel {
             target.exported = true;
         }
         self.scan_namespaces(nqn);
+        self.io_moved();
     }
 
-    /// The cable to a target is pulled: its link's carrier goes, I/O to it waits.
+    /// The cables to a target are pulled: their links lose carrier, and I/O to it waits.
     pub fn lose_path(&mut self, nqn: &Nqn) {
-        self.target_vanishes(nqn);
-        self.signals.push(KernelSignal::Link);
+        for link in self.links_of(nqn) {
+            self.set_carrier(&link, false);
+        }
     }
 
-    /// A target dies with everything on it; the host's own links stay up.
+    /// A target dies with everything on it; the host's own links stay up, and nobody is told.
     pub fn target_vanishes(&mut self, nqn: &Nqn) {
         if let Some(target) = self.target_mut(nqn) {
             target.reachable = false;
         }
-        self.lose_paths(nqn);
+        self.reached_differently();
     }
 
-    /// The target answers again.
+    /// The target answers again, by every cable.
     pub fn restore_path(&mut self, nqn: &Nqn) {
         if let Some(target) = self.target_mut(nqn) {
             target.reachable = true;
+            target.frozen = false;
         }
-        self.signals.push(KernelSignal::Link);
-        self.restore_paths(nqn);
+        self.set_ana(nqn, true);
+        for link in self.links_of(nqn) {
+            self.set_black_hole(&link, false);
+            self.set_carrier(&link, true);
+        }
+        self.reached_differently();
+    }
+
+    /// Whoever reads sysfs is another process now, and knows nothing of what is not live.
+    pub fn forget_readings(&mut self) {
+        self.remembered.clear();
     }
 
     /// A passing write error on a leg: MD keeps the leg and wishes for a replacement of it.
@@ -405,7 +468,17 @@ pub struct LegTruth {
 
 impl HostPort for FakeKernel {
     fn look(&mut self) -> HostSnapshot {
+        let live = self.controllers.iter().filter(|c| c.state == ControllerState::Live);
+        let live: Vec<u64> = live.map(|c| c.serial).collect();
+        self.remembered.extend(live);
         self.snapshot()
+    }
+
+    /// The array alone; what shares something with it is not told apart from the rest.
+    fn glance(&mut self, array: ArrayId) -> HostSnapshot {
+        let mut snapshot = self.snapshot();
+        snapshot.arrays.retain(|found| found.id == array);
+        snapshot
     }
 
     fn act(&mut self, action: &HostAction) -> HostAnswer {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, DeviceIdentity, HostAction, HostAnswer, LegRef, Observed, Outcome, RefusedWhy,
+    ArrayId, ConnectParams, DeviceIdentity, HostAction, HostAnswer, LegRef, Observed, Outcome, RefusedWhy,
     RetryWhy, UnknownWhy,
 };
 
@@ -57,9 +57,9 @@ impl ToolFault {
     }
 }
 
-type Checked<T> = Result<T, Outcome>;
+pub(super) type Checked<T> = Result<T, Outcome>;
 
-fn not_that_device(detail: impl Into<String>) -> Outcome {
+pub(super) fn not_that_device(detail: impl Into<String>) -> Outcome {
     Outcome::Refused(RefusedWhy::NotThatDevice { detail: detail.into() })
 }
 
@@ -73,7 +73,18 @@ impl FakeKernel {
     pub(crate) fn carry_out(&mut self, action: &HostAction) -> HostAnswer {
         match action {
             HostAction::Connect { target, options } => {
-                self.connect(target, options.ctrl_loss).into()
+                let Some(portal) = target.portals.first() else {
+                    return refused_state("it has no portal".to_owned()).into();
+                };
+                let plain = Self::plain_params(&target.nqn, portal, options.ctrl_loss);
+                let params = ConnectParams {
+                    io_queues: options.io_queues,
+                    keep_alive: Some(options.keep_alive),
+                    reconnect_delay: Some(options.reconnect_delay),
+                    host_nqn: options.host_nqn.clone().unwrap_or_else(|| plain.host_nqn.clone()),
+                    ..plain
+                };
+                self.connect(target, &params).into()
             }
             HostAction::Examine { device } => self.examine(device),
             HostAction::FailLeg { array, leg, .. } => either(self.fail_leg(*array, leg)),
@@ -87,11 +98,24 @@ impl FakeKernel {
             HostAction::SetRaidDisks { array, raid_disks } => {
                 either(self.resize(*array, *raid_disks))
             }
+            HostAction::SetFastIoFail { controller, value } => {
+                either(self.set_fast_io_fail(controller, *value))
+            }
+            HostAction::IsolateLeg { array, leg, paths, survivors } => {
+                either(self.isolate_leg(*array, leg, paths, survivors))
+            }
+            HostAction::DeleteController { array, leg, controller, survivors } => {
+                either(self.give_up_controller(*array, leg, controller, survivors))
+            }
+            HostAction::Reconnect { params } => self.reconnect(params).into(),
+            HostAction::RewriteBadBlocks { array, leg } => {
+                either(self.rewrite_bad_blocks(*array, leg))
+            }
             HostAction::Disconnect { nqn, controllers } => self.disconnect(nqn, controllers).into(),
         }
     }
 
-    fn the_array(&self, id: ArrayId) -> Checked<usize> {
+    pub(super) fn the_array(&self, id: ArrayId) -> Checked<usize> {
         self.array_index(id).ok_or(Outcome::Refused(RefusedWhy::NotThatArray))
     }
 
@@ -118,7 +142,7 @@ impl FakeKernel {
     }
 
     /// The leg, or `None` when no member of that name is bound any more.
-    fn the_leg(&self, array: usize, meant: &LegRef) -> Checked<Option<usize>> {
+    pub(super) fn the_leg(&self, array: usize, meant: &LegRef) -> Checked<Option<usize>> {
         let rdevs = &self.arrays[array].rdevs;
         let Some(index) = rdevs.iter().position(|r| r.name == meant.device) else {
             return Ok(None);
@@ -138,6 +162,18 @@ impl FakeKernel {
         } else {
             Err(not_that_device(format!("{} stands on another disk", bound.name)))
         }
+    }
+
+    /// A change of the array waits for the superblocks of every leg, with the array's lock held.
+    pub(super) fn hangs(&self, array: usize) -> Checked<()> {
+        let rdevs = &self.arrays[array].rdevs;
+        if rdevs.iter().any(|rdev| !rdev.faulty && self.io_waits(rdev.handle)) {
+            return Err(Outcome::Retry {
+                after: Duration::from_secs(1),
+                why: RetryWhy::TimedOut,
+            });
+        }
+        Ok(())
     }
 
     fn examine(&self, device: &DeviceIdentity) -> HostAnswer {
@@ -172,6 +208,7 @@ impl FakeKernel {
         let Some(index) = self.the_leg(array, leg)? else {
             return Ok(Outcome::AlreadySo);
         };
+        self.hangs(array)?;
         if self.unbind(array, index) {
             Ok(Outcome::Changed)
         } else if self.arrays[array].rdevs[index].faulty {
@@ -198,6 +235,7 @@ impl FakeKernel {
         if self.is_bound(array, handle)? {
             return Ok(Outcome::AlreadySo);
         }
+        self.hangs(array)?;
         match self.re_add(array, handle) {
             Ok(()) => Ok(Outcome::Changed),
             Err(detail) => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail })),
@@ -210,6 +248,7 @@ impl FakeKernel {
         if self.is_bound(array, handle)? {
             return Ok(Outcome::AlreadySo);
         }
+        self.hangs(array)?;
         self.add(array, handle).map_err(refused_state)?;
         Ok(Outcome::Changed)
     }
@@ -270,6 +309,7 @@ impl FakeKernel {
         if self.arrays[array].raid_disks == raid_disks {
             return Ok(Outcome::AlreadySo);
         }
+        self.hangs(array)?;
         self.set_raid_disks(array, raid_disks)?;
         Ok(Outcome::Changed)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use heal_core::audit::AuditEntry;
 use heal_core::guards::Footing;
+use heal_core::record::{ArrayRecord, Step};
 use heal_core::{Effect, EffectId, Event, LookCause, Outbox};
 use heal_types::{
     ArrayId, HostAction, HostAnswer, HostPort, Outcome, ProvisionerCall, RefusedWhy, RetryWhy,
@@ -20,7 +21,7 @@ const NO_ANSWER: Duration = Duration::from_secs(2);
 const TOOL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The daemon is gone: whatever was left of the outbox is gone with it.
-struct Crashed;
+pub(super) struct Crashed;
 
 impl World {
     /// Gives a machine an event and carries out what it wants.
@@ -33,7 +34,9 @@ impl World {
         let words = event_words(&event);
         let outbox = machine.handle(now, event);
         if machine.incident().is_some() && before.is_none() {
-            if let Some(storm) = self.budget.degraded(now.mono, array) {
+            let storm = self.budget.degraded(now.mono, array);
+            // One alarm for the host is enough.
+            if let Some(storm) = storm.filter(|_| !self.is_cut_off()) {
                 let text = format!("storm: {} arrays degraded at once", storm.arrays);
                 self.transcript.push(now.mono, LineKind::Daemon, text);
             }
@@ -61,7 +64,7 @@ impl World {
     }
 
     /// A place where a crash can matter.
-    fn boundary(&mut self) -> Result<(), Crashed> {
+    pub(super) fn boundary(&mut self) -> Result<(), Crashed> {
         self.boundaries += 1;
         if self.crash_at == Some(self.boundaries) {
             self.crash_daemon();
@@ -71,31 +74,51 @@ impl World {
     }
 
     fn carry(&mut self, array: ArrayId, outbox: Outbox) -> Result<(), Crashed> {
+        // What is urgent waits for no disk, and a record that nothing rests on keeps nobody waiting.
+        let (urgent, effects): (Vec<Effect>, Vec<Effect>) =
+            outbox.effects.into_iter().partition(is_urgent);
+        for effect in urgent {
+            self.carry_effect(array, effect)?;
+        }
         if let Some(record) = outbox.record {
             self.boundary()?;
-            if self.disk_full {
+            self.check_record(&record);
+            if !self.disk_full {
+                self.unsaved.remove(&array);
+                self.disk.insert(array, record);
+            } else if rests_on(&record, &effects) {
                 self.not_durable(array);
                 return Ok(());
+            } else {
+                self.unsaved.insert(array, record);
             }
-            self.check_record(&record);
-            self.disk.insert(array, record);
         }
         // The journal takes the audit in the same breath: a crash between the two would lose a
         // sentence, never a fact.
         self.tell(&outbox.audit);
-        for effect in outbox.effects {
-            self.boundary()?;
-            if is_news(&effect) {
-                let words = effect_words(&effect);
-                self.transcript.push(self.now.mono, LineKind::Effect, words);
-            }
-            self.effect(array, effect);
-            if self.restart_at.is_some() {
-                return Err(Crashed);
-            }
-            self.boundary()?;
+        for effect in effects {
+            self.carry_effect(array, effect)?;
         }
         Ok(())
+    }
+
+    fn carry_effect(&mut self, array: ArrayId, effect: Effect) -> Result<(), Crashed> {
+        self.boundary()?;
+        if is_news(&effect) {
+            let words = effect_words(&effect);
+            self.transcript.push(self.now.mono, LineKind::Effect, words);
+        }
+        self.effect(array, effect);
+        if self.restart_at.is_some() {
+            return Err(Crashed);
+        }
+        self.boundary()
+    }
+
+    /// The disk of the ledger has room again.
+    pub(super) fn save_waiting(&mut self) {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        self.disk.extend(unsaved);
     }
 
     /// Nothing that rests on the record is done. What the machine answers to that is only said: its
@@ -138,11 +161,21 @@ impl World {
             .disk
             .get(&array)
             .is_some_and(|record| record.intents.iter().any(|intent| intent.id == id));
-        let answer: HostAnswer = if durable {
-            let fresh = self.kernel.look();
-            match footing.permits(action, &fresh) {
-                Ok(()) => self.act_now(array, action),
-                Err(guard) => {
+        let answer: HostAnswer = if durable || action.is_urgent() {
+            let mut fresh = if action.is_urgent() {
+                self.kernel.glance(array)
+            } else {
+                self.kernel.look()
+            };
+            self.watch.news.annotate_all(&mut fresh);
+            let cut_off = self.watch.news.cut_off.clone().filter(|_| action.takes_a_path());
+            match (footing.permits(action, &fresh), cut_off) {
+                (Ok(()), None) => self.act_now(array, action),
+                (Ok(()), Some(detail)) => {
+                    let detail = format!("the host is cut off: {detail}");
+                    Outcome::Refused(RefusedWhy::Guard { detail }).into()
+                }
+                (Err(guard), _) => {
                     Outcome::Refused(RefusedWhy::Guard { detail: guard.to_string() }).into()
                 }
             }
@@ -161,6 +194,10 @@ impl World {
             let detail = format!("{} broke the array", action.verb());
             self.violated("never_acts_on_last_in_sync_leg", detail);
         }
+        if action.takes_a_path() && self.kernel.exposed(true).iter().any(|(id, _)| *id == array) {
+            let detail = format!("after {}", action.verb());
+            self.violated("never_two_legs_armed_at_once", detail);
+        }
         if answer.outcome.is_so() && answer.content.is_some() {
             self.checker.examined(action, &answer);
         }
@@ -177,6 +214,24 @@ impl World {
     }
 }
 
+fn is_urgent(effect: &Effect) -> bool {
+    match effect {
+        Effect::Act { action, .. } => action.is_urgent(),
+        Effect::Call { .. } | Effect::AskPermit | Effect::ReturnPermit | Effect::LookAgain => false,
+    }
+}
+
+/// Whether anything must not happen before `record` is on disk: an act, a call, or a loss that is told
+/// to be recorded.
+fn rests_on(record: &ArrayRecord, effects: &[Effect]) -> bool {
+    let begins = effects.iter().any(|effect| match effect {
+        Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => true,
+        Effect::ReturnPermit | Effect::LookAgain => false,
+    });
+    let doubts = record.repairs.iter().all(|repair| matches!(repair.step, Step::Doubt));
+    begins || !doubts || !record.owed.is_empty()
+}
+
 fn how_long(action: &HostAction, answer: &HostAnswer) -> Duration {
     match &answer.outcome {
         Outcome::Retry { why, .. } => match why {
@@ -191,6 +246,9 @@ fn how_long(action: &HostAction, answer: &HostAnswer) -> Duration {
     }
     match action {
         HostAction::Connect { .. } => Duration::from_millis(60),
+        HostAction::SetFastIoFail { .. } | HostAction::IsolateLeg { .. } => {
+            Duration::from_millis(3)
+        }
         HostAction::Examine { .. } => Duration::from_millis(20),
         HostAction::FailLeg { .. }
         | HostAction::RemoveLeg { .. }
@@ -199,6 +257,9 @@ fn how_long(action: &HostAction, answer: &HostAnswer) -> Duration {
         | HostAction::ReplaceLeg { .. }
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetRaidDisks { .. }
+        | HostAction::RewriteBadBlocks { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::DeleteController { .. }
         | HostAction::Disconnect { .. } => Duration::from_millis(40),
     }
 }

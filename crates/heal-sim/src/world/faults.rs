@@ -6,7 +6,8 @@ use heal_types::{ArrayId, NamespaceId, Nqn, ReplicaId, ReplicaState, VolumeId};
 use super::World;
 use super::setup::{Flaw, ReplicaPlan};
 use super::transcript::LineKind;
-use crate::kernel::ToolFault;
+use crate::kernel::fabric::{Gone, name};
+use crate::kernel::{FakeKernel, ToolFault};
 
 impl World {
     pub(crate) fn plan(&self, replica: &str) -> &ReplicaPlan {
@@ -75,8 +76,7 @@ impl World {
         self.namespace_removed(replica);
     }
 
-    /// The cable to the replica is pulled: its controllers connect in vain, MD still counts the leg
-    /// in sync, I/O to it waits.
+    /// The cables to the replica are pulled: MD still counts the leg in sync, I/O to it waits.
     pub fn path_lost(&mut self, replica: &str) {
         self.say(format!("the path to {replica} is lost"));
         let nqn = self.nqn(replica);
@@ -92,6 +92,55 @@ impl World {
         self.after_kernel();
     }
 
+    /// A cable is pulled out of the host.
+    pub fn pull(&mut self, link: &str) {
+        self.say(format!("the cable of {link} is pulled"));
+        self.kernel.set_carrier(&name(link.to_owned()), false);
+        self.after_kernel();
+    }
+
+    /// It is back.
+    pub fn plug(&mut self, link: &str) {
+        self.say(format!("the cable of {link} is back"));
+        self.kernel.set_carrier(&name(link.to_owned()), true);
+        self.after_kernel();
+    }
+
+    /// Whatever leaves through a link vanishes, or no longer does; the link stays up.
+    pub fn black_hole(&mut self, link: &str, black: bool) {
+        let word = if black { "vanishes" } else { "arrives again" };
+        self.say(format!("what leaves through {link} {word}"));
+        self.kernel.set_black_hole(&name(link.to_owned()), black);
+        self.after_kernel();
+    }
+
+    /// The target of the replica stands still while its TCP lives, or goes on.
+    pub fn frozen_target(&mut self, replica: &str, frozen: bool) {
+        let word = if frozen { "stands still" } else { "goes on" };
+        self.say(format!("the target of {replica} {word}"));
+        let nqn = self.nqn(replica);
+        self.kernel.set_frozen(&nqn, frozen);
+        self.after_kernel();
+    }
+
+    /// The target lets no I/O through to the replica (ANA), or does again.
+    pub fn ana_usable(&mut self, replica: &str, usable: bool) {
+        let word = if usable { "lets I/O through to" } else { "lets no I/O through to" };
+        self.say(format!("the target {word} {replica} (ANA)"));
+        let nqn = self.nqn(replica);
+        self.kernel.set_ana(&nqn, usable);
+        self.after_kernel();
+    }
+
+    /// The process that exports the replica dies, or is back: connections are reset at once.
+    pub fn target_serving(&mut self, replica: &str, serving: bool) {
+        let word = if serving { "is back" } else { "dies" };
+        self.say(format!("the target process of {replica} {word}"));
+        let nqn = self.nqn(replica);
+        self.kernel.set_serving(&nqn, serving);
+        self.after_kernel();
+    }
+
     /// The machine that exports the replica dies.
     pub fn target_gone(&mut self, replica: &str) {
         self.say(format!("the target of {replica} dies"));
@@ -104,7 +153,7 @@ impl World {
     pub fn controllers_give_up(&mut self, replica: &str) {
         self.say(format!("the kernel gives up the controllers of {replica}"));
         let nqn = self.nqn(replica);
-        self.kernel.delete_controllers(&nqn);
+        self.kernel.delete_controllers(&nqn, Gone::GivenUp);
         self.after_kernel();
     }
 
@@ -112,7 +161,11 @@ impl World {
     pub fn connected_by_hand(&mut self, replica: &str) {
         self.say(format!("another tool connects {replica}"));
         let target = self.plan(replica).replica.target.clone();
-        let _ = self.kernel.connect(&target, std::time::Duration::from_secs(600));
+        let ctrl_loss = std::time::Duration::from_secs(600);
+        if let Some(portal) = target.portals.first() {
+            let params = FakeKernel::plain_params(&target.nqn, portal, ctrl_loss);
+            let _ = self.kernel.connect(&target, &params);
+        }
         self.after_kernel();
     }
 
@@ -219,6 +272,9 @@ impl World {
         let word = if full { "is full" } else { "has room again" };
         self.say(format!("the disk of the ledger {word}"));
         self.disk_full = full;
+        if !full {
+            self.save_waiting();
+        }
     }
 
     /// What the provisioner thinks of a replica now.

@@ -42,6 +42,14 @@ impl World {
         self.after_kernel();
     }
 
+    /// The same, and writing to it does not help.
+    pub fn stubborn_bad_block(&mut self, replica: &str) {
+        self.say(format!("a block of {replica} cannot be read any more, nor written"));
+        let id = self.namespace(replica);
+        self.kernel.find_stubborn_bad_block(&id);
+        self.after_kernel();
+    }
+
     /// Another tool freezes the array's sync thread, or lets it go on.
     pub fn frozen(&mut self, array: &str, frozen: bool) {
         let word = if frozen { "freezes" } else { "unfreezes" };

@@ -5,6 +5,7 @@
 //!            ┌──────────── step(): advance to whatever is due first ────────────┐
 //!            ▼                                                                  │
 //!   FakeKernel ── signals ─► look ─┐                                            │
+//!        └────── signs ─► Paths ─┤                                            │
 //!   answers that are under way ────┼─► Event ─► ArrayMachine ─► Outbox          │
 //!   deadlines of machines ── tick ─┘               record ─► disk  (durable)    │
 //!                                                  audit  ─► transcript         │
@@ -26,6 +27,7 @@
 mod carry;
 mod faults;
 mod hands;
+mod paths;
 pub mod setup;
 pub mod transcript;
 
@@ -34,15 +36,18 @@ use std::time::Duration;
 
 use heal_core::budget::Budget;
 use heal_core::record::ArrayRecord;
-use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, Policy};
+use heal_core::arming::Arming;
+use heal_core::paths::PathEvent;
+use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, PathNews, Policy};
 use heal_types::{
-    ArrayId, BootId, HostAnswer, Moment, Now, Observed, ProvisionerAnswer, ProvisionerFault,
+    ArrayId, BootId, ControllerName, HostAnswer, HostPort, Moment, Now, Observed, ProvisionerAnswer, ProvisionerFault,
     UnknownWhy, WallTime,
 };
 
 use crate::invariants::{Checker, Violation};
 use crate::kernel::{FakeKernel, KernelSignal};
 use crate::provisioner::FakeProvisioner;
+use paths::Watch;
 use setup::{ArrayPlan, Builder, Setup};
 use transcript::{LineKind, Transcript};
 
@@ -68,6 +73,9 @@ enum What {
     Look(LookCause),
     Acted(ArrayId, EffectId, HostAnswer),
     Answered(ArrayId, EffectId, Result<ProvisionerAnswer, ProvisionerFault>),
+    Sign(PathEvent),
+    Wiring,
+    Arm(Vec<Arming>, Box<PathNews>),
 }
 
 /// The world. See the module's head.
@@ -95,10 +103,13 @@ pub struct World {
     crash_at: Option<usize>,
     boundaries: usize,
     /// When the daemon is started again; `None` while it runs.
-    restart_at: Option<Moment>,
+    pub(crate) restart_at: Option<Moment>,
     safety_scan: Option<Duration>,
     next_scan: Option<Moment>,
     pictures: BTreeMap<ArrayId, String>,
+    watch: Watch,
+    /// Records that should be on the disk of the ledger and are not.
+    unsaved: BTreeMap<ArrayId, ArrayRecord>,
     spins: (Moment, u32),
 }
 
@@ -109,7 +120,8 @@ impl World {
         let now = Now { mono: Moment(100_000_000_000), wall: WallTime(1_767_225_600_000) };
         let mut kernel = FakeKernel::new(now.mono);
         let mut provisioner = FakeProvisioner::new();
-        let mut builder = Builder { kernel: &mut kernel, provisioner: &mut provisioner };
+        let wiring = setup.wiring;
+        let mut builder = Builder { kernel: &mut kernel, provisioner: &mut provisioner, wiring };
         let arrays = (setup.arrays.iter().enumerate())
             .map(|(number, array)| builder.array(number, array))
             .collect();
@@ -144,6 +156,8 @@ impl World {
             safety_scan: setup.safety_scan,
             next_scan: None,
             pictures: BTreeMap::new(),
+            watch: Watch::new(),
+            unsaved: BTreeMap::new(),
             spins: (now.mono, 0),
         };
         world.transcript.begin(now.mono);
@@ -156,6 +170,12 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Now {
         self.now
+    }
+
+    /// The policy of every array.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The machine of an array, while the daemon runs.
@@ -223,32 +243,29 @@ impl World {
         }
     }
 
-    /// Delivers the next due thing. Answers `false` when nothing will ever happen again.
-    pub fn step(&mut self) -> bool {
-        self.step_before(Moment(u64::MAX))
-    }
-
     fn next_due(&self) -> Option<Moment> {
-        let kernel = self.kernel.next_due();
         let queued = self.queue.iter().map(|queued| queued.due).min();
         let daemon = if self.restart_at.is_some() {
             self.restart_at
         } else {
             let ticks = self.machines.values().filter_map(|m| m.next_deadline()).map(|(at, _)| at);
-            ticks.chain(self.budget.next_deadline()).chain(self.next_scan).min()
+            let own = [self.budget.next_deadline(), self.next_scan, self.watch.deadline()];
+            ticks.chain(own.into_iter().flatten()).min()
         };
-        [kernel, queued, daemon].into_iter().flatten().min()
+        // The kernel runs by itself up to its next signal, so what it does need not be waited for.
+        let next = [queued, daemon].into_iter().flatten().min();
+        next.or_else(|| self.kernel.next_due())
     }
 
     fn step_before(&mut self, end: Moment) -> bool {
         let Some(due) = self.next_due().filter(|due| *due <= end) else {
-            return false;
+            return self.signal_before(end);
         };
         if self.is_spinning() {
             return false;
         }
         self.reach(due.max(self.now.mono));
-        if self.after_kernel() {
+        if self.after_kernel() || self.now.mono < due {
             return true;
         }
         let now = self.now.mono;
@@ -260,7 +277,19 @@ impl World {
         } else if self.restart_at.is_none() {
             self.wake_daemon();
         }
+        self.tend_paths();
         true
+    }
+
+    /// Nothing of ours is due before `end`: the kernel may still have something to say.
+    fn signal_before(&mut self, end: Moment) -> bool {
+        if self.now.mono >= end || end == Moment(u64::MAX) {
+            return false;
+        }
+        self.reach(end);
+        let signalled = self.after_kernel();
+        self.tend_paths();
+        signalled
     }
 
     fn is_spinning(&mut self) -> bool {
@@ -291,12 +320,33 @@ impl World {
         for signal in signals {
             let cause = match signal {
                 KernelSignal::Md => LookCause::Md,
-                KernelSignal::Uevent { what } => LookCause::Uevent { what },
-                KernelSignal::Link => LookCause::Link,
+                KernelSignal::Uevent { what } => {
+                    self.hear_uevent(&what);
+                    LookCause::Uevent { what }
+                }
+                KernelSignal::Link { index, up } => {
+                    self.sign_in(PathEvent::Link { index, up, removed: false });
+                    self.rewire();
+                    LookCause::Link
+                }
+                KernelSignal::NoPath => LookCause::KernelLog,
+                KernelSignal::Log { controller } => {
+                    self.sign_in(PathEvent::KernelSaid { controller });
+                    LookCause::KernelLog
+                }
             };
             self.look_in(LOOK_LATENCY, cause);
         }
         any
+    }
+
+    /// Every change of a controller is `NVME_EVENT=connected` here.
+    fn hear_uevent(&mut self, what: &str) {
+        let name = what.strip_prefix("change nvme/").map(ControllerName::new);
+        if let Some(Ok(controller)) = name {
+            self.sign_in(PathEvent::Connected { controller });
+            self.rewire();
+        }
     }
 
     fn note_pictures(&mut self) {
@@ -348,6 +398,9 @@ impl World {
                 self.deliver(array, Event::Acted { id, answer });
                 self.look_in(Duration::ZERO, LookCause::OwnAction);
             }
+            What::Sign(event) => self.signed(event),
+            What::Wiring => self.wired(),
+            What::Arm(plan, planned_on) => self.arm(plan, &planned_on),
             What::Answered(array, id, answer) => {
                 self.checker.answered(array, id, &answer);
                 self.deliver(array, Event::Answered { id, answer });
@@ -361,6 +414,9 @@ impl World {
         if self.next_scan.is_some_and(|at| at <= now) {
             self.next_scan = self.safety_scan.map(|every| now.after(every));
             self.look(&LookCause::SafetyScan);
+            return;
+        }
+        if self.wake_paths() {
             return;
         }
         if self.budget.next_deadline().is_some_and(|at| at <= now) {
@@ -386,13 +442,15 @@ impl World {
 
     /// One look, given to every machine; an array that nobody knew yet gets one.
     pub(crate) fn look(&mut self, cause: &LookCause) {
-        let snapshot = self.kernel.snapshot();
+        let mut snapshot = self.kernel.look();
+        self.saw_paths(&mut snapshot);
         for array in &snapshot.arrays {
             if !self.machines.contains_key(&array.id) {
                 let machine = ArrayMachine::new(array.id, self.boot.clone(), self.policy.clone());
                 self.machines.insert(array.id, machine);
             }
         }
+        self.publish();
         let ids: Vec<ArrayId> = self.machines.keys().copied().collect();
         for id in ids {
             let array = snapshot.arrays.iter().find(|array| array.id == id).cloned();
@@ -433,6 +491,9 @@ impl World {
     pub fn crash_daemon(&mut self) {
         self.transcript.push(self.now.mono, LineKind::Daemon, "the daemon is killed".into());
         self.machines.clear();
+        self.unsaved.clear();
+        self.watch = Watch::new();
+        self.kernel.forget_readings();
         self.queue.clear();
         self.budget = Budget::new(self.limits);
         self.next_scan = None;

@@ -12,7 +12,7 @@ use heal_types::{
 
 use crate::kernel::FakeKernel;
 use crate::kernel::disk::{Disk, Recovery};
-use crate::kernel::fabric::{FarTarget, Handle, name};
+use crate::kernel::fabric::{FarPortal, FarTarget, Handle, name};
 use crate::kernel::md::MdArray;
 use crate::provisioner::{FakeProvisioner, volume};
 
@@ -32,6 +32,8 @@ pub struct Setup {
     pub limits: Limits,
     /// How often an application writes to every array, if one runs.
     pub workload: Option<Duration>,
+    /// Which cables lead where.
+    pub wiring: Wiring,
     /// How often the slow scan for lost events looks, if it is on.
     pub safety_scan: Option<Duration>,
 }
@@ -49,6 +51,8 @@ pub struct ArraySetup {
     pub legs: u16,
     /// Replicas that the provisioner may give out for it.
     pub spares: u16,
+    /// Paths to each replica.
+    pub paths: u16,
     /// What it stands on.
     pub stands_on: StandsOn,
     /// Whether it has a write-intent bitmap.
@@ -57,6 +61,29 @@ pub struct ArraySetup {
     pub rebuild: Duration,
     /// How long its provisioner wants a lost replica waited for.
     pub grace: Option<GracePolicy>,
+}
+
+/// Which links of the host lead to its targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// One for every path: `to-` and the replica's name, and the number of the path but for the first.
+    EachItsOwn,
+    /// Two fabrics: `eth0` for every other replica of an array, `eth1` for the rest. Second paths
+    /// lead through the other one.
+    TwoFabrics,
+    /// `eth0` for everything.
+    One,
+}
+
+impl Wiring {
+    fn link(self, replica: &str, n: u16, path: u16) -> String {
+        match self {
+            Self::EachItsOwn if path == 0 => format!("to-{replica}"),
+            Self::EachItsOwn => format!("to-{replica}{}", path + 1),
+            Self::TwoFabrics => format!("eth{}", (n + path) % 2),
+            Self::One => "eth0".to_owned(),
+        }
+    }
 }
 
 /// What an array stands on.
@@ -80,6 +107,7 @@ impl ArraySetup {
             level: Level::Raid1,
             legs: 2,
             spares: 2,
+            paths: 1,
             stands_on: StandsOn::Replicas,
             bitmap: true,
             rebuild: Duration::from_secs(8),
@@ -106,6 +134,7 @@ impl Default for Setup {
             },
             limits: Limits::default(),
             workload: Some(Duration::from_millis(200)),
+            wiring: Wiring::EachItsOwn,
             safety_scan: None,
         }
     }
@@ -142,6 +171,7 @@ fn namespace_id(array: usize, n: u16) -> NamespaceId {
 pub(crate) struct Builder<'a> {
     pub(crate) kernel: &'a mut FakeKernel,
     pub(crate) provisioner: &'a mut FakeProvisioner,
+    pub(crate) wiring: Wiring,
 }
 
 impl Builder<'_> {
@@ -170,24 +200,32 @@ impl Builder<'_> {
         let label = format!("{}-{}", setup.name, letter(n));
         let nqn: Nqn = name(format!("nqn.2014-08.com.example:{label}"));
         let namespace = namespace_id(number, n);
-        let portal = Portal {
-            transport: TransportKind::Tcp,
-            address: name(format!("192.0.2.{}", number * 16 + usize::from(n) + 1)),
-            port: 4420,
-            host_address: None,
-            host_interface: None,
-        };
+        let far: Vec<FarPortal> = (0..setup.paths.max(1))
+            .map(|path| FarPortal {
+                portal: Portal {
+                    transport: TransportKind::Tcp,
+                    address: name(format!("192.0.{}.{}", 2 + path, number * 16 + usize::from(n) + 1)),
+                    port: 4420,
+                    host_address: None,
+                    host_interface: None,
+                },
+                link: self.kernel.link_named(&name(self.wiring.link(&label, n, path))),
+                ana_usable: true,
+            })
+            .collect();
+        let portals = far.iter().map(|far| far.portal.clone()).collect();
         let disk = self.kernel.new_disk(Disk::blank(disk_size()));
         self.kernel.targets.push(FarTarget {
             nqn: nqn.clone(),
-            portals: vec![portal.clone()],
+            portals: far,
             reachable: true,
+            frozen: false,
             ids: NamespaceIds::new(vec![namespace]),
             exported: true,
             disk,
         });
         let target =
-            Target { nqn: nqn.clone(), namespace, portals: vec![portal], size: Some(disk_size()) };
+            Target { nqn: nqn.clone(), namespace, portals, size: Some(disk_size()) };
         let id: ReplicaId = name(label);
         let replica = Replica { id, state: ReplicaState::Available, target };
         ReplicaPlan { replica, nqn, namespace }
@@ -195,7 +233,11 @@ impl Builder<'_> {
 
     /// Connects a replica before the story begins.
     fn attach(&mut self, plan: &ReplicaPlan) -> Option<Handle> {
-        let _ = self.kernel.connect(&plan.replica.target, Duration::from_secs(600));
+        let target = &plan.replica.target;
+        let params = target.portals.first().map(|portal| {
+            FakeKernel::plain_params(&target.nqn, portal, Duration::from_secs(600))
+        });
+        let _ = params.map(|params| self.kernel.connect(target, &params));
         for controller in &mut self.kernel.controllers {
             controller.scan_at = None;
         }
@@ -222,12 +264,16 @@ impl Builder<'_> {
             forced_state: None,
             frozen: false,
             broken: false,
+            broken_by: None,
             events: 10,
             events_cleared: 10,
             dirty: std::collections::BTreeSet::new(),
             newest: std::collections::BTreeMap::new(),
             next_version: 1,
             failed_writes: 0,
+            flight: None,
+            longest_write: Duration::ZERO,
+            superblocks_behind: false,
             rdevs: Vec::new(),
             good_at_stop: std::collections::BTreeSet::new(),
             sync: None,

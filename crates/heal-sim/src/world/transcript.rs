@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use heal_core::{Effect, Event, Operator};
+use heal_core::{Effect, Event, Operator, PathNews};
 use heal_types::{
-    Condition, HostAction, HostAnswer, Moment, ProvisionerAnswer, ProvisionerCall,
+    Condition, ControllerRef, HostAction, HostAnswer, Moment, PathHealth, ProvisionerAnswer, ProvisionerCall,
     ProvisionerFault, Replacement,
 };
 
@@ -193,6 +193,23 @@ fn action_words(action: &HostAction) -> String {
             format!("clear {}'s wish for a replacement", leg.device)
         }
         HostAction::SetRaidDisks { raid_disks, .. } => format!("set the slots to {raid_disks}"),
+        HostAction::SetFastIoFail { controller, value } => {
+            format!("set fast_io_fail_tmo of {} to {value}", controller.name)
+        }
+        HostAction::IsolateLeg { leg, paths, survivors, .. } => {
+            let names = |list: &[ControllerRef]| {
+                list.iter().map(|c| c.name.to_string()).collect::<Vec<_>>().join(", ")
+            };
+            let (dead, kept) = (names(paths), names(survivors));
+            format!("isolate {}: destroy the sockets of {dead}; {kept} must queue", leg.device)
+        }
+        HostAction::DeleteController { controller, leg, .. } => {
+            format!("delete {}, behind which {} is stuck", controller.name, leg.device)
+        }
+        HostAction::Reconnect { params } => format!("connect {} again", params.nqn),
+        HostAction::RewriteBadBlocks { leg, .. } => {
+            format!("rewrite the bad blocks of {}", leg.device)
+        }
         HostAction::Disconnect { nqn, controllers } => {
             let names: Vec<&str> = controllers.iter().map(|c| c.as_str()).collect();
             format!("disconnect {nqn} ({})", names.join(", "))
@@ -223,6 +240,7 @@ fn call_words(call: &ProvisionerCall) -> String {
 pub fn event_words(event: &Event) -> String {
     match event {
         Event::Looked(look) => format!("look ({})", look.cause),
+        Event::Paths(news) => paths_words(news),
         Event::Acted { id, answer } => format!("#{} {}", id.number, acted_words(answer)),
         Event::Answered { id, answer } => format!("#{} {}", id.number, answer_words(answer)),
         Event::VolumeStale => "the volume may have changed".into(),
@@ -232,6 +250,14 @@ pub fn event_words(event: &Event) -> String {
         Event::NotDurable { why } => format!("not durable: {why}"),
         Event::Tick => "tick".into(),
     }
+}
+
+fn paths_words(news: &PathNews) -> String {
+    let doubted = news.verdicts.iter().filter(|(_, health)| **health != PathHealth::Up);
+    let list: Vec<String> = doubted.map(|((name, _), health)| format!("{name} {health}")).collect();
+    let cut_off = news.cut_off.as_ref().map_or_else(String::new, |why| format!("; cut off: {why}"));
+    let list = if list.is_empty() { "all up".to_owned() } else { list.join(", ") };
+    format!("paths: {list}{cut_off}")
 }
 
 fn acted_words(answer: &HostAnswer) -> String {

@@ -55,7 +55,7 @@ fn a_leg_that_is_wanted_again_while_the_array_is_busy_stays() {
 #[test]
 fn a_leg_that_holds_blocks_which_another_one_lacks_is_not_put_away() {
     let mut world = well(&legs(3, 30));
-    world.bad_block("vol1-a");
+    world.stubborn_bad_block("vol1-a");
     world.copies("vol1", 2);
     world.terminating("vol1-c");
     world.volume_stale("vol1");

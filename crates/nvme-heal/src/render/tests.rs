@@ -96,6 +96,7 @@ fn host(arrays: Vec<ArrayStatus>) -> HostStatus {
         at: NOW,
         arrays,
         reaction: Reaction::default(),
+        isolation: Reaction::default(),
         counters: Counters::default(),
         alarms: vec![],
     }

@@ -7,12 +7,13 @@ use heal_core::record::{Intent, SCHEMA};
 use heal_core::{EffectId, Look};
 use heal_host::Ledger;
 use heal_types::{
-    DevT, DeviceIdentity, DiskSeq, HostAction, HostAnswer, HostPort, HostSnapshot, NamespaceId,
-    Nqn, WallTime,
+    ControllerName, DevT, DeviceIdentity, DiskSeq, HostAction, HostAnswer, HostPort, HostSnapshot,
+    IoReading, NamespaceId, Nqn, Portal, SocketReading, WallTime,
 };
 
 use super::*;
-use crate::host::Host;
+use crate::executor::Board;
+use crate::host::{Host, Wiring};
 use crate::testing::Scratch;
 
 /// A host without anything, which counts what it is asked to do.
@@ -21,6 +22,10 @@ struct EmptyHost(Arc<Mutex<Vec<&'static str>>>);
 
 impl HostPort for EmptyHost {
     fn look(&mut self) -> HostSnapshot {
+        HostSnapshot::default()
+    }
+
+    fn glance(&mut self, _: ArrayId) -> HostSnapshot {
         HostSnapshot::default()
     }
 
@@ -35,6 +40,27 @@ impl Host for EmptyHost {
     fn mark_managed(&self, _: &BTreeSet<DevT>) {}
     fn stuck_children(&self) -> u64 {
         0
+    }
+
+    fn wiring(&mut self, _: &[(ControllerName, Portal)]) -> Option<Wiring> {
+        Some(Wiring::default())
+    }
+
+    fn read_sockets(
+        &mut self,
+        _: &[ControllerName],
+    ) -> Vec<(ControllerName, Option<SocketReading>)> {
+        Vec::new()
+    }
+
+    fn read_io(&mut self, _: &[ControllerName]) -> Vec<(ControllerName, IoReading)> {
+        Vec::new()
+    }
+
+    fn rehearse(&mut self, _: ArrayId) {}
+
+    fn isolation_off(&mut self) -> Option<String> {
+        None
     }
 }
 
@@ -61,10 +87,11 @@ fn bench(name: &str, origin: Origin) -> Bench {
         keeper: Keeper::start(ledger).unwrap(),
         reactions: Arc::default(),
         reports: reports.clone(),
+        isolation_off: Arc::default(),
     };
     let host = EmptyHost::default();
     let mailbox = Mailbox::default();
-    let executor = Executor::start(host.clone(), id(), mailbox.clone(), reports);
+    let executor = Executor::start(host.clone(), id(), Board::default(), mailbox.clone(), reports);
     let caller = Caller::start(None, Duration::from_secs(1), mailbox.clone());
     let config = Arc::new(Config::default());
     let hands = (executor, caller);

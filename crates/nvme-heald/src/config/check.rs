@@ -32,6 +32,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     found.timing(config);
     found.connect(config);
     found.limits(config);
+    found.isolation(config);
     found.places(config);
     found.sense(config);
     found.0
@@ -163,6 +164,50 @@ impl Findings {
             self.error("limits.storm_arrays", "it is not within 0 to 10000");
         }
         self.within("limits.storm_window", limits.storm_window, SECOND, HOUR);
+    }
+
+    fn isolation(&mut self, config: &Config) {
+        let isolation = &config.isolation;
+        let overrides = config.arrays.values().filter_map(|array| array.isolate_after);
+        for after in overrides.chain([isolation.isolate_after]) {
+            let GracePolicy::After(after) = after.0 else { continue };
+            let (after, alive) = (HumanDuration(after), config.connect.keep_alive);
+            self.within("isolation.isolate_after", after, Duration::ZERO, MINUTE);
+            if after >= alive {
+                self.warn(
+                    "isolation.isolate_after",
+                    format!(
+                        "{after} is not shorter than connect.keep_alive, {alive}: the kernel gives a \
+                         dead path up by itself before"
+                    ),
+                );
+            }
+        }
+        self.within("isolation.stalled_after", isolation.stalled_after, 2 * SECOND, HOUR);
+        self.within("isolation.delete_after", isolation.delete_after, SECOND, HOUR);
+        self.within("isolation.fast_io_fail", isolation.fast_io_fail, SECOND, MINUTE);
+        self.whole_seconds("isolation.fast_io_fail", isolation.fast_io_fail);
+        if isolation.fast_io_fail >= config.connect.ctrl_loss {
+            self.error(
+                "isolation.fast_io_fail",
+                "it is not shorter than connect.ctrl_loss, after which the controller is gone",
+            );
+        }
+        if isolation.many_arrays > 10_000 {
+            self.error("isolation.many_arrays", "it is not within 0 to 10000");
+        }
+        let flapping = &config.flapping;
+        if !(1..=1000).contains(&flapping.limit) {
+            self.error("flapping.limit", "it is not within 1 to 1000");
+        }
+        self.within("flapping.half_life", flapping.half_life, SECOND, 30 * DAY);
+        self.within("flapping.hold_down", flapping.hold_down, SECOND, DAY);
+        if flapping.hold_down < config.timing.return_hold_down {
+            self.warn(
+                "flapping.hold_down",
+                "it is shorter than timing.return_hold_down, which holds in any case",
+            );
+        }
     }
 
     fn places(&mut self, config: &Config) {

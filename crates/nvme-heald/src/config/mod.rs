@@ -21,9 +21,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use heal_core::budget::Limits;
-use heal_core::{Mode, Policy};
+use heal_core::{Flapping, IsolateAfter, Mode, Policy};
 use heal_provisioner::ron_text;
-use heal_types::{Alias, ArrayId, ConnectOptions};
+use heal_types::{Alias, ArrayId, ConnectOptions, GracePolicy};
 
 pub(crate) use options::{ArrayKey, Config, ProvisionerConfig, SafetyScan};
 
@@ -140,6 +140,21 @@ impl Config {
             retry_min: timing.retry_min.0,
             retry_max: timing.retry_max.0,
             attempts: timing.attempts,
+            isolate_after: match overrides()
+                .find_map(|o| o.isolate_after)
+                .unwrap_or(self.isolation.isolate_after)
+                .0
+            {
+                GracePolicy::After(after) => IsolateAfter::After(after),
+                GracePolicy::Never => IsolateAfter::Never,
+            },
+            isolation_off: None,
+            delete_after: self.isolation.delete_after.0,
+            flapping: Flapping {
+                limit: self.flapping.limit,
+                half_life: self.flapping.half_life.0,
+                hold_down: self.flapping.hold_down.0,
+            },
             connect: self.connect_options(),
         }
     }
@@ -166,6 +181,8 @@ impl Config {
             mode: new.mode,
             grace: new.grace,
             re_add: new.re_add,
+            isolation: new.isolation,
+            flapping: new.flapping,
             arrays: new.arrays,
             connect: new.connect,
             timing: new.timing,

@@ -6,11 +6,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use heal_core::Mode;
-use heal_core::Policy;
 use heal_core::budget::{AfterStorm, Limits as CoreLimits};
+use heal_core::{IsolateAfter, Mode, Policy};
 use heal_provisioner::text::{HumanDuration, HumanGrace, parse_duration};
-use heal_types::{Alias, ArrayId, InvalidText, Nqn};
+use heal_types::{Alias, ArrayId, GracePolicy, InvalidText, Nqn};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Everything that can be configured.
@@ -23,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) grace: HumanGrace,
     pub(crate) re_add: bool,
     pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    pub(crate) flapping: Flapping,
     pub(crate) arrays: BTreeMap<ArrayKey, ArrayOverride>,
     pub(crate) connect: Connect,
     pub(crate) timing: Timing,
@@ -58,6 +59,26 @@ pub(crate) struct Limits {
     pub(crate) after_storm: StormPolicy,
 }
 
+/// When the application's I/O is freed from a leg that nothing gets through to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Isolation {
+    pub(crate) isolate_after: HumanGrace,
+    pub(crate) stalled_after: HumanDuration,
+    pub(crate) delete_after: HumanDuration,
+    pub(crate) fast_io_fail: HumanDuration,
+    pub(crate) many_arrays: usize,
+}
+
+/// When a leg that comes and goes stays out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Flapping {
+    pub(crate) limit: u32,
+    pub(crate) half_life: HumanDuration,
+    pub(crate) hold_down: HumanDuration,
+}
+
 /// What to do once many arrays fail together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StormPolicy {
@@ -74,6 +95,7 @@ pub(crate) struct ArrayOverride {
     pub(crate) mode: Option<Mode>,
     pub(crate) grace: Option<HumanGrace>,
     pub(crate) re_add: Option<bool>,
+    pub(crate) isolate_after: Option<HumanGrace>,
 }
 
 /// Which array: by its UUID, or by the name in its superblock. Never by `md127`, which is the name
@@ -143,6 +165,8 @@ impl Default for Config {
             grace: HumanGrace(policy.grace),
             re_add: policy.re_add,
             limits: Limits::default(),
+            isolation: Isolation::default(),
+            flapping: Flapping::default(),
             arrays: BTreeMap::new(),
             connect: Connect::default(),
             timing: Timing::default(),
@@ -165,6 +189,33 @@ impl Default for Limits {
                 AfterStorm::OneAtATime => StormPolicy::OneAtATime,
                 AfterStorm::Hold => StormPolicy::Hold,
             },
+        }
+    }
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Self {
+            isolate_after: HumanGrace(match policy.isolate_after {
+                IsolateAfter::After(after) => GracePolicy::After(after),
+                IsolateAfter::Never => GracePolicy::Never,
+            }),
+            stalled_after: HumanDuration(Duration::from_secs(10)),
+            delete_after: HumanDuration(policy.delete_after),
+            fast_io_fail: HumanDuration(Duration::from_secs(1)),
+            many_arrays: 3,
+        }
+    }
+}
+
+impl Default for Flapping {
+    fn default() -> Self {
+        let flapping = Policy::default().flapping;
+        Self {
+            limit: flapping.limit,
+            half_life: HumanDuration(flapping.half_life),
+            hold_down: HumanDuration(flapping.hold_down),
         }
     }
 }

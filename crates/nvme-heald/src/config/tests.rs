@@ -84,7 +84,7 @@ fn what_the_example_shows_in_prose_is_valid_too() {
     assert!(shown.contains("provisioner: Fixed(") && shown.contains("\"scratch\""), "{shown}");
     let loaded =
         parse(&format!("({shown})"), "prose").unwrap_or_else(|error| panic!("{error}\n{shown}"));
-    assert_eq!(loaded.config.arrays.len(), 2);
+    assert_eq!(loaded.config.arrays.len(), 3);
     assert!(matches!(loaded.config.provisioner, ProvisionerConfig::Fixed { .. }));
 }
 

@@ -15,6 +15,9 @@ use crate::mailbox::earliest;
 /// Hints come in bursts: a lost leg is told by mdstat, by several attributes and by uevents within the
 /// same millisecond.
 const GATHER: Duration = Duration::from_millis(1);
+/// A link's own event says all there is to say of it, and what follows from it has to come first: a
+/// look at the same moment would only take the processor from that.
+const GATHER_LINKS: Duration = Duration::from_millis(50);
 /// The kernel fills a new device's attributes within milliseconds, udev within some hundred.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
@@ -83,7 +86,8 @@ impl Looks {
     pub(super) fn want(&mut self, hint: Hint) {
         self.again = AGAIN_MIN;
         self.again_times = 0;
-        self.add(hint, Instant::now() + GATHER);
+        let gather = if hint.cause == LookCause::Link { GATHER_LINKS } else { GATHER };
+        self.add(hint, Instant::now() + gather);
     }
 
     /// A machine asks for another look: it gets one, later each time.
@@ -220,8 +224,9 @@ fn rank(cause: &LookCause) -> u8 {
         LookCause::Operator => 4,
         LookCause::OwnAction => 5,
         LookCause::Link => 6,
-        LookCause::Asked => 7,
-        LookCause::SafetyScan => 8,
+        LookCause::KernelLog => 7,
+        LookCause::Asked => 8,
+        LookCause::SafetyScan => 9,
     }
 }
 

@@ -21,14 +21,14 @@
 
 mod looks;
 mod marks;
+mod paths;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heal_core::audit::{AuditEntry, AuditKind, Severity};
 use heal_core::budget::{Budget, Storm};
 use heal_core::{Look, LookCause};
 use heal_host::clock;
@@ -42,10 +42,10 @@ use tokio::time::Instant;
 use crate::actor::{Actor, Origin, Shared, sleep_until};
 use crate::config::{self, Config, ConfigError, Loaded};
 use crate::control::Inbound;
-use crate::executor::{Caller, Executor};
-use crate::hints::{Counted, Hint};
+use crate::executor::{Board, Caller, Executor};
+use crate::hints::{Counted, Hint, Told};
 use crate::host::Host;
-use crate::journal::{Entry, Journal};
+use crate::journal::Journal;
 use crate::keeper::{Found, Home, Keeper};
 use crate::mailbox::{Mailbox, Sight};
 use crate::notify::{Notifier, status_line};
@@ -53,6 +53,7 @@ use crate::reaction::Reactions;
 use crate::report::{Brief, Report, Said};
 use looks::{Looked, Looks};
 use marks::Marks;
+use paths::PathWatch;
 
 /// How long acts under way may take once the daemon is told to stop. systemd waits twenty seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -79,7 +80,7 @@ pub(crate) struct Setup<H> {
 /// Where the reactor hears from.
 #[derive(Debug)]
 pub(crate) struct Inboxes {
-    pub(crate) hints: mpsc::Receiver<Hint>,
+    pub(crate) told: mpsc::Receiver<Told>,
     pub(crate) requests: mpsc::Receiver<Inbound>,
     pub(crate) stale: mpsc::Receiver<()>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -120,6 +121,8 @@ pub(crate) struct Reactor<H> {
     settle_at: Option<Instant>,
     reloading: Option<JoinHandle<Result<Loaded, ConfigError>>>,
     alarms: BTreeMap<&'static str, String>,
+    paths: PathWatch,
+    board: Board,
 }
 
 impl<H: Host> Reactor<H> {
@@ -131,7 +134,9 @@ impl<H: Host> Reactor<H> {
             keeper: setup.keeper.clone(),
             reactions: Arc::new(Reactions::default()),
             reports: sender,
+            isolation_off: Arc::new(Mutex::new(Some("the kernel was not asked yet".to_owned()))),
         };
+        let board = Board::default();
         let looks = Looks::new(setup.config.safety_scan());
         let budget = Budget::new(setup.config.limits());
         let mut reactor = Self {
@@ -149,6 +154,8 @@ impl<H: Host> Reactor<H> {
             settle_at: (!durable).then(Instant::now),
             reloading: None,
             alarms: BTreeMap::new(),
+            paths: PathWatch::new(&setup.config, board.clone()),
+            board,
             setup,
         };
         reactor.say_durable(durable);
@@ -163,6 +170,7 @@ impl<H: Host> Reactor<H> {
         self.looks.want(Hint { cause: LookCause::Start, signalled_at: None });
         loop {
             self.begin_look();
+            self.begin_path_work();
             self.notifier.turn(!self.looks.is_stuck());
             let deadline = self.deadline();
             tokio::select! {
@@ -171,15 +179,16 @@ impl<H: Host> Reactor<H> {
                     Some(Command::Stop) | None => break,
                     Some(Command::Reload) => self.reload(),
                 },
-                Some(hint) = inboxes.hints.recv() => {
-                    self.looks.want(hint);
-                    while let Ok(hint) = inboxes.hints.try_recv() {
-                        self.looks.want(hint);
+                Some(told) = inboxes.told.recv() => {
+                    self.told(told);
+                    while let Ok(told) = inboxes.told.try_recv() {
+                        self.told(told);
                     }
                 }
+                Some(work) = self.paths.ended() => self.path_work(work),
                 looked = self.looks.ended() => {
-                    while let Ok(hint) = inboxes.hints.try_recv() {
-                        self.looks.want(hint);
+                    while let Ok(told) = inboxes.told.try_recv() {
+                        self.told(told);
                     }
                     if let Some(mut looked) = looked {
                         self.looks.belongs_to(&mut looked);
@@ -207,7 +216,8 @@ impl<H: Host> Reactor<H> {
         let mailbox = Mailbox::default();
         let reports = self.shared.reports.clone();
         let host = self.setup.host.clone();
-        let executor = Executor::start(host, array, mailbox.clone(), reports);
+        let board = self.board.clone();
+        let executor = Executor::start(host, array, board, mailbox.clone(), reports);
         let limit = self.setup.config.provisioner_timeout.0;
         let caller = Caller::start(self.setup.backend.clone(), limit, mailbox.clone());
         let (actor, opening) = Actor::new(
@@ -236,8 +246,21 @@ impl<H: Host> Reactor<H> {
         }
     }
 
-    fn looked(&mut self, looked: Looked) {
+    fn told(&mut self, told: Told) {
+        if let Some(sign) = told.sign {
+            self.signed(sign);
+        }
+        if told.rewired {
+            self.paths.rewire();
+        }
+        if let Some(hint) = told.hint {
+            self.looks.want(hint);
+        }
+    }
+
+    fn looked(&mut self, mut looked: Looked) {
         let first = self.snapshot.is_none();
+        self.saw_paths(Arc::make_mut(&mut looked.snapshot), looked.begun);
         let mut counts: BTreeMap<ArrayId, usize> = BTreeMap::new();
         for array in &looked.snapshot.arrays {
             *counts.entry(array.id).or_default() += 1;
@@ -261,6 +284,7 @@ impl<H: Host> Reactor<H> {
             self.looks.want_filled();
         }
         self.snapshot = Some(looked.snapshot);
+        self.publish(clock::moment());
         if first {
             self.ready_by = Some(Instant::now() + READY_LIMIT);
         }
@@ -275,6 +299,7 @@ impl<H: Host> Reactor<H> {
                 if let Some(seat) = self.seats.get_mut(&array) {
                     seat.brief = Some(brief);
                 }
+                self.wards_changed();
                 self.refresh();
             }
             Said::IncidentOpened => {
@@ -325,21 +350,12 @@ impl<H: Host> Reactor<H> {
              not the disks",
             storm.arrays
         );
-        self.alarms.insert("storm", message.clone());
-        let entry = AuditEntry {
-            kind: AuditKind::HostAlarm,
-            severity: Severity::Critical,
-            at: clock::now().wall,
-            message,
-            incident: None,
-            action: None,
-            slot: None,
-            fields: vec![
-                ("RULE", "storm".to_owned()),
-                ("REASON", format!("{} arrays within {window}", storm.arrays)),
-            ],
-        };
-        self.setup.journal.send(Entry::audit(&entry, None));
+        if self.is_cut_off() {
+            // One alarm for one cause; status shows what it led to.
+            self.alarms.insert("storm", message);
+        } else {
+            self.alarm("storm", message, format!("{} arrays within {window}", storm.arrays));
+        }
     }
 
     fn volumes_stale(&self) {
@@ -385,13 +401,19 @@ impl<H: Host> Reactor<H> {
     fn deadline(&self) -> Option<Instant> {
         let budget =
             self.budget.next_deadline().map(|at| Instant::now() + at.since(clock::moment()));
-        let own = [self.looks.deadline(), self.notifier.deadline(), self.marks.deadline()];
+        let own = [
+            self.looks.deadline(),
+            self.notifier.deadline(),
+            self.marks.deadline(),
+            self.paths.deadline(),
+        ];
         own.into_iter().chain([self.ready_by, self.settle_at, budget]).flatten().min()
     }
 
     async fn time_passed(&mut self) {
         let now = Instant::now();
         self.looks.time_passed(now);
+        self.paths_time_passed();
         if self.marks.deadline().is_some_and(|at| at <= now) {
             self.refresh();
         }

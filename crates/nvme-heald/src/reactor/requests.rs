@@ -147,6 +147,7 @@ impl<H: Host> Reactor<H> {
             at: clock::now().wall,
             arrays: Vec::new(),
             reaction: self.shared.reactions.summary(),
+            isolation: self.board.isolations().summary(),
             counters: Counters {
                 uevents: counted.uevents.received,
                 overruns: counted.uevents.overruns + counted.links.overruns,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use heal_core::Mode;
+use heal_core::paths::PathEvent;
 use heal_host::{Ledger, LedgerHome};
 use heal_provisioner::text::HumanGrace;
 use heal_sim::kernel::KernelSignal;
@@ -13,13 +14,17 @@ use heal_sim::{ArraySetup, FakeKernel, Setup as SimSetup, World};
 use heal_types::control::{Request, Response};
 use heal_types::status::{Explanation, Health, HostStatus};
 use heal_types::{
-    GracePolicy, HostAction, HostAnswer, HostPort, Nqn, ProvisionerCall, ReplicaId, ReplicaState,
+    ControllerName, GracePolicy, HostAction, HostAnswer, HostPort, IoReading, Nqn, Portal,
+    ProvisionerCall, ReplicaId, ReplicaState, SocketReading,
 };
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::ProvisionerConfig;
 use crate::control::Peer;
+use crate::hints::Sign;
+use crate::host::Wiring;
+use crate::journal::Entry;
 use crate::keeper;
 use crate::testing::Scratch;
 
@@ -48,7 +53,15 @@ impl HostPort for FakeHost {
         self.kernel(|kernel| kernel.snapshot())
     }
 
+    fn glance(&mut self, array: ArrayId) -> HostSnapshot {
+        self.kernel(|kernel| kernel.glance(array))
+    }
+
     fn act(&mut self, action: &HostAction) -> HostAnswer {
+        // Arming is no array's act: it rests on no record, and no array waits for it.
+        if matches!(action, HostAction::SetFastIoFail { .. }) {
+            return self.kernel(|kernel| kernel.act(action));
+        }
         self.acts.lock().unwrap().push(action.verb());
         while self.hangs.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
@@ -66,6 +79,27 @@ impl Host for FakeHost {
 
     fn stuck_children(&self) -> u64 {
         0
+    }
+
+    fn wiring(&mut self, _: &[(ControllerName, Portal)]) -> Option<Wiring> {
+        Some(Wiring::default())
+    }
+
+    fn read_sockets(
+        &mut self,
+        _: &[ControllerName],
+    ) -> Vec<(ControllerName, Option<SocketReading>)> {
+        Vec::new()
+    }
+
+    fn read_io(&mut self, _: &[ControllerName]) -> Vec<(ControllerName, IoReading)> {
+        Vec::new()
+    }
+
+    fn rehearse(&mut self, _: ArrayId) {}
+
+    fn isolation_off(&mut self) -> Option<String> {
+        None
     }
 }
 
@@ -142,7 +176,7 @@ impl Stage {
         let mut ledger = Ledger::open(&self.config.state_dir, run).unwrap();
         let durable = ledger.home() == LedgerHome::Primary;
         let found = keeper::load(&mut ledger).unwrap();
-        let (hint_sender, hints) = mpsc::channel(crate::hints::ROOM);
+        let (told_sender, told) = mpsc::channel(crate::hints::ROOM);
         let (requests, request_inbox) = mpsc::channel(8);
         let (commands, command_inbox) = mpsc::channel(4);
         let (stale, stale_inbox) = mpsc::channel(1);
@@ -158,8 +192,8 @@ impl Stage {
             counted: Counted::default(),
         };
         let inboxes =
-            Inboxes { hints, requests: request_inbox, stale: stale_inbox, commands: command_inbox };
-        let kernel = tokio::spawn(run_kernel(self.host.clone(), hint_sender));
+            Inboxes { told, requests: request_inbox, stale: stale_inbox, commands: command_inbox };
+        let kernel = tokio::spawn(run_kernel(self.host.clone(), told_sender));
         let reactor = tokio::spawn(Reactor::new(setup, durable).run(inboxes));
         Life { journal, requests, commands, stale, reactor, kernel }
     }
@@ -192,7 +226,7 @@ fn nqn(replica: &str) -> Nqn {
 }
 
 /// The kernel's own life: its time is ours, and what it signals is a hint.
-async fn run_kernel(host: FakeHost, hints: mpsc::Sender<Hint>) {
+async fn run_kernel(host: FakeHost, told: mpsc::Sender<Told>) {
     let began = Instant::now();
     let first = host.kernel(|kernel| kernel.advance_to(heal_types::Moment(0)));
     loop {
@@ -207,16 +241,34 @@ async fn run_kernel(host: FakeHost, hints: mpsc::Sender<Hint>) {
             signals
         });
         for signal in signals {
-            let hint = match signal {
+            let heard: Told = match signal {
                 KernelSignal::Md => {
-                    Hint { cause: LookCause::Md, signalled_at: Some(clock::moment()) }
+                    Hint { cause: LookCause::Md, signalled_at: Some(clock::moment()) }.into()
                 }
                 KernelSignal::Uevent { what } => {
-                    Hint { cause: LookCause::Uevent { what }, signalled_at: None }
+                    Hint { cause: LookCause::Uevent { what }, signalled_at: None }.into()
                 }
-                KernelSignal::Link => Hint { cause: LookCause::Link, signalled_at: None },
+                KernelSignal::Link { index, up } => Told {
+                    hint: Some(Hint { cause: LookCause::Link, signalled_at: None }),
+                    sign: Some(Sign {
+                        event: PathEvent::Link { index, up, removed: false },
+                        at: clock::moment(),
+                    }),
+                    rewired: true,
+                },
+                KernelSignal::NoPath => {
+                    Hint { cause: LookCause::KernelLog, signalled_at: None }.into()
+                }
+                KernelSignal::Log { controller } => Told {
+                    hint: Some(Hint { cause: LookCause::KernelLog, signalled_at: None }),
+                    sign: Some(Sign {
+                        event: PathEvent::KernelSaid { controller },
+                        at: clock::moment(),
+                    }),
+                    rewired: false,
+                },
             };
-            if hints.send(hint).await.is_err() {
+            if told.send(heard).await.is_err() {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Unfolds `testdata/mirror.tree`: `f PATH CONTENT`, `l PATH TARGET`, `d PATH`.
-fn unfold(dir: &TempDir) {
+pub(super) fn unfold(dir: &TempDir) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mirror.tree");
     for line in std::fs::read_to_string(tree).unwrap().lines() {
         let mut words = line.splitn(3, ' ');

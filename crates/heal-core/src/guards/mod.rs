@@ -18,6 +18,8 @@
 //! | G4 | the array is still ours and nobody else is at it |
 //! | G5 | nothing this rests on is unknown |
 
+mod isolation;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,9 @@ use heal_types::{
 };
 
 use crate::why::{HeldWhy, RejectedWhy};
+
+use isolation::{bound, free_from, given_up, rewrite, same_controllers};
+pub(crate) use isolation::{paths_of, survivors_of};
 
 /// Why a guard does not let an action through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +212,30 @@ impl Footing {
                 settled(array)?;
                 resize(array, *raid_disks)
             }
+            HostAction::IsolateLeg { leg, paths, survivors, .. } => {
+                free_from(array, namespaces, leg, survivors)?;
+                let own = paths_of(bound(array, leg)?)?;
+                if same_controllers(&own, paths) {
+                    Ok(())
+                } else {
+                    Err(GuardWhy::NotThatDevice { detail: "the leg has other paths now".into() })
+                }
+            }
+            HostAction::DeleteController { leg, controller, survivors, .. } => {
+                free_from(array, namespaces, leg, survivors)?;
+                given_up(array, leg, controller)
+            }
+            HostAction::Reconnect { params } => self.wanted_subsystem(&params.nqn),
+            HostAction::RewriteBadBlocks { leg, .. } => {
+                changeable(array)?;
+                settled(array)?;
+                nobody_would_hang(array)?;
+                rewrite(array, leg)
+            }
+            // Which controller fails its I/O how soon is decided for the whole host at once.
+            HostAction::SetFastIoFail { controller, .. } => {
+                Err(GuardWhy::NotOurs { detail: format!("{controller} is armed by the host") })
+            }
             HostAction::Disconnect { nqn, .. } => disconnect(array, namespaces, nqn),
         }
     }
@@ -221,6 +250,19 @@ impl Footing {
             Ok(())
         } else {
             Err(GuardWhy::NotOurs { detail: format!("{} is no replica's target", target.nqn) })
+        }
+    }
+
+    /// What is connected again must still be where the provisioner has a replica.
+    fn wanted_subsystem(&self, nqn: &Nqn) -> Guarded {
+        let wanted = self
+            .volume
+            .as_ref()
+            .is_some_and(|volume| volume.replicas.iter().any(|replica| replica.target.nqn == *nqn));
+        if wanted {
+            Ok(())
+        } else {
+            Err(GuardWhy::NotOurs { detail: format!("{nqn} is no replica's subsystem") })
         }
     }
 
@@ -315,7 +357,7 @@ fn settled(array: &ArraySnapshot) -> Guarded {
 }
 
 /// The slots that hold the same blocks as `slot`.
-fn mirror_set(array: &ArraySnapshot, slot: Slot) -> Vec<Slot> {
+pub(crate) fn mirror_set(array: &ArraySnapshot, slot: Slot) -> Vec<Slot> {
     let all = || (0..array.raid_disks).map(Slot).collect();
     match array.level {
         Level::Raid1 => all(),

@@ -1,0 +1,174 @@
+//! Duties: acts that no slot's repair wants, but the array as a whole.
+//!
+//! | duty | from | until |
+//! |---|---|---|
+//! | connect again | a controller was deleted by us | it is back, or its subsystem is no replica's any more |
+//! | rewrite | an array that is whole has a leg with blocks MD must not read | they are rewritten |
+//!
+//! They are driven like a repair's steps: derived from the look, let through by the same guards, one
+//! at a time, each with a durable intent. What is owed to a controller survives a crash in the record;
+//! a bad block survives in the leg itself.
+
+use heal_types::{HostAction, LegSnapshot, Now, Observed, Outcome, Slot};
+
+use crate::audit::{AuditKind, Severity};
+use crate::effect::Effect;
+use crate::phase::{Turn, TurnState};
+use crate::policy::Mode;
+use crate::record::Intent;
+
+use super::want::leg_ref;
+use super::{ArrayMachine, Standing, due_at};
+use crate::view::member_of;
+
+/// The verb of connecting again.
+const RECONNECT: &str = "reconnect";
+/// The verb of giving a controller up.
+const DELETE: &str = "delete_controller";
+
+impl ArrayMachine {
+    /// Whatever the array as a whole is owed, one act at a time.
+    pub(super) fn tend_duties(&mut self, now: Now) {
+        self.forget_reconnected(now);
+        self.note_bad_blocks(now);
+        if self.duty_due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        if let Some(action) = self.wanted_duty() {
+            self.begin_duty(now, action);
+        }
+    }
+
+    /// When the next duty is due, if anything is owed.
+    pub(super) fn duty_due(&self) -> Option<heal_types::Moment> {
+        let held = self.hold.is_some() || self.quarantine.is_some() || self.blind;
+        if held || self.policy.mode == Mode::Observe || self.standing != Standing::Managed {
+            return None;
+        }
+        self.wanted_duty()?;
+        due_at(&self.duty)
+    }
+
+    fn wanted_duty(&self) -> Option<HostAction> {
+        // What is being deleted is still there, and cannot be connected a second time.
+        let deleting = self.intents.values().any(|intent| intent.verb == DELETE);
+        let reconnect = self
+            .lapsed
+            .first()
+            .filter(|_| !deleting)
+            .map(|lapsed| HostAction::Reconnect { params: Box::new(lapsed.params.clone()) });
+        reconnect.or_else(|| {
+            let array = self.snapshot().filter(|_| self.repairs.is_empty())?;
+            let leg = array.legs.iter().find(|leg| has_bad_blocks(leg))?;
+            // Tried as often as any step; after that it is a person's, or the provisioner's.
+            if self.duty.failures >= self.policy.attempts {
+                return None;
+            }
+            let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
+            Some(HostAction::RewriteBadBlocks { array: self.id, leg })
+        })
+    }
+
+    fn begin_duty(&mut self, now: Now, action: HostAction) {
+        let footing = self.footing();
+        if footing.permits_on(&action, self.snapshot(), &self.namespaces).is_err() {
+            let again = now.mono.after(self.policy.retry_max);
+            self.duty.state = TurnState::NextLook(again);
+            return;
+        }
+        self.open_incident(now);
+        let id = self.effect_id();
+        let verb = action.verb().to_owned();
+        let intent = Intent { id, verb, slot: None, disconnects: None, at: now.wall };
+        self.intents.insert(id, intent);
+        self.unwritten.push(id);
+        self.duty.state = TurnState::UnderWay(id);
+        if self.duty.failures == 0 {
+            self.tell_duty(now, id, &action);
+        }
+        self.out.effects.push(Effect::Act { id, action, footing: Box::new(footing) });
+    }
+
+    /// Whether `id` is the duty under way; if so, when the next one is due.
+    pub(super) fn duty_ended(&mut self, now: Now, intent: &Intent, outcome: &Outcome) -> bool {
+        if self.duty.state != TurnState::UnderWay(intent.id) {
+            return false;
+        }
+        let first = self.lapsed.first().filter(|_| intent.verb == RECONNECT);
+        if *outcome == Outcome::AlreadySo && first.is_some_and(|first| self.stays(&first.params)) {
+            // It was not deleted after all, and the kernel connects it: nothing is owed to it.
+            self.lapsed.remove(0);
+            self.dirty = true;
+        }
+        self.duty.state = match outcome {
+            Outcome::Changed | Outcome::AlreadySo => {
+                self.duty.failures = 0;
+                TurnState::NextLook(now.mono.after(self.policy.retry_min))
+            }
+            Outcome::Retry { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => {
+                self.duty.failures += 1;
+                TurnState::Due(now.mono.after(self.policy.backoff(self.duty.failures)))
+            }
+        };
+        true
+    }
+
+    /// A controller that is back is owed nothing, and neither is one whose subsystem is no replica's.
+    fn forget_reconnected(&mut self, now: Now) {
+        let volume = self.volume.known();
+        let over: Vec<bool> = self
+            .lapsed
+            .iter()
+            .map(|lapsed| {
+                let published = volume.is_none_or(|volume| {
+                    volume.replicas.iter().any(|replica| replica.target.nqn == lapsed.params.nqn)
+                });
+                self.is_connected(&lapsed.params) || !published
+            })
+            .collect();
+        if over.contains(&true) {
+            let mut over = over.into_iter();
+            self.lapsed.retain(|_| !over.next().unwrap_or(false));
+            self.duty = Turn::at(now.mono);
+            self.dirty = true;
+        }
+    }
+
+    /// A leg with blocks that MD must not read looks whole and is not: said once for each leg.
+    fn note_bad_blocks(&mut self, now: Now) {
+        let Some(array) = self.snapshot().filter(|_| self.standing == Standing::Managed) else {
+            return;
+        };
+        let bad: Vec<(Slot, String)> = array
+            .legs
+            .iter()
+            .filter(|leg| has_bad_blocks(leg))
+            .filter_map(|leg| Some((leg.slot?, leg.device.to_string())))
+            .collect();
+        let good = |slot: Slot| {
+            array
+                .legs
+                .iter()
+                .any(|leg| leg.slot == Some(slot) && leg.bad_blocks.is_known_and(|bad| !bad))
+        };
+        let healed: Vec<Slot> = self.bad_slots.iter().copied().filter(|slot| good(*slot)).collect();
+        for slot in healed {
+            self.bad_slots.remove(&slot);
+            let text = format!("{}: slot {slot}: every block is readable again", self.name());
+            self.tell_slot(now, AuditKind::BadBlocksHealed, Severity::Notice, text, slot);
+        }
+        for (slot, device) in bad {
+            if self.bad_slots.insert(slot) {
+                let text = format!(
+                    "{}: slot {slot}: {device} has blocks that MD must not read: it is no full copy",
+                    self.name()
+                );
+                self.tell_slot(now, AuditKind::BadBlocksFound, Severity::Warning, text, slot);
+            }
+        }
+    }
+}
+
+fn has_bad_blocks(leg: &LegSnapshot) -> bool {
+    leg.is_in_sync() && leg.bad_blocks == Observed::Known(true)
+}

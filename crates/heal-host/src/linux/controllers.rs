@@ -1,0 +1,199 @@
+//! Acts on a controller's attributes, and the proof that it is the one that was meant.
+//!
+//! A controller is proven by the inode of its directory: the last look read there where it leads, and
+//! the kernel gives the number to no other. The directory is then held open, and everything goes
+//! through that handle, so nothing can be written to a successor.
+
+use heal_types::{
+    ArrayId, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail, HostSnapshot,
+    Observed, Outcome, RetryWhy, UnknownWhy,
+};
+use rustix::io::Errno;
+
+use super::{LATER, LinuxHost, Step, guard, guarded, identity, other_device, refused_here, retry};
+use crate::scan::Seen;
+use crate::sysfs::Held;
+
+/// The attribute that says how soon I/O fails.
+const FAST_IO_FAIL: &str = "fast_io_fail_tmo";
+
+/// The directory of the controller that was meant.
+#[derive(Debug)]
+pub(super) struct Proven {
+    pub(super) name: ControllerName,
+    pub(super) inode: u64,
+    dir: Held,
+}
+
+impl Proven {
+    pub(super) fn state(&self) -> Observed<ControllerState> {
+        self.dir.value("state")
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.state().is_known_and(|state| *state == ControllerState::Live)
+    }
+
+    /// Makes `value` what the kernel shows; `true` if it was not.
+    pub(super) fn fail_io(&self, value: FastIoFail) -> Step<bool> {
+        if self.shown()? == value {
+            return Ok(false);
+        }
+        self.dir
+            .write(FAST_IO_FAIL, &value.to_string())
+            .map_err(|errno| not_written(&self.name, errno))?;
+        let now = self.shown()?;
+        if now == value {
+            return Ok(true);
+        }
+        let detail = format!("{FAST_IO_FAIL} of {} reads {now} after {value}", self.name);
+        Err(retry(LATER, RetryWhy::ToolFailed { exit: None, detail }))
+    }
+
+    fn shown(&self) -> Step<FastIoFail> {
+        match self.dir.value(FAST_IO_FAIL) {
+            Observed::Known(value) => Ok(value),
+            Observed::Unknown(UnknownWhy::Vanished) if self.state().known().is_some() => {
+                Err(refused_here(format!("this kernel has no {FAST_IO_FAIL}")))
+            }
+            Observed::Unknown(UnknownWhy::Vanished) => Err(gone(&self.name)),
+            Observed::Unknown(why) => Err(Outcome::Unknown(why)),
+        }
+    }
+
+    /// Names of the path devices in it: one for each namespace it leads to. Without native
+    /// multipath, the namespaces themselves.
+    pub(super) fn disks(&self) -> Step<Vec<String>> {
+        let mut found = Vec::new();
+        let listed = self.dir.names(|name| {
+            found.extend(name.to_str().ok().filter(|name| is_disk(name)).map(str::to_owned));
+        });
+        match listed {
+            Observed::Known(()) => Ok(found),
+            Observed::Unknown(UnknownWhy::Vanished) => Err(gone(&self.name)),
+            Observed::Unknown(why) => Err(Outcome::Unknown(why)),
+        }
+    }
+}
+
+/// `nvme1c3n2` or `nvme3n2`; the other directories and links have no number in their names.
+fn is_disk(name: &str) -> bool {
+    name.strip_prefix("nvme").is_some_and(|rest| {
+        rest.contains('n') && rest.bytes().all(|b| b.is_ascii_digit() || b == b'c' || b == b'n')
+    })
+}
+
+impl LinuxHost {
+    /// I/O that fails soon is I/O that another leg must be able to serve, however late it comes: so
+    /// on every leg the controller carries, some other leg queues for ever.
+    pub(super) fn set_fast_io_fail(
+        &self,
+        wanted: &ControllerRef,
+        value: FastIoFail,
+    ) -> Step<Outcome> {
+        let seen = self.last().ok_or(Outcome::Unknown(UnknownWhy::NotReadYet))?;
+        let controller = self.prove(&seen, wanted)?;
+        match value {
+            FastIoFail::Off => {}
+            FastIoFail::After(_) => self.others_queue(&seen, &wanted.name)?,
+        }
+        Ok(if controller.fail_io(value)? { Outcome::Changed } else { Outcome::AlreadySo })
+    }
+
+    /// The controller that `wanted` names, if it is still the one it was.
+    pub(super) fn prove(&self, seen: &Seen, wanted: &ControllerRef) -> Step<Proven> {
+        let dir = match Held::open(&self.root.dir("sys/class/nvme").dir(wanted.name.as_str())) {
+            Observed::Known(dir) => dir,
+            Observed::Unknown(UnknownWhy::Vanished) => return Err(gone(&wanted.name)),
+            Observed::Unknown(why) => return Err(Outcome::Unknown(why)),
+        };
+        let inode = match dir.inode() {
+            Observed::Known(inode) => inode,
+            Observed::Unknown(why) => return Err(Outcome::Unknown(why)),
+        };
+        let Some(known) = seen.controllers.get(&wanted.name) else {
+            return Err(Outcome::Unknown(UnknownWhy::NotReadYet));
+        };
+        if known.inode != inode {
+            return Err(other_device(format!("{} is another controller by now", wanted.name)));
+        }
+        if known.nqn != wanted.nqn {
+            return Err(other_device(format!("{} leads to {}", wanted.name, known.nqn)));
+        }
+        if known.portal != wanted.portal {
+            return Err(other_device(format!("{} leads to {}", wanted.name, known.portal)));
+        }
+        Ok(Proven { name: wanted.name.clone(), inode, dir })
+    }
+
+    fn others_queue(&self, seen: &Seen, controller: &ControllerName) -> Step<()> {
+        let mut arrays: Vec<ArrayId> = Vec::new();
+        for device in carried(&seen.snapshot, controller) {
+            let found = seen.snapshot.arrays.iter().find(|array| {
+                array.legs.iter().any(|leg| match &leg.backing {
+                    Backing::Namespace(namespace) => namespace.device == *device,
+                    Backing::Local | Backing::Gone | Backing::Unreadable => false,
+                })
+            });
+            match found {
+                Some(array) if arrays.contains(&array.id) => {}
+                Some(array) => arrays.push(array.id),
+                None => {
+                    return Err(guarded(format!("{controller} carries {device}, which is no leg")));
+                }
+            }
+        }
+        if arrays.is_empty() {
+            return Err(guarded(format!("nobody knows what {controller} carries")));
+        }
+        for id in arrays {
+            let now = self.glance_from(seen, id);
+            let array = identity::array(&now, id)?;
+            for leg in &array.legs {
+                let Backing::Namespace(namespace) = &leg.backing else { continue };
+                if namespace.paths.iter().any(|path| path.controller == *controller) {
+                    guard::queues_without(array, leg)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The namespaces a controller leads to.
+fn carried<'s>(
+    snapshot: &'s HostSnapshot,
+    controller: &ControllerName,
+) -> impl Iterator<Item = &'s heal_types::DeviceName> {
+    snapshot
+        .namespaces
+        .iter()
+        .filter(move |found| found.paths.iter().any(|path| path.controller == *controller))
+        .map(|namespace| &namespace.device)
+}
+
+fn gone(controller: &ControllerName) -> Outcome {
+    other_device(format!("{controller} is gone"))
+}
+
+fn not_written(controller: &ControllerName, errno: Errno) -> Outcome {
+    let detail = format!("{FAST_IO_FAIL} of {controller}: {errno}");
+    match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => gone(controller),
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => refused_here(detail),
+        _ => retry(LATER, RetryWhy::ToolFailed { exit: None, detail }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_disks_are_disks() {
+        assert!(is_disk("nvme1c3n2") && is_disk("nvme3n2"));
+        for other in ["nvme3", "ng3n2", "hwmon4", "power", "subsystem", "nvme3-x"] {
+            assert!(!is_disk(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Attributes that stay open from one glance to the next.
+//!
+//! Opening and closing a file below `/sys` costs several times what reading it does, so a glance keeps
+//! what it opened. That is safe because an open attribute belongs to one kernel object for as long as it
+//! is open: when the object goes, reading answers `ENODEV` (`kernfs_seq_start`, `fs/kernfs/file.c`), and
+//! the path is opened anew, be it that somebody else has the name by then. So what is read is what a
+//! fresh `open` would have led to.
+//!
+//! In a captured tree a file outlives its name, so there nothing is kept.
+//!
+//! The price: some twenty descriptors for each array. There are no more than a quarter of what this
+//! process may open; what does not fit is opened each time.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use heal_types::{Observed, UnknownWhy};
+use rustix::process::{Resource, getrlimit};
+
+use crate::sysfs::{ATTRIBUTE, as_text, open, why};
+
+/// Whoever was not read for so many looks is closed.
+const UNUSED: u32 = 16;
+
+/// Open attributes, by path. Shared by everybody who glances.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The most that are kept; none in a captured tree.
+    room: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    files: HashMap<PathBuf, File>,
+    look: u32,
+}
+
+#[derive(Debug)]
+struct File {
+    fd: OwnedFd,
+    used: u32,
+}
+
+impl Kept {
+    /// Keeps what this process has room for.
+    pub(crate) fn host() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u16::MAX));
+        let room = usize::try_from(limit / 4).unwrap_or(usize::MAX).min(16_384);
+        Self { room, open: Mutex::default() }
+    }
+
+    /// The text at `path`, as [`crate::sysfs::Dir::text`] has it.
+    pub(super) fn text(&self, path: &Path) -> Observed<String> {
+        let mut room = [0; ATTRIBUTE + 1];
+        match self.read(path, &mut room) {
+            Ok(filled) if filled > ATTRIBUTE => Observed::Unknown(UnknownWhy::Malformed),
+            Ok(filled) => as_text(&room[..filled]),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+
+    fn read(&self, path: &Path, room: &mut [u8]) -> Result<usize, rustix::io::Errno> {
+        let mut open_files = self.lock();
+        let look = open_files.look;
+        if let Some(file) = open_files.files.get_mut(path) {
+            file.used = look;
+            // A page and no more comes with the first read, or an error: see `crate::sysfs::Held`.
+            if let Ok(filled) = rustix::io::pread(&file.fd, &mut *room, 0) {
+                return Ok(filled);
+            }
+            open_files.files.remove(path);
+        }
+        let fd = open(path)?;
+        let filled = rustix::io::pread(&fd, room, 0)?;
+        if open_files.files.len() < self.room {
+            open_files.files.insert(path.to_owned(), File { fd, used: look });
+        }
+        Ok(filled)
+    }
+
+    /// Another look was made: closes what nobody has read for a while.
+    pub(crate) fn looked(&self) {
+        let mut open_files = self.lock();
+        open_files.look = open_files.look.wrapping_add(1);
+        let look = open_files.look;
+        open_files.files.retain(|_, file| look.wrapping_sub(file.used) < UNUSED);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // The list is whole after every statement.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::testing::TempDir;
+
+    fn known(kept: &Kept, path: &Path) -> String {
+        kept.text(path).known().unwrap().clone()
+    }
+
+    #[test]
+    fn an_attribute_is_opened_once_and_read_anew_each_time() {
+        let dir = TempDir::new();
+        let kept = Kept { room: 1, ..Kept::default() };
+        let (one, two) = (dir.file("one", "1\n"), dir.file("two", "2\n"));
+        assert_eq!((known(&kept, &one), known(&kept, &two)), ("1".into(), "2".into()));
+        assert_eq!(kept.lock().files.len(), 1, "there is room for one");
+        dir.file("one", "3\n");
+        assert_eq!(known(&kept, &one), "3");
+        // It is open: the name may lead elsewhere.
+        std::fs::rename(&two, &one).unwrap();
+        assert_eq!(known(&kept, &one), "3");
+        let gone = kept.text(&dir.path().join("three"));
+        assert_eq!(gone, Observed::Unknown(UnknownWhy::Vanished));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_closed() {
+        let dir = TempDir::new();
+        let kept = Kept { room: 9, ..Kept::default() };
+        let (one, two) = (dir.file("one", "1\n"), dir.file("two", "2\n"));
+        kept.text(&two);
+        for _ in 0..UNUSED {
+            kept.text(&one);
+            kept.looked();
+        }
+        assert_eq!(kept.lock().files.len(), 1);
+    }
+
+    #[test]
+    fn in_a_captured_tree_nothing_is_kept() {
+        let dir = TempDir::new();
+        let kept = Kept::default();
+        let path = dir.file("one", "1\n");
+        assert_eq!(known(&kept, &path), "1");
+        assert!(kept.lock().files.is_empty());
+        assert!(Kept::host().room > 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! The acts that take I/O away from a leg, with the proofs that the real host asks for.
+//!
+//! The order is the real one's: every survivor is told to queue, and shown to, before the leg is
+//! touched. What the kernel then does by itself stands in [`super::controller`].
+
+use std::time::Duration;
+
+use heal_types::{
+    ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Outcome, RefusedWhy,
+    RetryWhy,
+};
+
+use super::fabric::refused_state;
+use super::md::Rdev;
+use super::tools::{Checked, not_that_device};
+use super::{FakeKernel, KernelSignal, changed_if};
+
+fn guarded(detail: String) -> Outcome {
+    Outcome::Refused(RefusedWhy::Guard { detail })
+}
+
+impl FakeKernel {
+    /// The controller that was meant.
+    fn the_controller(&self, meant: &ControllerRef) -> Checked<usize> {
+        let Some(at) = self.controllers.iter().position(|c| c.name() == meant.name) else {
+            return Err(not_that_device(format!("{} is gone", meant.name)));
+        };
+        let found = &self.controllers[at];
+        if found.is(meant) {
+            Ok(at)
+        } else {
+            Err(not_that_device(format!("{} leads to {}", meant.name, found.nqn)))
+        }
+    }
+
+    pub(crate) fn set_fast_io_fail(
+        &mut self,
+        controller: &ControllerRef,
+        value: FastIoFail,
+    ) -> Checked<Outcome> {
+        let at = self.the_controller(controller)?;
+        if matches!(value, FastIoFail::After(_)) {
+            self.others_queue(at)?;
+        }
+        let before = std::mem::replace(&mut self.controllers[at].fast_io_fail, value);
+        Ok(changed_if(before != value))
+    }
+
+    /// On every leg that the controller carries, another leg in sync queues for ever.
+    fn others_queue(&self, at: usize) -> Checked<()> {
+        let nqn = &self.controllers[at].nqn;
+        for md in self.arrays.iter().filter(|md| md.running) {
+            let own = |handle: usize| {
+                self.devices[handle].fabric.as_ref().is_some_and(|head| head.nqn == *nqn)
+            };
+            for rdev in md.rdevs.iter().filter(|rdev| own(rdev.handle)) {
+                let queues = md.rdevs.iter().any(|other| {
+                    other.in_sync
+                        && !other.faulty
+                        && !own(other.handle)
+                        && md.may_stand_in(other.slot, rdev.slot)
+                        && self.queues(other.handle)
+                });
+                if rdev.slot.is_some() && !queues {
+                    return Err(guarded(format!("nothing queues beside {}", rdev.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether I/O to the device waits, however long its paths are away.
+    pub(crate) fn queues(&self, handle: usize) -> bool {
+        let device = &self.devices[handle];
+        let Some(head) = device.fabric.as_ref() else { return device.present };
+        let mut paths = self.controllers.iter().filter(|c| c.nqn == head.nqn).peekable();
+        device.present && paths.peek().is_some() && paths.all(|c| !c.would_fail())
+    }
+
+    /// Arrays in which an error of a leg in sync could be the last one's: some leg in sync is armed,
+    /// and none of its mirror set queues. Legs that were isolated count if `isolated`: right after the
+    /// act they must have a partner that queues, and what becomes of that one later is another matter.
+    #[must_use]
+    pub fn exposed(&self, isolated: bool) -> Vec<(ArrayId, String)> {
+        let mut exposed = Vec::new();
+        for md in self.arrays.iter().filter(|md| md.running && !md.broken) {
+            let good = |r: &&Rdev| r.in_sync && !r.faulty && r.slot.is_some();
+            let armed = |r: &&Rdev| self.is_armed(r.handle, isolated);
+            let held = md.rdevs.iter().filter(good).filter(armed).find(|r| {
+                !md.rdevs
+                    .iter()
+                    .filter(good)
+                    .any(|o| md.may_stand_in(o.slot, r.slot) && self.queues(o.handle))
+            });
+            exposed.extend(held.map(|rdev| (md.id, rdev.name.to_string())));
+        }
+        exposed
+    }
+
+    /// Whether a loss of its paths would make I/O to the device fail soon.
+    fn is_armed(&self, handle: usize, isolated: bool) -> bool {
+        let device = &self.devices[handle];
+        device.present
+            && device.fabric.as_ref().is_some_and(|head| {
+                let mut paths = self.controllers.iter().filter(|c| c.nqn == head.nqn);
+                paths.any(|c| c.would_fail() && (isolated || !c.isolated))
+            })
+    }
+
+    pub(crate) fn isolate_leg(
+        &mut self,
+        array: ArrayId,
+        leg: &LegRef,
+        paths: &[ControllerRef],
+        survivors: &[ControllerRef],
+    ) -> Checked<Outcome> {
+        let array = self.the_array(array)?;
+        let Some(index) = self.the_leg(array, leg)? else {
+            return Ok(Outcome::AlreadySo);
+        };
+        let own = paths.iter().map(|path| self.the_controller(path)).collect::<Checked<Vec<_>>>()?;
+        self.survivors_queue(array, index, survivors)?;
+        for at in &own {
+            self.controllers[*at].fast_io_fail = FastIoFail::After(0);
+            self.controllers[*at].isolated = true;
+        }
+        let mut destroyed = false;
+        for path in paths {
+            let at = self.the_controller(path)?;
+            destroyed |= self.destroy_sockets(at);
+        }
+        Ok(changed_if(destroyed))
+    }
+
+    /// Every survivor is told to queue, and afterwards one at least still works.
+    fn survivors_queue(
+        &mut self,
+        array: usize,
+        index: usize,
+        survivors: &[ControllerRef],
+    ) -> Checked<()> {
+        for survivor in survivors {
+            let at = self.the_controller(survivor)?;
+            self.controllers[at].fast_io_fail = FastIoFail::Off;
+        }
+        let md = &self.arrays[array];
+        let slot = md.rdevs[index].slot;
+        let works = md.rdevs.iter().enumerate().any(|(i, other)| {
+            let live = self.devices[other.handle].fabric.as_ref().is_none_or(|head| {
+                let of_leg = |c: &&super::controller::Controller| c.nqn == head.nqn;
+                self.controllers.iter().filter(of_leg).any(|c| c.state == ControllerState::Live)
+            });
+            i != index
+                && other.in_sync
+                && !other.faulty
+                && md.may_stand_in(other.slot, slot)
+                && self.queues(other.handle)
+                && live
+        });
+        if works {
+            Ok(())
+        } else {
+            Err(guarded("no other leg queues and is live".to_owned()))
+        }
+    }
+
+    pub(crate) fn give_up_controller(
+        &mut self,
+        array: ArrayId,
+        leg: &LegRef,
+        controller: &ControllerRef,
+        survivors: &[ControllerRef],
+    ) -> Checked<Outcome> {
+        let array = self.the_array(array)?;
+        if self.controllers.iter().all(|c| c.name() != controller.name) {
+            return Ok(Outcome::AlreadySo);
+        }
+        let at = self.the_controller(controller)?;
+        if self.controllers[at].state != ControllerState::Connecting {
+            return Err(refused_state(format!("{} is not connecting", controller.name)));
+        }
+        let Some(index) = self.the_leg(array, leg)? else {
+            return Err(refused_state(format!("{} is no leg of it", leg.device)));
+        };
+        self.survivors_queue(array, index, survivors)?;
+        let at = self.the_controller(controller)?;
+        Ok(self.delete_controller(at))
+    }
+
+    pub(crate) fn reconnect(&mut self, params: &ConnectParams) -> Outcome {
+        self.connect_again(params)
+    }
+
+    /// `md` reads the blocks from a leg that has them and writes them to the one that lacks them.
+    pub(crate) fn rewrite_bad_blocks(&mut self, array: ArrayId, leg: &LegRef) -> Checked<Outcome> {
+        let array = self.the_array(array)?;
+        let Some(index) = self.the_leg(array, leg)? else {
+            return Err(refused_state(format!("{} is no leg of it", leg.device)));
+        };
+        self.hangs(array)?;
+        let rdev = &mut self.arrays[array].rdevs[index];
+        if !rdev.bad_blocks {
+            return Ok(Outcome::AlreadySo);
+        }
+        if rdev.stubborn {
+            return Err(Outcome::Retry {
+                after: Duration::from_secs(1),
+                why: RetryWhy::ToolFailed {
+                    exit: Some(1),
+                    detail: "the blocks cannot be written".to_owned(),
+                },
+            });
+        }
+        rdev.bad_blocks = false;
+        self.update_superblocks(array);
+        self.signals.push(KernelSignal::Md);
+        Ok(Outcome::Changed)
+    }
+}

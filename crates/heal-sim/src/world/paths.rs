@@ -1,0 +1,332 @@
+//! The daemon's reactor, as far as paths go: who is asked when, who hears the verdicts, which
+//! controllers are armed.
+//!
+//! ```text
+//!   signs (links, connects, log) ─┐
+//!   looks ────────────────────────┼─► Paths ─► verdicts changed ─► every machine
+//!   readings on a timer ──────────┘                            └─► arming::plan ─► kernel
+//! ```
+//!
+//! The order is the daemon's: a sign reaches the machines before anybody looks, a plan is carried out
+//! a moment after it was made, and stops where the verdicts have changed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use heal_core::arming::{self, Arming, Ward};
+use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
+use heal_core::{ArrayMachine, Event, LookCause, PathNews};
+use heal_types::{
+    ArrayId, ControllerName, ControllerRef, FastIoFail, HostAction, HostPort, HostSnapshot, Moment,
+    Outcome, PathDoubt, PathHealth, PathSnapshot,
+};
+
+use super::transcript::LineKind;
+use super::{LOOK_LATENCY, What, World};
+
+/// How long a sign takes from the kernel to the machines.
+const SIGN_LATENCY: Duration = Duration::from_micros(200);
+/// How long reading the network takes.
+const WIRING: Duration = Duration::from_millis(2);
+/// How long a plan of arming takes to be begun.
+const ARMING: Duration = Duration::from_millis(1);
+/// How often sockets are read while a suspicion is open.
+const SOCKETS: Duration = Duration::from_millis(200);
+/// How often I/O is read while there are legs of ours.
+const IO: Duration = Duration::from_secs(1);
+/// How often the host is looked at while a target lets no I/O through.
+const ANA: Duration = Duration::from_secs(2);
+/// All legs of an array in doubt are the host's own trouble for this long; later it is that array's.
+const CUT_OFF: Duration = Duration::from_secs(30);
+/// After how many seconds a leg that is armed fails its I/O.
+const FAST_IO_FAIL: u32 = 1;
+
+/// What a reactor holds of paths.
+#[derive(Debug, Clone)]
+pub(super) struct Watch {
+    pub(super) paths: Paths,
+    pub(super) news: PathNews,
+    snapshot: Option<HostSnapshot>,
+    controllers: BTreeSet<(ControllerName, bool)>,
+    sockets_at: Option<Moment>,
+    io_at: Option<Moment>,
+    /// A plan is being carried out.
+    arming: bool,
+    replan: bool,
+    wards: BTreeMap<ArrayId, Ward>,
+    /// Controllers that are armed because of us.
+    ours: BTreeMap<ControllerRef, ArrayId>,
+    cut_off_since: Option<Moment>,
+    alarmed: bool,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Self {
+            paths: Paths::new(Limits::default()),
+            news: PathNews::default(),
+            snapshot: None,
+            controllers: BTreeSet::new(),
+            sockets_at: None,
+            io_at: None,
+            arming: false,
+            replan: false,
+            wards: BTreeMap::new(),
+            ours: BTreeMap::new(),
+            cut_off_since: None,
+            alarmed: false,
+        }
+    }
+
+    /// When something is due by time alone.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let expiry = self.cut_off_since.filter(|_| self.news.cut_off.is_some());
+        let expiry = expiry.map(|since| since.after(CUT_OFF));
+        let times = [self.paths.next_deadline(), expiry, self.sockets_at, self.io_at];
+        times.into_iter().flatten().min()
+    }
+}
+
+impl World {
+    /// News of a path is on its way.
+    pub(super) fn sign_in(&mut self, event: PathEvent) {
+        if self.restart_at.is_none() {
+            self.enqueue(SIGN_LATENCY, What::Sign(event));
+        }
+    }
+
+    /// The network is to be read again.
+    pub(super) fn rewire(&mut self) {
+        if self.restart_at.is_none() && !self.queue.iter().any(|q| q.what == What::Wiring) {
+            self.enqueue(WIRING, What::Wiring);
+        }
+    }
+
+    /// News of a path. It goes to the machines before anything else is done.
+    pub(super) fn signed(&mut self, event: PathEvent) {
+        if self.watch.paths.handle(self.now.mono, event) {
+            self.verdicts_changed();
+        }
+    }
+
+    pub(super) fn wired(&mut self) {
+        let network = self.kernel.network();
+        let egress = self.kernel.egress().into_iter().collect();
+        self.signed(PathEvent::Network { network, egress });
+    }
+
+    /// Takes the verdicts in, and puts them into what was just seen.
+    pub(super) fn saw_paths(&mut self, snapshot: &mut HostSnapshot) {
+        self.watch.paths.handle(self.now.mono, PathEvent::Looked(Seen::whole(snapshot)));
+        self.watch.paths.annotate(snapshot);
+        let seen: BTreeSet<(ControllerName, bool)> = snapshot
+            .namespaces
+            .iter()
+            .flat_map(|namespace| &namespace.paths)
+            .map(|path| (path.controller.clone(), path.portal.known().is_some()))
+            .collect();
+        if seen != self.watch.controllers {
+            self.watch.controllers = seen;
+            self.rewire();
+        }
+        self.watch.snapshot = Some(snapshot.clone());
+        self.watch.replan = true;
+    }
+
+    /// Whoever armed a leg of an array of ours, it was an earlier life: it is off once the array is not
+    /// to be armed any more.
+    fn remember_armed(&mut self) {
+        let Some(snapshot) = &self.watch.snapshot else { return };
+        for array in &snapshot.arrays {
+            let machine = self.machines.get(&array.id);
+            if machine.is_none_or(|machine| machine.managed_devices().is_empty()) {
+                continue;
+            }
+            for space in array.legs.iter().filter_map(|leg| leg.backing.namespace()) {
+                let armed = |path: &&PathSnapshot| {
+                    path.fast_io_fail.is_known_and(|value| *value != FastIoFail::Off)
+                };
+                let Some(nqn) = space.nqn.known() else { continue };
+                let armed = space.paths.iter().filter(armed);
+                for controller in armed.filter_map(|path| path.controller_ref(nqn)) {
+                    self.watch.ours.entry(controller).or_insert(array.id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.watch.alarmed
+    }
+
+    fn is_ward(&self, array: ArrayId) -> bool {
+        self.machines.get(&array).is_some_and(ArrayMachine::is_ward)
+    }
+
+    fn verdicts_changed(&mut self) {
+        let Some(snapshot) = &mut self.watch.snapshot else { return };
+        self.watch.paths.annotate(snapshot);
+        self.publish();
+        self.watch.replan = true;
+    }
+
+    /// Tells every machine, if there is anything new.
+    pub(super) fn publish(&mut self) {
+        let Some(snapshot) = &self.watch.snapshot else { return };
+        let wards: BTreeSet<ArrayId> = self.watch.wards.keys().copied().collect();
+        let cut_off = self.watch.paths.cut_off(snapshot, &wards);
+        let mut news = PathNews::of(snapshot, None);
+        news.cut_off = self.tell_cut_off(cut_off);
+        if news == self.watch.news {
+            return;
+        }
+        self.watch.news = news.clone();
+        let ids: Vec<ArrayId> = self.machines.keys().copied().collect();
+        for id in ids {
+            self.deliver(id, Event::Paths(news.clone()));
+        }
+    }
+
+    /// One alarm for the whole host, and what to say to machines of it.
+    fn tell_cut_off(&mut self, cut_off: Option<CutOff>) -> Option<String> {
+        let now = self.now.mono;
+        let Some(cut_off) = cut_off else {
+            if std::mem::take(&mut self.watch.alarmed) {
+                self.daemon_says("the host is no longer cut off".to_owned());
+            }
+            self.watch.cut_off_since = None;
+            return None;
+        };
+        let since = *self.watch.cut_off_since.get_or_insert(now);
+        let text = cut_off.to_string();
+        if !std::mem::replace(&mut self.watch.alarmed, true) {
+            self.daemon_says(format!("alarm: the host is cut off: {text}; nothing is isolated"));
+        }
+        match cut_off {
+            CutOff::ManyArrays { .. } => Some(text),
+            CutOff::AllLegs { .. } if now.since(since) < CUT_OFF => Some(text),
+            // An array that lost everything must not keep others from being helped for ever.
+            CutOff::AllLegs { .. } => None,
+        }
+    }
+
+    fn daemon_says(&mut self, text: String) {
+        let now = self.now.mono;
+        self.transcript.push(now, LineKind::Daemon, text);
+    }
+
+    /// Whatever is due by time alone. Answers whether anything was.
+    pub(super) fn wake_paths(&mut self) -> bool {
+        let now = self.now.mono;
+        let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
+        if due(self.watch.sockets_at) {
+            self.watch.sockets_at = Some(now.after(SOCKETS));
+            for controller in self.watch.paths.watched_sockets() {
+                let reading = self.kernel.sockets(&controller);
+                self.signed(PathEvent::Sockets { controller, reading });
+            }
+            return true;
+        }
+        if due(self.watch.io_at) {
+            self.watch.io_at = Some(now.after(IO));
+            for controller in self.kernel.controllers() {
+                if let Some(reading) = self.kernel.io_reading(&controller) {
+                    self.signed(PathEvent::Io { controller, reading });
+                }
+            }
+            return true;
+        }
+        if due(self.watch.deadline()) {
+            if self.watch.paths.handle(now, PathEvent::Tick) {
+                self.verdicts_changed();
+            } else {
+                self.publish();
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Begins whatever follows from what was heard: readings, and a plan of arming.
+    pub(super) fn tend_paths(&mut self) {
+        if self.restart_at.is_some() {
+            return;
+        }
+        let now = self.now.mono;
+        let wards: BTreeMap<ArrayId, Ward> = self
+            .machines
+            .iter()
+            .filter(|(_, machine)| machine.is_ward())
+            .map(|(id, _)| (*id, Ward { fast_io_fail: FAST_IO_FAIL }))
+            .collect();
+        if wards != self.watch.wards {
+            self.watch.wards = wards;
+            self.watch.replan = true;
+            self.publish();
+        }
+        let watched = !self.watch.paths.watched_sockets().is_empty();
+        self.watch.sockets_at = self.watch.sockets_at.or(Some(now)).filter(|_| watched);
+        let any = !self.watch.wards.is_empty();
+        self.watch.io_at = self.watch.io_at.or(Some(now.after(IO))).filter(|_| any);
+        // A plan under way ends with a look, which asks for the next one.
+        let closed = |health: &PathHealth| health.doubt() == Some(PathDoubt::AnaInaccessible);
+        if self.watch.news.verdicts.values().any(closed) {
+            self.look_in(ANA, LookCause::Asked); // Nobody says when the target opens it again.
+        }
+        if std::mem::take(&mut self.watch.replan) && !self.watch.arming {
+            self.plan_arming();
+        }
+    }
+
+    fn plan_arming(&mut self) {
+        self.remember_armed();
+        let Some(snapshot) = &self.watch.snapshot else { return };
+        let mut plan = arming::plan(snapshot, &self.watch.wards);
+        plan.extend(arming::released(snapshot, &self.watch.wards, &self.watch.ours));
+        if !plan.is_empty() {
+            self.watch.arming = true;
+            let planned_on = self.watch.news.clone();
+            self.enqueue(ARMING, What::Arm(plan, Box::new(planned_on)));
+        }
+    }
+
+    /// Carries a plan out, step by step; a crash may come before and after each.
+    pub(super) fn arm(&mut self, plan: Vec<Arming>, planned_on: &PathNews) {
+        self.watch.arming = false;
+        for step in plan {
+            // A verdict that came since may have moved the anchor: then nothing more is armed.
+            let meant = self.watch.news == *planned_on && self.is_ward(step.array);
+            if step.want != FastIoFail::Off && !meant {
+                break;
+            }
+            if self.boundary().is_err() {
+                return;
+            }
+            self.check_arming(&step);
+            let (controller, value) = (step.controller.clone(), step.want);
+            let answer =
+                self.kernel.act(&HostAction::SetFastIoFail { controller, value }).outcome;
+            self.after_kernel();
+            let text = format!(
+                "fast_io_fail_tmo of {} from {} to {}: {}: {answer}",
+                step.controller.name, step.shows, step.want, step.why
+            );
+            self.daemon_says(text);
+            if answer == Outcome::Changed {
+                match step.want {
+                    FastIoFail::After(_) => {
+                        self.watch.ours.insert(step.controller.clone(), step.array);
+                    }
+                    FastIoFail::Off => drop(self.watch.ours.remove(&step.controller)),
+                }
+            }
+            if self.boundary().is_err() {
+                return;
+            }
+            if !answer.is_so() {
+                break; // What comes after it may rest on it.
+            }
+        }
+        self.look_in(LOOK_LATENCY, LookCause::OwnAction);
+    }
+}
