@@ -33,15 +33,16 @@ need_for_lab() {
     need "the lab's VM" qemu-system-x86 debootstrap e2fsprogs kmod xz-utils util-linux
 }
 
-# lab_image: built once. debootstrap wants root; the cache stays the caller's.
+# lab_image [KERNEL]: built once. debootstrap wants root; the cache stays the caller's.
 lab_image() {
+    local kernel=(--kernel "${1:-6.1}")
     if [[ $(id -u) == 0 ]]; then
-        cargo xtask lab prepare
+        cargo xtask lab prepare "${kernel[@]}"
         return
     fi
     local cache=${XDG_CACHE_HOME:-$HOME/.cache}/nvme-heal-lab
     cargo build --quiet --package xtask
     sudo env HOME="$HOME" XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" \
-        "${CARGO_TARGET_DIR:-target}/debug/xtask" lab prepare
+        "${CARGO_TARGET_DIR:-target}/debug/xtask" lab prepare "${kernel[@]}"
     sudo chown "$(id -u):$(id -g)" "$cache" "$cache"/lock
 }

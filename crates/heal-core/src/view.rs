@@ -52,15 +52,17 @@ pub(crate) fn slot_view(array: &ArraySnapshot, slot: Slot) -> SlotView<'_> {
 /// How the paths to a namespace are, taken together: the best of them. `None` when none is usable and
 /// something about them is not known.
 pub(crate) fn leg_health(namespace: &NamespaceSnapshot) -> Option<PathHealth> {
-    let mut best = Some(PathHealth::Dead(PathDoubt::ControllerDown));
+    let mut best: Option<PathHealth> = None;
+    let mut unknown = false;
     for path in &namespace.paths {
         match path_health(path) {
             Some(PathHealth::Up) => return Some(PathHealth::Up),
-            Some(health) => best = best.map(|best| best.min(health)),
-            None => best = None,
+            Some(health) => best = Some(best.map_or(health, |best| best.min(health))),
+            None => unknown = true,
         }
     }
-    best
+    let none_left = PathHealth::Dead(PathDoubt::ControllerDown);
+    (!unknown).then(|| best.unwrap_or(none_left))
 }
 
 /// How one path is: the path machine's verdict, and where it has none, what sysfs says.
@@ -81,7 +83,17 @@ fn path_health(path: &PathSnapshot) -> Option<PathHealth> {
         Observed::Unknown(_) if own == PathHealth::Up => return None,
         Observed::Unknown(_) => PathHealth::Up,
     };
-    Some(own.max(ana).max(path.health))
+    Some(worse(worse(own, ana), path.health))
+}
+
+/// The graver of two words on a path; of two that are as grave, the later one, which knows more.
+fn worse(a: PathHealth, b: PathHealth) -> PathHealth {
+    let grave = |health| match health {
+        PathHealth::Up => 0,
+        PathHealth::Suspect(_) => 1,
+        PathHealth::Dead(_) => 2,
+    };
+    if grave(b) >= grave(a) { b } else { a }
 }
 
 /// The bound leg that is the namespace `id`.

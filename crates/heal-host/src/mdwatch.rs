@@ -11,15 +11,15 @@
 //!   inotify on the same files ── POLLIN ────┘
 //! ```
 //!
-//! - **A wake stays until it is answered.** A file of sysfs or procfs is ready until it is read again
-//!   from its beginning. The inner epoll is level-triggered, so a caller who drops [`MdWatch::wake`]
+//! - **A wake stays until it is answered.** A file of sysfs is ready until it is read again from its
+//!   beginning, mdstat until it is opened again. The inner epoll is level-triggered, so a caller who drops [`MdWatch::wake`]
 //!   half-way loses nothing: the next call finds the same files ready.
-//! - **Re-armed before it is told.** Each file is read when it wakes; the caller looks afterwards. What
+//! - **Re-armed before it is told.** Each file is read, or opened again, when it wakes; the caller looks afterwards. What
 //!   changes in between wakes again.
-//! - **One read, no more, for mdstat.** Newer kernels note "seen up to here" at the start of *each*
-//!   read call, not at the start of the file (`md_seq_start`). A second call, even the one that finds
-//!   the end, would swallow a failure that came after the first had been formatted. The content is of
-//!   no interest: the look has it.
+//! - **mdstat is never read.** Its reader takes a lock of every array's bitmap (`md_seq_show`), which
+//!   raid1 holds while a bitmap page waits for a dead leg: a read in that moment hangs in the kernel,
+//!   and with it whoever has to free that leg. Opening takes no lock and notes "seen up to here"
+//!   (`md_seq_open`), so each wake opens it anew. The content is of no interest: the look has it.
 //! - **Removal wakes nobody.** kernfs takes a file away from under whoever polls it without a word;
 //!   only the next read says `ENODEV`. MD wakes mdstat when it lets go of a leg or an array, so each
 //!   wake of mdstat lists everything again: what is new is held, and what is held but no longer the
@@ -246,9 +246,6 @@ impl MdWatch {
         let Ok(fd) = sysfs::open(&path) else {
             return;
         };
-        if rearm(&fd).is_err() {
-            return;
-        }
         match add(self.epoll.get_ref(), &fd, MDSTAT, epoll::EventFlags::PRI) {
             Ok(()) => self.mdstat = Some(fd),
             Err(errno) => tracing::warn!(%errno, "mdstat cannot be waited for"),
@@ -341,10 +338,7 @@ impl MdWatch {
                     self.counters.mdstat += 1;
                     relist = true;
                     *touched = Touched::All;
-                    let still_there = self.mdstat.as_ref().is_some_and(|fd| rearm(fd).is_ok());
-                    if !still_there {
-                        self.mdstat = None;
-                    }
+                    self.mdstat = None; // Opened anew with the list, which is what re-arms it.
                 }
                 INOTIFY => relist |= self.drain_inotify(touched, at),
                 file => {

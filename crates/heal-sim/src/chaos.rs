@@ -131,7 +131,8 @@ fn wired(dice: &mut Dice) -> Setup {
     let paths = if dice.below(3) == 0 { 2 } else { 1 };
     let level = if dice.below(5) == 0 { Level::Raid10 { layout: 0x102 } } else { Level::Raid1 };
     let legs = if level == Level::Raid1 { legs } else { 4 };
-    let array = |name: &str| ArraySetup { level, legs, paths, spares: 6, ..ArraySetup::mirror(name) };
+    let array =
+        |name: &str| ArraySetup { level, legs, paths, spares: 6, ..ArraySetup::mirror(name) };
     let mut arrays = vec![array("vol1")];
     if dice.below(4) == 0 {
         arrays.push(array("vol2"));
@@ -139,12 +140,8 @@ fn wired(dice: &mut Dice) -> Setup {
     let afters = [0, 250, 250, 2000].map(Duration::from_millis);
     let after = dice.choose(&afters).copied().unwrap_or_default();
     let pace = if dice.below(2) == 0 { 10 } else { 200 };
-    let mut setup = Setup {
-        arrays,
-        wiring,
-        workload: Some(Duration::from_millis(pace)),
-        ..Setup::default()
-    };
+    let mut setup =
+        Setup { arrays, wiring, workload: Some(Duration::from_millis(pace)), ..Setup::default() };
     setup.policy.isolate_after = IsolateAfter::After(after);
     setup
 }
@@ -172,7 +169,12 @@ fn path_fault(world: &mut World, dice: &mut Dice) {
             let usable = dice.below(2) == 0;
             world.ana_usable(&replica, usable);
         }
-        11 => world.crash_daemon_unless_down(),
+        11 if dice.below(2) == 0 => world.crash_daemon_unless_down(),
+        11 => {
+            let soon = usize::try_from(dice.below(12)).unwrap_or(0);
+            world.say(format!("the daemon will be killed at an effect soon: {soon}"));
+            world.crash_at(world.boundaries() + 1 + soon);
+        }
         12 => {
             let verb = dice.choose(&PATH_VERBS).copied();
             let fault = dice.choose(&TOOL_FAULTS).copied();
@@ -266,6 +268,7 @@ fn other_hands(world: &mut World, dice: &mut Dice) {
 fn repair_everything(world: &mut World, table: Table) {
     world.say("everything is repaired");
     world.provisioner.mood = crate::provisioner::Mood::default();
+    world.crash_at(usize::MAX);
     let all = world.arrays.iter().flat_map(|array| &array.replicas);
     let names: Vec<String> = all.map(|plan| plan.replica.id.to_string()).collect();
     for name in names {

@@ -24,9 +24,9 @@ use heal_core::record::{ArrayRecord, Owed, OwedMessage, Step};
 use heal_core::{EffectId, Mode};
 use heal_types::status::Health;
 use heal_types::{
-    ArrayId, CallKey, Condition, Content, DeviceIdentity, FastIoFail, FaultClass, HostAction, HostAnswer,
-    Moment, NamespaceId, ProvisionerAnswer, ProvisionerCall, ProvisionerFault, Replacement,
-    ReplicaId, ReplicaState,
+    ArrayId, CallKey, Condition, Content, DeviceIdentity, FastIoFail, FaultClass, HostAction,
+    HostAnswer, Moment, NamespaceId, ProvisionerAnswer, ProvisionerCall, ProvisionerFault,
+    Replacement, ReplicaId, ReplicaState,
 };
 
 use crate::World;
@@ -683,7 +683,8 @@ impl World {
     /// How long an array has been exposed counts while somebody is there to end it.
     fn check_arms(&mut self) {
         let now = self.now.mono;
-        let exposed: Vec<ArrayId> = self.kernel.exposed(false).into_iter().map(|(id, _)| id).collect();
+        let exposed: Vec<ArrayId> =
+            self.kernel.exposed(false).into_iter().map(|(id, _)| id).collect();
         let running = self.restart_at.is_none();
         self.checker.exposed.retain(|id, _| running && exposed.contains(id));
         if running {

@@ -228,10 +228,7 @@ fn busy_observed() -> Setup {
 }
 
 fn busy_without_bitmap() -> Setup {
-    Setup {
-        arrays: vec![ArraySetup { bitmap: false, ..ArraySetup::mirror("vol1") }],
-        ..busy()
-    }
+    Setup { arrays: vec![ArraySetup { bitmap: false, ..ArraySetup::mirror("vol1") }], ..busy() }
 }
 
 /// An array whose provisioner gives a lost leg ten minutes, and that fills one in two seconds.

@@ -184,7 +184,8 @@ fn every_pair_of_a_raid10_has_an_anchor_of_its_own() {
     world.pull("to-vol1-b");
     world.pull("to-vol1-c");
     world.run_for(seconds(10));
-    assert!(stall(&world) < milliseconds(500), "{:?}", stall(&world));
+    // Each of the two isolations tells the other one's leg to queue, until it is armed again.
+    assert!(stall(&world) < seconds(2), "{:?}", stall(&world));
     world.plug("to-vol1-b");
     world.plug("to-vol1-c");
     whole_without_an_error(&mut world);
@@ -194,10 +195,14 @@ fn every_pair_of_a_raid10_has_an_anchor_of_its_own() {
 #[test]
 fn both_legs_pulled_at_any_distance_lose_nothing_and_break_nothing() {
     let mut dice = Dice::new(2026);
-    for round in 0..150 {
+    for round in 0..60 {
         let apart = milliseconds(dice.below(500)) + Duration::from_micros(dice.below(1000));
         let back = milliseconds(dice.below(3000));
-        let first = if dice.below(2) == 0 { ["to-vol1-a", "to-vol1-b"] } else { ["to-vol1-b", "to-vol1-a"] };
+        let first = if dice.below(2) == 0 {
+            ["to-vol1-a", "to-vol1-b"]
+        } else {
+            ["to-vol1-b", "to-vol1-a"]
+        };
         let mut setup = busy(mirror());
         let after = [0, 100, 250, 250][usize::try_from(dice.below(4)).unwrap()];
         setup.policy.isolate_after = IsolateAfter::After(milliseconds(after));
@@ -360,11 +365,11 @@ fn a_second_leg_of_three_is_isolated_as_well() {
     asked_nothing(&world);
 }
 
-/// The anchor, which queues, is connecting and does not fail: its target reset it while the daemon was
-/// not there to move the anchor.
+/// The anchor, which queues, is connecting and does not fail: its target reset it, and there was no
+/// time to move the anchor.
 fn stuck_behind_the_anchor() -> World {
     let mut world = well(&busy(mirror()));
-    world.spoil_next("set_fast_io_fail", ToolFault::Fails);
+    world.kernel.set_drain(Duration::ZERO);
     world.target_serving("vol1-a", false);
     world
 }
@@ -475,6 +480,11 @@ impl Drop for Tell<'_> {
 
 /// Tells something once for every place where a crash can matter.
 fn crash_everywhere(begin: impl Fn() -> World, tell: impl Fn(&mut World), check: impl Fn(&World)) {
+    let begin = || {
+        let mut world = begin();
+        world.kernel.set_workload(Some(milliseconds(100)));
+        world
+    };
     let mut calm = begin();
     let before = calm.boundaries();
     tell(&mut calm);

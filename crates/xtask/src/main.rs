@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   lab       boots a stock Debian kernel in QEMU and runs scenarios against the installed deb
+//!   bench     how long an application waits after a cable pull, with a table and a plot
 //!   prove     what an issue must show, as one command with figures
 //!   demo      the main job on a real kernel, told while it happens
 //!   deb, rpm  the packages, from one list of installed files
@@ -19,6 +20,7 @@
     reason = "a developer's tool: it runs cargo, qemu and dpkg-deb, writes artefacts and talks to a person"
 )]
 
+mod bench;
 mod guest;
 mod lab;
 mod layering;
@@ -42,6 +44,8 @@ enum Task {
     Lab(lab::Args),
     /// Show that an issue's claims hold; print each with its figure.
     Prove(prove::Args),
+    /// Measure; print a table, draw a plot.
+    Bench(bench::Args),
     /// Heal a real array in the lab and narrate it.
     Demo(lab::demo::Args),
     /// Build the Debian package.
@@ -59,6 +63,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Lab(args) => lab::run(&args),
         Task::Prove(args) => prove::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => lab::demo::run(&args),
         Task::Deb(args) => package::deb::run(&args),
         Task::Rpm(args) => package::rpm::run(&args),

@@ -1,9 +1,13 @@
-//! `cargo xtask prove heal`: what the product claims, shown on what is built here and now.
+//! `cargo xtask prove heal|stall`: what the product claims, shown on what is built here and now.
 //!
 //! ```text
 //!   cargo test -p heal-sim ──► each test is a claim, its name the sentence ─┐
 //!   cargo xtask deb ──► lab ──► heal-*.sh ──► CLAIM and FIGURE lines ───────┴─► ✔ / ✘, exit code
+//!                               stall-*.sh        └─► bounds: figures that must not be worse
 //! ```
+//!
+//! A [`Proof`] is a table: which scenarios, on which kernels, how often, and what bounds their figures
+//! must keep. The default is what fits into a working day's patience; `--full` is all of it.
 //!
 //! A claim is nothing but a line that a scenario prints once it has shown it, with the figures it
 //! measured on the way. A scenario that fails is one claim that does not hold, and so is one that is
@@ -15,9 +19,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use crate::bench;
 use crate::lab::kernel::Series;
 use crate::lab::run_all;
-use crate::lab::scenario::{self, Boot, Figure, Scenario, claim};
+use crate::lab::scenario::{self, Figure, Scenario, claim};
 use crate::lab::session::{BootOptions, ScenarioResult};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +30,7 @@ pub(crate) struct Args {
     /// What to prove.
     #[arg(value_enum)]
     what: What,
-    /// Also what takes long: the newer kernel, and the kills again and again.
+    /// Also what takes long: every kernel, and again and again what is a matter of luck.
     #[arg(long)]
     full: bool,
     /// Only what the lab shows: for `tests/run`, which has run the simulator's tests already.
@@ -43,29 +48,89 @@ pub(crate) struct Args {
 enum What {
     /// A lost leg is healed, and everything that could go wrong on the way is held or refused.
     Heal,
+    /// A pulled cable stalls the application for a second or two, and the last copy is never risked.
+    Stall,
+}
+
+impl What {
+    fn proof(self) -> &'static Proof {
+        match self {
+            Self::Heal => &HEAL,
+            Self::Stall => &STALL,
+        }
+    }
+}
+
+/// On which kernels a scenario is shown when not everything is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// On Debian 12's own kernel; on the newer one with `--full`.
+    Stock,
+    /// On every kernel.
+    Every,
 }
 
 /// What must be shown, in the order in which it is shown.
-const HEAL: &[&str] = &[
-    "heal-replace",
-    "heal-killed",
-    "heal-return",
-    "heal-provisioner-away",
-    "heal-refuse-foreign-fs",
-    "heal-refuse-foreign-md",
-    "heal-refuse-too-small",
-    "heal-refuse-wrong-id",
-    "heal-local",
-    "heal-renamed",
-    "heal-idle-gone",
-    "heal-operator",
-    "heal-udev",
-    "heal-reaction",
-    "heal-purge",
-];
+#[derive(Debug)]
+struct Proof {
+    name: &'static str,
+    scenarios: &'static [(&'static str, Where)],
+    /// Run [`TIMES`] times by `--full`: where the moment of a fault is a matter of luck. Others repeat
+    /// within themselves.
+    again: &'static [&'static str],
+    /// Whether the simulator's tests are claims of it.
+    simulated: bool,
+    /// What its figures must keep, over all scenarios of one kernel.
+    bounds: fn(&[Figure]) -> Vec<Claim>,
+}
 
-/// Repeated by `--full`: where the moment of a fault is a matter of luck.
-const AGAIN: &[&str] = &["heal-replace", "heal-killed"];
+const HEAL: Proof = Proof {
+    name: "heal",
+    scenarios: &[
+        ("heal-replace", Where::Stock),
+        ("heal-killed", Where::Stock),
+        ("heal-return", Where::Stock),
+        ("heal-provisioner-away", Where::Stock),
+        ("heal-refuse-foreign-fs", Where::Stock),
+        ("heal-refuse-foreign-md", Where::Stock),
+        ("heal-refuse-too-small", Where::Stock),
+        ("heal-refuse-wrong-id", Where::Stock),
+        ("heal-local", Where::Stock),
+        ("heal-renamed", Where::Stock),
+        ("heal-idle-gone", Where::Stock),
+        ("heal-operator", Where::Stock),
+        ("heal-udev", Where::Stock),
+        ("heal-reaction", Where::Stock),
+        ("heal-purge", Where::Stock),
+    ],
+    again: &["heal-replace", "heal-killed"],
+    simulated: true,
+    bounds: |_| Vec::new(),
+};
+
+const STALL: Proof = Proof {
+    name: "stall",
+    scenarios: &[
+        ("stall-sidebyside", Where::Every),
+        ("stall-return", Where::Every),
+        ("stall-both-legs", Where::Every),
+        ("stall-black-hole", Where::Every),
+        ("stall-frozen-target", Where::Stock),
+        ("stall-ana", Where::Stock),
+        ("stall-two-paths", Where::Every),
+        ("stall-host-cut-off", Where::Stock),
+        ("stall-flaps", Where::Stock),
+        ("stall-not-supported", Where::Stock),
+        ("stall-arming", Where::Stock),
+        ("stall-deleted", Where::Stock),
+        ("stall-leftovers", Where::Stock),
+        ("stall-multipath-off", Where::Every),
+    ],
+    again: &[],
+    simulated: false,
+    bounds: stall_bounds,
+};
+
 const TIMES: usize = 5;
 
 /// The simulator's crate: every test of it is a claim.
@@ -93,30 +158,35 @@ struct Shown {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let What::Heal = args.what;
+    let proof = args.what.proof();
     let started = Instant::now();
-    let scenarios = wanted(args.full)?;
     let mut shown = Vec::new();
-    if !args.lab_only {
+    if proof.simulated && !args.lab_only {
         shown.push(simulator()?);
     }
     let deb = match &args.deb {
         Some(deb) => deb.clone(),
         None => crate::package::deb::build()?,
     };
-    let kernels: &[Series] =
-        if args.full { &[Series::V6_1, Series::V6_12] } else { &[Series::V6_1] };
-    for &kernel in kernels {
+    for kernel in [Series::V6_1, Series::V6_12] {
+        let scenarios = proof.wanted(kernel, args.full)?;
+        if scenarios.is_empty() {
+            continue;
+        }
         let mut options = BootOptions::new(kernel, Some(deb.clone()))?;
         options.keep = false;
-        let here: Vec<&Scenario> =
-            scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
-        for result in run_all(&options, &here, args.verbose)? {
+        let mut figures = Vec::new();
+        for result in run_all(&options, &scenarios.iter().collect::<Vec<_>>(), args.verbose)? {
             shown.push(lab_claims(kernel, &result));
+            figures.extend(result.figures);
+        }
+        let claims = (proof.bounds)(&figures);
+        if !claims.is_empty() {
+            shown.push(Shown { by: format!("the figures on kernel {kernel}"), claims });
         }
     }
-    print(&shown);
-    let (line, holds) = summary(&shown, started);
+    print(proof, &shown);
+    let (line, holds) = summary(proof, &shown, started);
     println!("{line}");
     if !holds {
         // No error with a trace behind it: the summary is the last line, whatever it says.
@@ -125,19 +195,68 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The scenarios of the proof, those that share a boot first.
-fn wanted(full: bool) -> anyhow::Result<Vec<Scenario>> {
-    let directory = scenario::directory();
-    let mut wanted = Vec::new();
-    for name in HEAL {
-        let found = scenario::select(&directory, &[(*name).to_owned()])?;
-        let times = if full && AGAIN.contains(name) { TIMES } else { 1 };
-        for _ in 0..times {
-            wanted.extend(found.iter().cloned());
+impl Proof {
+    /// What is to be run on a kernel, those that share a boot together.
+    fn wanted(&self, kernel: Series, full: bool) -> anyhow::Result<Vec<Scenario>> {
+        let directory = scenario::directory();
+        let mut wanted = Vec::new();
+        for &(name, on) in self.scenarios {
+            if !full && on == Where::Stock && kernel != Series::default() {
+                continue;
+            }
+            let mut found = scenario::select(&directory, &[name.to_owned()])?;
+            found.retain(|scenario| scenario.runs_on(kernel));
+            if full {
+                found.iter_mut().for_each(Scenario::repeat_in_full);
+            }
+            let times = if full && self.again.contains(&name) { TIMES } else { 1 };
+            for _ in 0..times {
+                wanted.extend(found.iter().cloned());
+            }
+        }
+        wanted.sort_by_key(Scenario::boot_group);
+        Ok(wanted)
+    }
+}
+
+/// What the stalls must come to, whichever scenario measured them.
+fn stall_bounds(figures: &[Figure]) -> Vec<Claim> {
+    let pulls = bench::Pull::all(figures);
+    let worst = |strategy| {
+        let stalls = pulls.iter().filter(|pull| pull.strategy == strategy);
+        stalls.map(|pull| pull.ms).reduce(f64::max)
+    };
+    let mut claims = Vec::new();
+    for ours in [bench::Strategy::Heald, bench::Strategy::HealdAtOnce] {
+        let Some(stall) = worst(ours) else {
+            claims.push(Claim::new(false, format!("{ours}: no stall was measured")));
+            continue;
+        };
+        for (other, factor) in [(bench::Strategy::None, 10.0), (bench::Strategy::FastIoFail, 1.0)] {
+            let Some(bound) = worst(other).map(|other| other / factor) else {
+                claims.push(Claim::new(false, format!("{other}: no stall was measured")));
+                continue;
+            };
+            let text = format!(
+                "{ours}: {:.1} s at worst, less than {:.1} s, which is {other}{}",
+                stall / 1000.0,
+                bound / 1000.0,
+                if factor > 1.0 { format!(" divided by {factor}") } else { String::new() },
+            );
+            claims.push(Claim::new(stall < bound, text));
         }
     }
-    wanted.sort_by_key(|scenario| scenario.boot == Boot::Fresh);
-    Ok(wanted)
+    for figure in figures {
+        if figure.name.starts_with("isolated_") && figure.name.ends_with("_median") {
+            let text = format!(
+                "{}: {:.1} ms from the carrier event to the sockets' end, less than 5 ms",
+                figure.name.replace('_', " "),
+                figure.value / 1000.0
+            );
+            claims.push(Claim::new(figure.value < 5000.0, text));
+        }
+    }
+    claims
 }
 
 fn simulator() -> anyhow::Result<Shown> {
@@ -209,8 +328,8 @@ fn lab_claims(kernel: Series, result: &ScenarioResult) -> Shown {
     Shown { by: format!("{} on kernel {kernel}, {seconds} s", result.name), claims }
 }
 
-fn print(shown: &[Shown]) {
-    println!("\n==== prove heal");
+fn print(proof: &Proof, shown: &[Shown]) {
+    println!("\n==== prove {}", proof.name);
     for group in shown {
         println!("{}", group.by);
         for claim in &group.claims {
@@ -233,13 +352,13 @@ fn in_brackets(figures: &[Figure]) -> String {
     format!("  [{}]", words.join(", "))
 }
 
-fn summary(shown: &[Shown], started: Instant) -> (String, bool) {
+fn summary(proof: &Proof, shown: &[Shown], started: Instant) -> (String, bool) {
     let all = || shown.iter().flat_map(|group| &group.claims);
     let good = all().filter(|claim| claim.holds).count();
     let bad = all().count() - good;
     let seconds = started.elapsed().as_secs();
     let took = format!("{} min {:02} s", seconds / 60, seconds % 60);
-    (format!("prove heal: {good} claims hold, {bad} do not ({took})"), bad == 0)
+    (format!("prove {}: {good} claims hold, {bad} do not ({took})", proof.name), bad == 0)
 }
 
 #[cfg(test)]
@@ -283,7 +402,7 @@ mod tests {
         let shown = lab_claims(Series::V6_1, &result(&["CLAIM x", "FAIL the legs differ"], false));
         assert_eq!(shown.claims.last().unwrap().text, "the legs differ");
         assert!(!shown.claims.last().unwrap().holds);
-        let (line, holds) = summary(&[shown], Instant::now());
+        let (line, holds) = summary(&HEAL, &[shown], Instant::now());
         assert!(!holds && line.starts_with("prove heal: 1 claims hold, 1 do not"));
     }
 
@@ -302,10 +421,52 @@ mod tests {
     }
 
     #[test]
-    fn every_healing_scenario_is_part_of_the_proof() {
-        let there = scenario::select(&scenario::directory(), &["heal-".to_owned()]).unwrap();
-        let there: BTreeSet<&str> = there.iter().map(|found| found.name.as_str()).collect();
-        assert_eq!(there, HEAL.iter().copied().collect());
-        assert!(AGAIN.iter().all(|name| HEAL.contains(name)));
+    fn every_scenario_of_a_proofs_name_is_part_of_it() {
+        for proof in [&HEAL, &STALL] {
+            let all = scenario::select(&scenario::directory(), &[]).unwrap();
+            let prefix = format!("{}-", proof.name);
+            let there = all.iter().map(|found| found.name.as_str());
+            let there: BTreeSet<&str> = there.filter(|name| name.starts_with(&prefix)).collect();
+            let listed: BTreeSet<&str> = proof.scenarios.iter().map(|&(name, _)| name).collect();
+            assert_eq!(there, listed);
+            assert!(proof.again.iter().all(|name| listed.contains(name)));
+        }
+    }
+
+    #[test]
+    fn the_newer_kernel_shows_less_unless_everything_is_wanted() {
+        let names = |kernel, full| -> BTreeSet<String> {
+            let wanted = STALL.wanted(kernel, full).unwrap();
+            wanted.into_iter().map(|scenario| scenario.name).collect()
+        };
+        assert!(names(Series::V6_12, false).len() < names(Series::V6_1, false).len());
+        assert_eq!(names(Series::V6_12, true), names(Series::V6_1, true));
+        assert!(HEAL.wanted(Series::V6_12, false).unwrap().is_empty());
+    }
+
+    fn stalls(lines: &[&str]) -> Vec<(bool, String)> {
+        let figures: Vec<Figure> = lines.iter().filter_map(|line| Figure::parse(line)).collect();
+        let claims = stall_bounds(&figures);
+        claims.into_iter().map(|claim| (claim.holds, claim.text)).collect()
+    }
+
+    #[test]
+    fn ours_must_be_ten_times_shorter_than_the_cut_off_and_shorter_than_the_knob() {
+        let measured = [
+            "FIGURE stall_none_1=60000 ms, cut off",
+            "FIGURE stall_fast_io_fail_1=9000 ms",
+            "FIGURE stall_heald_1=2000 ms",
+            "FIGURE stall_heald_2=7000 ms",
+            "FIGURE stall_heald_at_once_1=1500 ms",
+            "FIGURE isolated_heald_median=4000 us",
+            "FIGURE isolated_heald_at_once_median=6000 us",
+        ];
+        let holds: Vec<bool> = stalls(&measured).into_iter().map(|(holds, _)| holds).collect();
+        assert_eq!(holds, [false, true, true, true, true, false]);
+    }
+
+    #[test]
+    fn a_stall_that_was_not_measured_does_not_hold() {
+        assert!(stalls(&["FIGURE stall_none_1=60000 ms"]).iter().all(|(holds, _)| !holds));
     }
 }

@@ -39,11 +39,21 @@ array_md() { echo "/sys/block/$(array_kernel_name "$1")/md"; }
 # array_uuid NAME: as mdadm prints it.
 array_uuid() { mdadm --detail --export "$(array_dev "$1")" | sed -n 's/^MD_UUID=//p'; }
 
-# array_state NAME: [UU], [U_] …
-array_state() {
-    awk -v md="$(array_kernel_name "$1")" '$1 == md { found = 1; next }
-        found && match($0, /\[[U_]+\]/) { print substr($0, RSTART, RLENGTH); exit }
-        /^$/ { found = 0 }' /proc/mdstat
+# array_state NAME: [UU], [U_] … as /proc/mdstat would say. That file cannot be read while a bitmap
+# page waits for a leg (md_seq_show wants the bitmap's mutex), so the legs' own files are.
+array_state() { local LETTERS; letters "$(array_kernel_name "$1")"; echo "[$LETTERS]"; }
+
+# letters MD: into LETTERS, without a process.
+letters() {
+    local md=/sys/block/$1/md slots slot state
+    LETTERS=''
+    read -r slots <"$md/raid_disks"
+    slots=${slots%% *}
+    for ((slot = 0; slot < slots; slot++)); do
+        state=''
+        { read -r state <"$md/rd$slot/state"; } 2>/dev/null || true
+        if [[ $state == *in_sync* ]]; then LETTERS+=U; else LETTERS+=_; fi
+    done
 }
 
 array_sync_action() { cat "$(array_md "$1")/sync_action"; }

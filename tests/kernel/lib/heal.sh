@@ -8,6 +8,7 @@ HEALD_NOTES=/var/lib/nvme-heal/fixed-state.ron
 # scan: events must suffice.
 heald_heals() {
     local grace=6s keep_alive=3s hold_down=4s namespace_timeout=8s storm_arrays=100
+    local isolation='' flapping=''
     (($# == 0)) || local "$@"
     heald_install
     heald_config <<RON
@@ -17,6 +18,8 @@ heald_heals() {
     provisioner_timeout: "5s",
     grace: "$grace",
     limits: (storm_arrays: $storm_arrays),
+    ${isolation:+isolation: ($isolation),}
+    ${flapping:+flapping: ($flapping),}
     connect: (keep_alive: "$keep_alive"),
     timing: (
         gone_confirm: "300ms",

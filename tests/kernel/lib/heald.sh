@@ -7,10 +7,17 @@ HEALD_CONFIG=/etc/nvme-heal/nvme-heald.ron
 heald_install() {
     local debs=(/lab/debs/*.deb)
     [[ -e ${debs[0]} ]] || fail "this VM was booted without a package (lab run --deb PATH)"
+    systemctl unmask --quiet --runtime "$HEALD_UNIT"
     [[ -e $LAB_STATE/installed ]] || dpkg -i "${debs[@]}"
     systemctl stop "$HEALD_UNIT"
     [[ -e $LAB_STATE/installed ]] || cp "$HEALD_CONFIG" "$LAB_STATE/shipped.ron" 2>/dev/null || true
     touch "$LAB_STATE/installed"
+}
+
+# heald_absent: nothing starts it in this scenario before heald_install, also not a udev rule.
+heald_absent() {
+    systemctl mask --quiet --runtime "$HEALD_UNIT"
+    systemctl stop "$HEALD_UNIT" 2>/dev/null || true
 }
 
 # heald_config <<RON: the whole configuration file, from standard input.

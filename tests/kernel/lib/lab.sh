@@ -4,6 +4,8 @@ set -euo pipefail
 LAB_STATE=/run/lab
 LAB_OUT=${LAB_OUT:-$LAB_STATE/out}
 XTASK=/lab/xtask
+# Is everything to be repeated as often as a full proof does?
+FULL=${LAB_FULL:-0}
 mkdir -p "$LAB_STATE" "$LAB_OUT"
 
 # say TEXT: a line for the person who watches.
@@ -27,6 +29,16 @@ wait_until() {
     done
 }
 
+# nap SECONDS: a sleep that starts no process, for loops beside something that is being measured.
+exec {NAP}<> <(:)
+nap() { read -rt "$1" -u "$NAP" _ || true; }
+
+# repeat DEFAULT FULL: how often to do something.
+repeat() { if ((FULL)); then echo "$2"; else echo "$1"; fi; }
+
+# median_of NUMBER…
+median_of() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
 # now_ms: a clock for figures.
 now_ms() { local up _; read -r up _ </proc/uptime; echo "$((10#${up/./} * 10))"; }
 
@@ -34,7 +46,7 @@ now_ms() { local up _; read -r up _ </proc/uptime; echo "$((10#${up/./} * 10))";
 trap 'echo "FAIL line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
 set -E
 
-for part in fabric array workload heald journal heal; do
+for part in fabric faults array workload heald journal heal stall; do
     # shellcheck source=/dev/null
     . "/lab/lib/$part.sh"
 done

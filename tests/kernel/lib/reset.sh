@@ -7,10 +7,11 @@ NVMET=/sys/kernel/config/nvmet
 
 note() { echo "reset: $*"; }
 
-modprobe -a nvmet nvmet-tcp nvme-tcp loop raid1 raid10 veth
+modprobe -a nvmet nvmet-tcp nvme-tcp loop raid1 raid10 veth dm_mod
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 
 udevadm control --log-level=info
+systemctl unmask --runtime nvme-heald.service 2>/dev/null
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
 # The udev rule may start it again while arrays are stopped: then it only observes.
@@ -21,12 +22,19 @@ for speed in min:1000 max:200000; do
     echo "${speed#*:}" >"/proc/sys/dev/raid/speed_limit_${speed%:*}"
 done
 
-# Every cable in, every namespace there, every target listening: what waits can end.
+# Every disk thawed, every cable in, every namespace and path there: what waits can end.
+for disk in /dev/mapper/lab-*; do [[ -e $disk ]] && dmsetup resume "$disk"; done
 for ns in /run/netns/tgt-*; do
     [[ -e $ns ]] || continue
-    name=${ns##*/tgt-}
-    tc -n "tgt-$name" qdisc del dev "tv-$name" root 2>/dev/null
-    ip -n "tgt-$name" link set "tv-$name" up
+    ns=${ns##*/}
+    for end in t{v,w}-"${ns#tgt-}"; do
+        ip -n "$ns" link show "$end" >/dev/null 2>&1 || continue
+        tc -n "$ns" qdisc del dev "$end" root 2>/dev/null
+        ip -n "$ns" link set "$end" up
+    done
+done
+for ana in "$NVMET"/ports/*/ana_groups/1/ana_state; do
+    [[ -e $ana ]] && echo optimized >"$ana"
 done
 for enable in "$NVMET"/subsystems/*/namespaces/*/enable; do
     [[ -e $enable ]] && echo 1 >"$enable" 2>/dev/null
@@ -61,6 +69,8 @@ for namespace in "$NVMET"/subsystems/*/namespaces/*; do
 done
 for subsystem in "$NVMET"/subsystems/*; do [[ -d $subsystem ]] && rmdir "$subsystem"; done
 for ns in /run/netns/tgt-*; do [[ -e $ns ]] && ip netns del "${ns##*/}"; done
+for link in /sys/class/net/bo-*; do [[ -e $link ]] && ip link del "${link##*/}"; done
+for disk in /dev/mapper/lab-*; do [[ -e $disk ]] && dmsetup remove "$disk"; done
 losetup --detach-all
 for nullb in /sys/kernel/config/nullb/*/; do
     [[ -d $nullb ]] || continue
@@ -71,14 +81,15 @@ udevadm settle --timeout=20
 
 systemctl stop nvme-heald.service 2>/dev/null
 mountpoint -q "$STATE/backing" && umount "$STATE/backing"
-rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made,workload.stop}
+rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made}
+rm -f "$STATE"/workload-* "$STATE"/seen-*
 rm -rf /var/lib/nvme-heal/* /run/nvme-heald/* /run/nvme-heal/*
 mkdir -p "$LAB_OUT"
 
 # Now look: a leftover would be the next scenario's riddle.
 leftovers() {
     ls -d /sys/block/md* /sys/class/nvme/nvme* "$NVMET"/ports/* "$NVMET"/subsystems/* \
-        /run/netns/tgt-* /sys/class/net/hv-* 2>/dev/null
+        /run/netns/tgt-* /sys/class/net/{hv,hw,vl,bo}-* /dev/mapper/lab-* 2>/dev/null
 }
 for try in 1 2 3 4 5 6 7 8 9 10; do
     [[ $(leftovers) ]] || exit 0

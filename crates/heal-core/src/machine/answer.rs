@@ -7,7 +7,7 @@ use heal_types::{
 
 use crate::audit::{AuditKind, Severity};
 use crate::ids::EffectId;
-use crate::phase::{Phase, TurnState};
+use crate::phase::{Phase, Repair, TurnState};
 use crate::record::Intent;
 use crate::signal::Signal;
 use crate::view::leg_of;
@@ -289,6 +289,13 @@ impl ArrayMachine {
         }
         if let Some(leg) = leg_of(array, &replica.target.namespace) {
             return Some(format!("it is {}, a leg of this array already", leg.device));
+        }
+        let mut others = self.repairs.values().filter(|other| other.slot != slot);
+        let brings = |other: &&Repair| {
+            other.incoming.as_ref().is_some_and(|incoming| incoming.id == replica.id)
+        };
+        if let Some(other) = others.find(brings) {
+            return Some(format!("it is on its way into slot {} already", other.slot));
         }
         let known = self.members.values().chain(repair.lost.iter());
         if known.into_iter().any(|member| member.namespace == Some(replica.target.namespace)) {

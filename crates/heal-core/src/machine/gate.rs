@@ -313,7 +313,21 @@ impl ArrayMachine {
                     }
                 }
             }
-            Want::Call(_) | Want::Signal(_) | Want::Wait(_) => true,
+            // The kernel is at it. Whether anything would be done if it does not help is known now.
+            Want::Wait(_) => {
+                let Some(action) = self.isolation_of(array, repair) else { return true };
+                if !self.passes(now, slot, kind, action.verb(), Some(&action)) {
+                    return false;
+                }
+                match self.footing().permits_on(&action, self.snapshot(), &self.namespaces) {
+                    Err(why @ GuardWhy::NoOtherGoodLeg { .. }) => {
+                        self.guarded(now, slot, kind, action, &why);
+                        false
+                    }
+                    Ok(()) | Err(_) => true,
+                }
+            }
+            Want::Call(_) | Want::Signal(_) => true,
         }
     }
 

@@ -24,7 +24,7 @@ use heal_types::{
     Moment, NamespaceSnapshot, Now, Observed, PathHealth,
 };
 
-use crate::guards;
+use crate::guards::{self, GuardWhy};
 use crate::phase::Repair;
 use crate::record::Lapsed;
 use crate::signal::Signal;
@@ -84,6 +84,7 @@ impl ArrayMachine {
             .and_then(|paths| Ok((paths, guards::survivors_of(array, repair.slot)?)));
         let (paths, survivors) = match named {
             Ok(named) => named,
+            Err(GuardWhy::NotKnown { .. }) => return Want::Wait(PATIENCE),
             Err(why) => return Want::Hold(HeldWhy::Guard { detail: why.to_string() }),
         };
         let leg = leg_ref(leg, repair.lost.as_ref());
@@ -114,6 +115,19 @@ impl ArrayMachine {
             Some(_) => Want::Wait(PATIENCE.min(self.policy.delete_after.saturating_sub(waited))),
             None => Want::Wait(PATIENCE),
         }
+    }
+
+    /// The isolation of a repair's leg, if all it names is known.
+    pub(super) fn isolation_of(
+        &self,
+        array: &ArraySnapshot,
+        repair: &Repair,
+    ) -> Option<HostAction> {
+        let leg = array.leg_in(repair.slot)?;
+        let paths = guards::paths_of(leg).ok()?;
+        let survivors = guards::survivors_of(array, repair.slot).ok()?;
+        let leg = leg_ref(leg, repair.lost.as_ref());
+        Some(HostAction::IsolateLeg { array: self.id, leg, paths, survivors })
     }
 
     /// Before a controller is deleted: what it takes to connect it again is kept from now on.

@@ -186,7 +186,7 @@ impl ArrayMachine {
             .repairs
             .values()
             .filter_map(|repair| {
-                let id = repair.incoming.as_ref()?.target.namespace;
+                let id = on_its_way(repair)?;
                 let slot = leg_of(array, &id).filter(|leg| !leg.is_faulty())?.slot?;
                 (slot != repair.slot).then_some((repair.slot, slot))
             })
@@ -573,6 +573,29 @@ impl ArrayMachine {
         } else {
             self.owe(now, lost.as_ref(), OwedMessage::Report(heal_types::Condition::Missing));
         }
+    }
+}
+
+/// The namespace that a repair is bringing into its slot, or back into it. A leg that returns goes to
+/// the slot it had, which may be another repair's by now.
+fn on_its_way(repair: &Repair) -> Option<NamespaceId> {
+    if let Some(incoming) = &repair.incoming {
+        return Some(incoming.target.namespace);
+    }
+    match &repair.phase {
+        Phase::Returning { device, .. } => Some(device.namespace),
+        Phase::Rebuilding { .. } => repair.lost.as_ref()?.namespace,
+        Phase::Suspect { .. }
+        | Phase::Isolating { .. }
+        | Phase::Reporting
+        | Phase::Grace
+        | Phase::Requesting { .. }
+        | Phase::Connecting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Adding { .. }
+        | Phase::Retiring { .. }
+        | Phase::Held { .. }
+        | Phase::Quarantined { .. } => None,
     }
 }
 

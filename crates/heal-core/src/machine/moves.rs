@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use heal_types::{
     Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now, Observed, Replica,
-    Slot,
+    ReplicaId, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
-use crate::phase::{Phase, PhaseKind, Repair, Turn};
+use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
 use crate::policy::IsolateAfter;
 use crate::record::{Member, OwedMessage, Step};
 use crate::restart;
@@ -78,6 +78,8 @@ impl ArrayMachine {
                 repair.phase = phase;
                 repair.since = now.wall;
                 self.dirty = true;
+                // What the new phase waits for may stand in the last look already.
+                self.recheck |= to == PhaseKind::Grace;
                 self.tell_move(now, slot, from, to, &told);
             }
             Some(_) | None => {
@@ -191,6 +193,7 @@ impl ArrayMachine {
                     repair.incoming = Some((**replica).clone());
                     repair.request = None;
                     self.volume.add(replica);
+                    self.keep_after_all(&replica.id);
                 }
             }
             PhaseKind::Rebuilding => {
@@ -214,6 +217,16 @@ impl ArrayMachine {
             | PhaseKind::Retiring
             | PhaseKind::Quarantined => {}
         }
+    }
+
+    /// A replica that was put away and takes a place again is not given up any more.
+    fn keep_after_all(&mut self, replica: &ReplicaId) {
+        // What is being told stays first in line until it is answered.
+        let mut under_way = matches!(self.owing.state, TurnState::UnderWay(_));
+        self.owed.retain(|owed| {
+            let first = std::mem::take(&mut under_way);
+            first || owed.replica != *replica || owed.message != OwedMessage::Removed
+        });
     }
 
     /// The name that the incoming replica is bound under.

@@ -74,8 +74,7 @@ impl Paths {
     #[must_use]
     pub fn cut_off(&self, snapshot: &HostSnapshot, wards: &BTreeSet<ArrayId>) -> Option<CutOff> {
         let arrays = snapshot.arrays.iter().filter(|array| wards.contains(&array.id));
-        let in_doubt: Vec<_> =
-            arrays.filter(|array| array.in_sync().any(|leg| !is_up(leg))).collect();
+        let in_doubt: Vec<_> = arrays.filter(|array| array.in_sync().any(is_doubtful)).collect();
         let without: Vec<_> =
             in_doubt.iter().filter(|array| !array.in_sync().any(is_up)).map(|a| a.id).collect();
         if !without.is_empty() {
@@ -93,7 +92,7 @@ impl Paths {
     fn one_link_explains(&self, arrays: &[&ArraySnapshot]) -> bool {
         let mut culprit = None;
         for array in arrays {
-            for leg in array.in_sync().filter(|leg| !is_up(leg)) {
+            for leg in array.in_sync().filter(|leg| is_doubtful(leg)) {
                 let Some(of_leg) = self.culprits(leg) else {
                     return false;
                 };
@@ -144,6 +143,15 @@ fn is_up(leg: &LegSnapshot) -> bool {
         Backing::Namespace(namespace) => leg_health(namespace) == Some(PathHealth::Up),
         Backing::Local => true,
         Backing::Gone | Backing::Unreadable => false,
+    }
+}
+
+/// Whether a leg's device is there and the way to it is in doubt. A device that is gone says nothing of
+/// the network: its target let it go.
+fn is_doubtful(leg: &LegSnapshot) -> bool {
+    match &leg.backing {
+        Backing::Namespace(_) => !is_up(leg),
+        Backing::Local | Backing::Gone | Backing::Unreadable => false,
     }
 }
 

@@ -205,6 +205,10 @@ fn entries(dir: &Dir) -> Result<Vec<String>, UnknownWhy> {
 /// read while the controller is live, once: nothing in it changes in a controller's life, not even
 /// when it connects again (`nvmf_get_address`, `drivers/nvme/host/fabrics.c`; `src_addr`, which can
 /// change, is left out).
+///
+/// A daemon that starts while a controller is not live reads what the driver tells udev instead, which
+/// takes no lock of the queue (`nvme_class_uevent`). That is for this look only: the number of queues
+/// is not to be had then.
 fn recall(
     dir: &Dir,
     name: &ControllerName,
@@ -219,10 +223,15 @@ fn recall(
     let portal = match known {
         Some(known) if known.fixed.known().is_some() || !is_live => return Ok(Arc::clone(known)),
         Some(known) => known.portal.clone(),
-        None if !is_live => return Err(UnknownWhy::WouldBlock),
+        None if !is_live => {
+            let portal = parsed(&dir.text("uevent"), |text| parse_uevent(transport, text));
+            let portal = portal.known().cloned().ok_or(UnknownWhy::WouldBlock)?;
+            let fixed = Fixed::read(dir, is_live);
+            return Ok(Arc::new(Remembered { inode, nqn: nqn.clone(), portal, fixed }));
+        }
         None => need(parsed(&dir.text("address"), |text| parse_address(transport, text)))?,
     };
-    let fixed = Fixed::read(dir);
+    let fixed = Fixed::read(dir, is_live);
     let known = Arc::new(Remembered { inode, nqn: nqn.clone(), portal, fixed });
     cache.remember(name, Arc::clone(&known));
     Ok(known)
@@ -233,6 +242,24 @@ fn need<T>(fact: Observed<T>) -> Result<T, UnknownWhy> {
         Observed::Known(value) => Ok(value),
         Observed::Unknown(why) => Err(why),
     }
+}
+
+/// The same as lines: `NVME_TRADDR=10.0.0.2`, `NVME_HOST_IFACE=none`.
+fn parse_uevent(transport: TransportKind, text: &str) -> Option<Portal> {
+    let lines: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("NVME_"))
+        .map(|line| {
+            line.split_once('=').map_or_else(String::new, |(name, value)| {
+                format!("{}={value}", name.to_ascii_lowercase())
+            })
+        })
+        .collect();
+    // A value is one field, whatever it holds.
+    if lines.iter().any(|line| line.contains(',')) {
+        return None;
+    }
+    parse_address(transport, &lines.join(","))
 }
 
 /// `traddr=10.0.0.2,trsvcid=4420,host_traddr=10.0.0.1,host_iface=eth0,src_addr=10.0.0.1`
@@ -318,6 +345,18 @@ mod tests {
             ",,,==,",
         ] {
             assert_eq!(tcp(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_udev_is_told_says_where_a_controller_leads() {
+        let text = "MAJOR=242\nMINOR=1\nDEVNAME=nvme1\nNVME_TRTYPE=tcp\nNVME_TRADDR=10.0.0.2\n\
+                    NVME_TRSVCID=4420\nNVME_HOST_TRADDR=none\nNVME_HOST_IFACE=eth0\n";
+        let portal = parse_uevent(TransportKind::Tcp, text).unwrap();
+        assert_eq!(portal.to_string(), "tcp://10.0.0.2:4420");
+        assert_eq!((portal.host_address, portal.host_interface.unwrap().as_str()), (None, "eth0"));
+        for bad in ["", "NVME_TRSVCID=4420", "NVME_TRADDR=none", "NVME_TRADDR=10.0.0.2,trsvcid=1"] {
+            assert_eq!(parse_uevent(TransportKind::Tcp, bad), None, "{bad:?}");
         }
     }
 

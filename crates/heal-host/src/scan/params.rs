@@ -39,21 +39,23 @@ enum Keyed {
 }
 
 impl Fixed {
-    /// Reads it from a controller that is live.
-    pub(super) fn read(dir: &Dir) -> Observed<Self> {
-        match Self::facts(dir) {
+    /// Reads it. Of a controller that is not live the number of queues is not worth anything.
+    pub(super) fn read(dir: &Dir, is_live: bool) -> Observed<Self> {
+        match Self::facts(dir, is_live) {
             Ok(fixed) => Observed::Known(fixed),
             Err(why) => Observed::Unknown(why),
         }
     }
 
-    fn facts(dir: &Dir) -> Result<Self, UnknownWhy> {
+    fn facts(dir: &Dir, is_live: bool) -> Result<Self, UnknownWhy> {
         let io_queues: Option<u16> = shown(dir.optional("queue_count"))?;
         Ok(Self {
             host_nqn: need(dir.optional("hostnqn"))?,
             host_id: shown(dir.optional("hostid"))?,
             // One of them is the admin queue.
-            io_queues: io_queues.and_then(|all| all.checked_sub(1)).filter(|queues| *queues > 0),
+            io_queues: io_queues
+                .and_then(|all| all.checked_sub(1))
+                .filter(|queues| *queues > 0 && is_live),
             keep_alive: shown(dir.optional("kato"))?.map(Duration::from_secs),
             keyed: keyed(dir)?,
         })

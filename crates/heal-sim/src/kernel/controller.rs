@@ -21,8 +21,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ConnectParams, ControllerName, ControllerRef, ControllerState, FastIoFail, Moment, Nqn, Outcome,
-    Portal, RetryWhy, Target,
+    ConnectParams, ControllerName, ControllerRef, ControllerState, FastIoFail, Moment, Nqn,
+    Outcome, Portal, RetryWhy, Target,
 };
 
 use super::fabric::{Gone, first_free, name};
@@ -32,7 +32,7 @@ use super::{FakeKernel, KernelSignal};
 /// How long the kernel takes to scan a new controller for namespaces.
 pub(super) const SCAN: Duration = Duration::from_millis(30);
 /// How long a controller's queues drain before it connects again (`nvme_tcp_error_recovery_work`).
-const DRAIN: Duration = Duration::from_millis(100);
+pub(super) const DRAIN: Duration = Duration::from_millis(100);
 /// How long an attempt to connect takes when nobody answers (one retransmission of the SYN).
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// `nvme_core.io_timeout`.
@@ -134,11 +134,11 @@ impl Controller {
     }
 
     /// `nvme_tcp_error_recovery`.
-    fn begin_reset(&mut self, now: Moment) {
+    fn begin_reset(&mut self, now: Moment, drain: Duration) {
         self.state = ControllerState::Resetting;
         self.end_silence();
         self.io_timeout_at = None;
-        self.drained_at = Some(now.after(DRAIN));
+        self.drained_at = Some(now.after(drain));
     }
 
     /// `nvme_tcp_reconnect_or_remove` and `nvme_start_failfast_work`.
@@ -186,6 +186,11 @@ fn unreachable(detail: String) -> Outcome {
 }
 
 impl FakeKernel {
+    /// Lets queues drain in this time from now on.
+    pub fn set_drain(&mut self, drain: Duration) {
+        self.drain = drain;
+    }
+
     /// `nvme connect` to every portal that has no controller yet.
     pub(crate) fn connect(&mut self, target: &Target, params: &ConnectParams) -> Outcome {
         let Some(far) = self.target(&target.nqn) else {
@@ -297,10 +302,10 @@ impl FakeKernel {
 
     /// `SOCK_DESTROY` on the sockets of a controller. Answers whether it had any.
     pub(crate) fn destroy_sockets(&mut self, at: usize) -> bool {
-        let now = self.now;
+        let (now, drain) = (self.now, self.drain);
         let had = self.controllers[at].state == ControllerState::Live;
         if had {
-            self.controllers[at].begin_reset(now);
+            self.controllers[at].begin_reset(now, drain);
             self.log(at);
             self.io_moved();
         }
@@ -310,7 +315,7 @@ impl FakeKernel {
     /// A write to `delete_controller`: at once while it is connecting; a controller that is live and
     /// not answered takes its time, and whoever writes waits.
     pub(crate) fn delete_controller(&mut self, at: usize) -> Outcome {
-        let now = self.now;
+        let (now, drain) = (self.now, self.drain);
         let hangs = match self.controllers[at].state {
             ControllerState::Connecting => false,
             ControllerState::Live => self.reach(&self.controllers[at]) != Reach::Answers,
@@ -322,7 +327,7 @@ impl FakeKernel {
         };
         if hangs {
             let controller = &mut self.controllers[at];
-            controller.begin_reset(now);
+            controller.begin_reset(now, drain);
             controller.drained_at = None;
             controller.state = ControllerState::Deleting;
             controller.lost_at = Some(now.after(DELETE_HANGS));
@@ -367,7 +372,7 @@ impl FakeKernel {
 
     /// Whatever is due for one controller.
     fn run_controller(&mut self, at: usize) {
-        let now = self.now;
+        let (now, drain) = (self.now, self.drain);
         let passed = |moment: Option<Moment>| moment.is_some_and(|moment| moment <= now);
         let answers = self.reach(&self.controllers[at]);
         let controller = &mut self.controllers[at];
@@ -378,7 +383,7 @@ impl FakeKernel {
             return self.io_moved();
         }
         if passed(controller.dead_at) || passed(controller.io_timeout_at) {
-            controller.begin_reset(now);
+            controller.begin_reset(now, drain);
             self.log(at);
         } else if passed(controller.drained_at) {
             controller.begin_connecting(now);
@@ -457,8 +462,7 @@ impl FakeKernel {
         let now = self.now;
         for at in 0..self.controllers.len() {
             let controller = &self.controllers[at];
-            let stuck =
-                controller.state == ControllerState::Live && self.is_used(controller);
+            let stuck = controller.state == ControllerState::Live && self.is_used(controller);
             let controller = &mut self.controllers[at];
             match (stuck, controller.io_timeout_at) {
                 (true, None) => controller.io_timeout_at = Some(now.after(IO_TIMEOUT)),

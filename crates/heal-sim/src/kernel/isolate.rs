@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Outcome, RefusedWhy,
-    RetryWhy,
+    ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Outcome,
+    RefusedWhy, RetryWhy,
 };
 
 use super::fabric::refused_state;
@@ -118,7 +118,8 @@ impl FakeKernel {
         let Some(index) = self.the_leg(array, leg)? else {
             return Ok(Outcome::AlreadySo);
         };
-        let own = paths.iter().map(|path| self.the_controller(path)).collect::<Checked<Vec<_>>>()?;
+        let own =
+            paths.iter().map(|path| self.the_controller(path)).collect::<Checked<Vec<_>>>()?;
         self.survivors_queue(array, index, survivors)?;
         for at in &own {
             self.controllers[*at].fast_io_fail = FastIoFail::After(0);
@@ -157,11 +158,7 @@ impl FakeKernel {
                 && self.queues(other.handle)
                 && live
         });
-        if works {
-            Ok(())
-        } else {
-            Err(guarded("no other leg queues and is live".to_owned()))
-        }
+        if works { Ok(()) } else { Err(guarded("no other leg queues and is live".to_owned())) }
     }
 
     pub(crate) fn give_up_controller(

@@ -16,8 +16,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ControllerName, ControllerState, IfIndex, Interface, InterfaceName, IoReading, MadeOf,
-    Network, Nqn, SocketReading,
+    ControllerName, ControllerState, IfIndex, Interface, InterfaceName, IoReading, MadeOf, Network,
+    Nqn, SocketReading,
 };
 
 use super::controller::Controller;
@@ -54,11 +54,7 @@ impl FakeKernel {
     pub(crate) fn link_named(&mut self, name: &InterfaceName) -> usize {
         let known = self.links.iter().position(|link| link.name == *name);
         known.unwrap_or_else(|| {
-            self.links.push(Link {
-                name: name.clone(),
-                carrier: true,
-                black_hole: false,
-            });
+            self.links.push(Link { name: name.clone(), carrier: true, black_hole: false });
             self.links.len() - 1
         })
     }
@@ -79,12 +75,11 @@ impl FakeKernel {
     }
 
     /// The interface each controller's packets leave through, as the kernel's routes say. A link
-    /// without carrier is no way.
+    /// without carrier keeps its routes (`ignore_routes_with_linkdown` is 0 by default).
     #[must_use]
     pub fn egress(&self) -> Vec<(ControllerName, IfIndex)> {
-        let up = |c: &&Controller| self.links[c.link].carrier;
         let index = |c: &Controller| IfIndex::try_from(c.link).unwrap_or(IfIndex::MAX);
-        let found = self.controllers.iter().filter(up);
+        let found = self.controllers.iter();
         found.map(|c| (c.name(), FIRST_INDEX.saturating_add(index(c)))).collect()
     }
 
@@ -200,7 +195,8 @@ impl FakeKernel {
         }
         // A keep-alive, if nothing else, is sent every few seconds.
         let silent = controller.silent_since.map(|since| self.now.since(since));
-        let sent = silent.filter(|_| self.is_used(controller) || controller.keep_alive_sent(self.now));
+        let sent =
+            silent.filter(|_| self.is_used(controller) || controller.keep_alive_sent(self.now));
         Some(match sent {
             None => SocketReading {
                 backoff: 0,

@@ -244,7 +244,7 @@ impl FakeKernel {
         self.signals.push(KernelSignal::Md);
     }
 
-    /// Whether the leg was isolated, and no other leg of its set has a device any more.
+    /// Whether the leg was isolated, and another leg, which was to survive it, has no device any more.
     fn is_left_isolated(&self, array: usize, index: usize) -> bool {
         let md = &self.arrays[array];
         let rdev = &md.rdevs[index];
@@ -253,7 +253,7 @@ impl FakeKernel {
         let mut others = md.rdevs.iter().enumerate().filter(|(i, other)| {
             *i != index && (other.saved_slot.is_some() || other.slot.is_some())
         });
-        paths.all(|c| c.isolated) && others.all(|(_, other)| !self.devices[other.handle].present)
+        paths.all(|c| c.isolated) && others.any(|(_, other)| !self.devices[other.handle].present)
     }
 
     /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.

@@ -8,9 +8,10 @@
 //!
 //! ```text
 //!   far away            this host                                       what a healer sees
-//!   FarTarget ── nvme ─► Controller ─► BlockDevice ◄─ held by ─ MdArray ──► look(): HostSnapshot
+//!   FarTarget ── Link ─► Controller ─► BlockDevice ◄─ held by ─ MdArray ──► look(): HostSnapshot
 //!      │                                    │                      │
-//!      └─────────────── Disk ◄──────────────┴── reads, writes ─────┘      signals: md, uevents, link
+//!      └─────────────── Disk ◄──────────────┴── reads, writes ─────┘      signals: md, uevents, link,
+//!                                                                                  log
 //! ```
 //!
 //! **Time** is an argument: [`FakeKernel::advance_to`] lets recoveries copy, workloads write and
@@ -18,8 +19,11 @@
 //! **Content** is versions: [`FakeKernel::verify_data`] names every block that a leg in sync should
 //! hold and does not.
 //!
-//! The price: what is not modelled cannot go wrong here. Queues, timing within a write, udev and
-//! `blkid` are the laboratory's business.
+//! **I/O** moves, waits or fails, by what becomes of the controllers (`controller.rs`): a write
+//! waits for every leg, and [`FakeKernel::longest_write`] says for how long.
+//!
+//! The price: what is not modelled cannot go wrong here. Queue depths, writes that a target executes
+//! late, udev and `blkid` are the laboratory's business.
 
 mod controller;
 pub(crate) mod disk;
@@ -41,11 +45,11 @@ use heal_types::{
     HostPort, HostSnapshot, IfIndex, Moment, NamespaceId, Nqn, Outcome,
 };
 
-use disk::{BLOCKS, Disk, DiskId};
 use controller::Controller;
+use disk::{BLOCKS, Disk, DiskId};
+pub use fabric::Gone;
 use fabric::{BlockDevice, FarTarget};
 use links::Link;
-pub use fabric::Gone;
 pub use look::Blur;
 pub use md::LastError;
 use md::MdArray;
@@ -109,6 +113,8 @@ pub struct FakeKernel {
     pub(crate) workload: Option<Workload>,
     tool_faults: Vec<(&'static str, ToolFault)>,
     pub(crate) blurs: Vec<Blur>,
+    /// How long a controller's queues drain.
+    pub(crate) drain: Duration,
     /// No line of the log before this moment says that a path is missing (`printk_ratelimit`).
     pub(crate) quiet_until: Moment,
     /// Counts controllers.
@@ -135,6 +141,7 @@ impl FakeKernel {
             workload: None,
             tool_faults: Vec::new(),
             blurs: Vec::new(),
+            drain: controller::DRAIN,
             quiet_until: now,
             serials: 0,
             remembered: BTreeSet::new(),
@@ -198,11 +205,8 @@ impl FakeKernel {
 
     /// Lets an application write one block to every array now and then, or stop.
     pub fn set_workload(&mut self, every: Option<Duration>) {
-        self.workload = every.map(|every| Workload {
-            every,
-            next: self.now.after(every),
-            writes: 0,
-        });
+        self.workload =
+            every.map(|every| Workload { every, next: self.now.after(every), writes: 0 });
     }
 
     /// What was signalled since the last call.
@@ -304,9 +308,14 @@ impl FakeKernel {
 
     fn looks_good(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
-        let path = device.fabric.as_ref().map(|head| self.chosen_path(&head.nqn));
+        let Some(head) = device.fabric.as_ref() else { return device.present };
+        let mut paths = self.controllers.iter().filter(|c| c.nqn == head.nqn);
         device.present
-            && path.is_none_or(|path| path.is_some_and(|path| self.links[path.link].carrier))
+            && paths.any(|path| {
+                path.state == ControllerState::Live
+                    && self.ana_usable(path)
+                    && self.links[path.link].carrier
+            })
     }
 
     /// How many legs other than the one bound as `leg` MD counts in sync in its mirror set.

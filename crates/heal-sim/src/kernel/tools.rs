@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ConnectParams, DeviceIdentity, HostAction, HostAnswer, LegRef, Observed, Outcome, RefusedWhy,
-    RetryWhy, UnknownWhy,
+    ArrayId, ConnectParams, DeviceIdentity, HostAction, HostAnswer, LegRef, Observed, Outcome,
+    RefusedWhy, RetryWhy, UnknownWhy,
 };
 
 use super::fabric::{Handle, refused_state};
@@ -168,10 +168,7 @@ impl FakeKernel {
     pub(super) fn hangs(&self, array: usize) -> Checked<()> {
         let rdevs = &self.arrays[array].rdevs;
         if rdevs.iter().any(|rdev| !rdev.faulty && self.io_waits(rdev.handle)) {
-            return Err(Outcome::Retry {
-                after: Duration::from_secs(1),
-                why: RetryWhy::TimedOut,
-            });
+            return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::TimedOut });
         }
         Ok(())
     }

@@ -162,11 +162,8 @@ impl World {
             .get(&array)
             .is_some_and(|record| record.intents.iter().any(|intent| intent.id == id));
         let answer: HostAnswer = if durable || action.is_urgent() {
-            let mut fresh = if action.is_urgent() {
-                self.kernel.glance(array)
-            } else {
-                self.kernel.look()
-            };
+            let mut fresh =
+                if action.is_urgent() { self.kernel.glance(array) } else { self.kernel.look() };
             self.watch.news.annotate_all(&mut fresh);
             let cut_off = self.watch.news.cut_off.clone().filter(|_| action.takes_a_path());
             match (footing.permits(action, &fresh), cut_off) {

@@ -34,14 +34,14 @@ pub mod transcript;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heal_core::budget::Budget;
-use heal_core::record::ArrayRecord;
 use heal_core::arming::Arming;
+use heal_core::budget::Budget;
 use heal_core::paths::PathEvent;
+use heal_core::record::ArrayRecord;
 use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, PathNews, Policy};
 use heal_types::{
-    ArrayId, BootId, ControllerName, HostAnswer, HostPort, Moment, Now, Observed, ProvisionerAnswer, ProvisionerFault,
-    UnknownWhy, WallTime,
+    ArrayId, BootId, ControllerName, HostAnswer, HostPort, Moment, Now, Observed,
+    ProvisionerAnswer, ProvisionerFault, UnknownWhy, WallTime,
 };
 
 use crate::invariants::{Checker, Violation};
@@ -484,6 +484,8 @@ impl World {
             self.machines.insert(id, machine);
             self.drain(id, outbox, None);
         }
+        // Where packets leave is known before anything is decided on a look.
+        self.wired();
         self.look_in(Duration::ZERO, LookCause::Start);
     }
 

@@ -304,8 +304,7 @@ impl World {
             }
             self.check_arming(&step);
             let (controller, value) = (step.controller.clone(), step.want);
-            let answer =
-                self.kernel.act(&HostAction::SetFastIoFail { controller, value }).outcome;
+            let answer = self.kernel.act(&HostAction::SetFastIoFail { controller, value }).outcome;
             self.after_kernel();
             let text = format!(
                 "fast_io_fail_tmo of {} from {} to {}: {}: {answer}",

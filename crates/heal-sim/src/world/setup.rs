@@ -204,7 +204,11 @@ impl Builder<'_> {
             .map(|path| FarPortal {
                 portal: Portal {
                     transport: TransportKind::Tcp,
-                    address: name(format!("192.0.{}.{}", 2 + path, number * 16 + usize::from(n) + 1)),
+                    address: name(format!(
+                        "192.0.{}.{}",
+                        2 + path,
+                        number * 16 + usize::from(n) + 1
+                    )),
                     port: 4420,
                     host_address: None,
                     host_interface: None,
@@ -224,8 +228,7 @@ impl Builder<'_> {
             exported: true,
             disk,
         });
-        let target =
-            Target { nqn: nqn.clone(), namespace, portals, size: Some(disk_size()) };
+        let target = Target { nqn: nqn.clone(), namespace, portals, size: Some(disk_size()) };
         let id: ReplicaId = name(label);
         let replica = Replica { id, state: ReplicaState::Available, target };
         ReplicaPlan { replica, nqn, namespace }
@@ -234,9 +237,10 @@ impl Builder<'_> {
     /// Connects a replica before the story begins.
     fn attach(&mut self, plan: &ReplicaPlan) -> Option<Handle> {
         let target = &plan.replica.target;
-        let params = target.portals.first().map(|portal| {
-            FakeKernel::plain_params(&target.nqn, portal, Duration::from_secs(600))
-        });
+        let params = target
+            .portals
+            .first()
+            .map(|portal| FakeKernel::plain_params(&target.nqn, portal, Duration::from_secs(600)));
         let _ = params.map(|params| self.kernel.connect(target, &params));
         for controller in &mut self.kernel.controllers {
             controller.scan_at = None;

@@ -14,8 +14,8 @@ use std::fmt::Write as _;
 
 use heal_core::{Effect, Event, Operator, PathNews};
 use heal_types::{
-    Condition, ControllerRef, HostAction, HostAnswer, Moment, PathHealth, ProvisionerAnswer, ProvisionerCall,
-    ProvisionerFault, Replacement,
+    Condition, ControllerRef, HostAction, HostAnswer, Moment, PathHealth, ProvisionerAnswer,
+    ProvisionerCall, ProvisionerFault, Replacement,
 };
 
 /// A line of a story.

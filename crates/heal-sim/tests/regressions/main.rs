@@ -6,6 +6,7 @@
 //!   returns     a leg that comes back, and requests that must not be made then
 //!   looks       looks that see nothing, half or wrongly
 //!   moves       replicas that the provisioner wants out, in, or after all not
+//!   paths       cables, and what is done and said about them
 //!   offers      replacements that are rejected, withdrawn or offered twice
 //!   putting_away   what is left of a leg once its slot is good again
 //!   bookkeeping    holds, permits, records, keys, and the provisioner's ear
@@ -19,6 +20,7 @@ mod bookkeeping;
 mod looks;
 mod moves;
 mod offers;
+mod paths;
 mod putting_away;
 mod returns;
 mod slots;

@@ -158,3 +158,22 @@ fn two_legs_that_return_together_are_both_taken_back() {
     assert_never(&world, LineKind::Audit, "held");
     assert!(asked(&world).is_empty());
 }
+
+// found by chaos: two legs were lost, MD gave the first replacement the other one's slot, and the repairs
+// traded places. The other leg came back, went to the slot it had, and was lost anew in the repair's.
+#[test]
+fn a_leg_that_returns_into_the_slot_it_had_is_not_lost_in_another_one() {
+    let mut world = well(&legs(3, 30));
+    world.namespace_removed("vol1-c");
+    world.run_for(seconds(13));
+    world.namespace_removed("vol1-a");
+    until(&mut world, "the replacement is being filled", copied(20));
+    // It landed in the slot of vol1-a, and dies there; vol1-a is back.
+    world.namespace_removed("vol1-d");
+    world.run_for(seconds(2));
+    world.namespace_restored("vol1-a");
+    heals(&mut world);
+    assert_in_sync(&world, "vol1-a");
+    assert_picture(&world, "vol1", "[UUU]");
+    assert_eq!(heard_of(&world, "vol1-a").last(), Some(&"available"));
+}

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use crate::lab::wire::{CHUNK, CONTROL_PORT, FromGuest, LineBuffer, Outcome, ToGuest, encode};
 
 const OUT: &str = "/run/lab/out";
-const RESET_LIMIT: Duration = Duration::from_secs(60);
+const RESET_LIMIT: Duration = Duration::from_secs(120);
 const COLLECT_LIMIT: Duration = Duration::from_secs(20);
 const UNIT: &str = "nvme-heald.service";
 
@@ -37,9 +37,9 @@ pub(super) fn run() -> anyhow::Result<()> {
         }
         for line in lines.push(&buffer[..count]) {
             match serde_json::from_str(&line).context("the host sent what is no message")? {
-                ToGuest::Run { name, script, timeout_s } => {
+                ToGuest::Run { name, script, timeout_s, env } => {
                     let limit = Duration::from_secs(timeout_s);
-                    run_scenario(&mut writer, &name, &script, limit)?;
+                    run_scenario(&mut writer, &name, &script, limit, &env)?;
                 }
             }
         }
@@ -60,15 +60,23 @@ fn open_port(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn run_scenario(port: &mut File, name: &str, script: &str, limit: Duration) -> anyhow::Result<()> {
+fn run_scenario(
+    port: &mut File,
+    name: &str,
+    script: &str,
+    limit: Duration,
+    env: &[(String, String)],
+) -> anyhow::Result<()> {
     let started = Instant::now();
-    let reset = bash(port, &["/lab/lib/reset.sh"], "", RESET_LIMIT, started)?;
+    let reset = bash(port, "/lab/lib/reset.sh", &[], RESET_LIMIT, started)?;
     std::fs::create_dir_all(OUT)?;
     let cursor = cursor();
+    let mut said = vec![("LAB_CURSOR".to_owned(), cursor.clone())];
+    said.extend_from_slice(env);
     let outcome = if reset == (Outcome::Exited { code: 0 }) {
         let path = format!("/run/lab/{name}.sh");
         std::fs::write(&path, script)?;
-        bash(port, &[&path], &cursor, limit, Instant::now())?
+        bash(port, &path, &said, limit, Instant::now())?
     } else {
         Outcome::NotClean
     };
@@ -79,17 +87,17 @@ fn run_scenario(port: &mut File, name: &str, script: &str, limit: Duration) -> a
 /// Runs bash with both outputs in one pipe, so that their lines keep their order.
 fn bash(
     port: &mut File,
-    arguments: &[&str],
-    cursor: &str,
+    script: &str,
+    env: &[(String, String)],
     limit: Duration,
     clock: Instant,
 ) -> anyhow::Result<Outcome> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let mut child = Command::new("/bin/bash")
-        .args(arguments)
+        .arg(script)
         .env("LAB_OUT", OUT)
-        .env("LAB_CURSOR", cursor)
         .env("HOME", "/root")
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::from(writer.try_clone()?))
         .stderr(Stdio::from(writer))
@@ -175,7 +183,7 @@ fn collect(port: &mut File, cursor: &str) -> anyhow::Result<()> {
     let journal = |extra: &[&str]| tool("journalctl", &[&since[..], extra].concat());
     send_file(port, "journal.json", &journal(&["-u", UNIT, "-o", "json"]))?;
     send_file(port, "system.log", &journal(&["-o", "short-monotonic"]))?;
-    send_file(port, "mdstat", &std::fs::read_to_string("/proc/mdstat").unwrap_or_default())?;
+    send_file(port, "mdstat", &mdstat())?;
     send_file(port, "kernel.log", &journal(&["-k", "-o", "short-monotonic", "-n", "400"]))?;
     send_file(port, "kills", &std::fs::read_to_string("/run/lab/kills").unwrap_or_default())?;
     for entry in std::fs::read_dir(OUT)?.flatten() {
@@ -185,6 +193,16 @@ fn collect(port: &mut File, cursor: &str) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A read of it waits with the array's bitmap, and cannot be killed: it is given a moment, and left.
+fn mdstat() -> String {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let shown = std::fs::read_to_string("/proc/mdstat").unwrap_or_default();
+        let _listened_to = sender.send(shown);
+    });
+    receiver.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| "it cannot be read\n".into())
 }
 
 /// Output of a program that may hang with the rest of the system: `timeout` bounds it.

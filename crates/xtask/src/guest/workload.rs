@@ -14,12 +14,16 @@
 //! (a leg that was re-added without its recovery) is found as surely as a broken one. Reads of a mirror
 //! go to either leg, so what is wrong on one of them shows within a few rounds. All I/O is `O_DIRECT`.
 //! A write that failed leaves its block in doubt: it counts as an error and is not compared again.
+//!
+//! One run may hold several faults, each of which wants a figure of its own. A line written to the
+//! FIFO of `--marks` opens a *window* of that name: what is counted in it begins there, and a write
+//! that was under way at that moment counts from that moment.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -28,9 +32,12 @@ use anyhow::{Context as _, bail};
 pub(super) struct Args {
     /// The array to write to; all that is on it is lost.
     device: PathBuf,
-    /// Where the result goes; rewritten each half second, so that a stall can be watched.
+    /// Where the result goes; rewritten all the time, so that a stall can be watched.
     #[arg(long)]
     result: PathBuf,
+    /// A FIFO: each line written to it opens a window of that name.
+    #[arg(long)]
+    marks: Option<PathBuf>,
     /// Ends when this file appears.
     #[arg(long)]
     stop: PathBuf,
@@ -47,6 +54,9 @@ pub(super) struct Args {
 const BLOCK: usize = 4096;
 const MAGIC: u64 = 0x6e76_6d65_6865_616c;
 const HEADER: usize = 40;
+
+/// How often the result is rewritten.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a stuck I/O is waited for at the end.
 const END_PATIENCE: Duration = Duration::from_secs(60);
@@ -137,6 +147,33 @@ struct Counters {
     stop: AtomicBool,
 }
 
+/// What is counted since a mark.
+#[derive(Debug, Default)]
+struct Window {
+    name: String,
+    since_us: u64,
+    writes: u64,
+    errors: u64,
+    longest_write_us: u64,
+}
+
+impl Window {
+    fn new(name: &str, since_us: u64) -> Self {
+        Self { name: name.to_owned(), since_us, ..Self::default() }
+    }
+
+    /// A write that ended; what it waited before the mark is not this window's.
+    fn wrote(&mut self, began_us: u64, ended_us: u64, ok: bool) {
+        if ok {
+            self.writes += 1;
+        } else {
+            self.errors += 1;
+        }
+        let waited = ended_us.saturating_sub(began_us.max(self.since_us));
+        self.longest_write_us = self.longest_write_us.max(waited);
+    }
+}
+
 /// One writer's I/O under way, as microseconds since the start plus one; zero when there is none.
 type InFlight = Arc<AtomicU64>;
 
@@ -144,7 +181,8 @@ type InFlight = Arc<AtomicU64>;
 struct Shared {
     started: Instant,
     counters: Counters,
-    first_trouble: std::sync::Mutex<Option<String>>,
+    window: Mutex<Option<Window>>,
+    first_trouble: Mutex<Option<String>>,
     troubles: AtomicU64,
 }
 
@@ -165,16 +203,50 @@ impl Shared {
         }
     }
 
-    fn result(&self, running: bool, in_flight: &[InFlight]) -> serde_json::Value {
-        let ms = |us: u64| us / 1000;
+    fn mark(&self, name: &str) {
+        if let Ok(mut window) = self.window.lock() {
+            *window = Some(Window::new(name, self.now_us()));
+        }
+    }
+
+    fn wrote(&self, began_us: u64, ended_us: u64, ok: bool) {
+        if let Ok(mut window) = self.window.lock()
+            && let Some(window) = window.as_mut()
+        {
+            window.wrote(began_us, ended_us, ok);
+        }
+    }
+
+    /// How long the oldest I/O under way has been waiting, at most since `floor_us`.
+    fn waiting_us(&self, in_flight: &[InFlight], floor_us: u64) -> u64 {
         let now = self.now_us();
-        let waiting = in_flight
+        in_flight
             .iter()
             .map(|since| since.load(Relaxed))
             .filter(|&since| since > 0)
-            .map(|since| now.saturating_sub(since))
+            .map(|since| now.saturating_sub(since.max(floor_us)))
             .max()
-            .unwrap_or(0);
+            .unwrap_or(0)
+    }
+
+    /// The window's part of the result; null as long as nothing was marked.
+    fn window_result(&self, in_flight: &[InFlight]) -> serde_json::Value {
+        let window = self.window.lock().ok();
+        let Some(window) = window.as_ref().and_then(|window| window.as_ref()) else {
+            return serde_json::Value::Null;
+        };
+        serde_json::json!({
+            "name": window.name,
+            "writes": window.writes,
+            "errors": window.errors,
+            "longest_write_ms": window.longest_write_us / 1000,
+            "in_flight_ms": self.waiting_us(in_flight, window.since_us) / 1000,
+        })
+    }
+
+    fn result(&self, running: bool, in_flight: &[InFlight]) -> serde_json::Value {
+        let ms = |us: u64| us / 1000;
+        let waiting = self.waiting_us(in_flight, 0);
         let count = &self.counters;
         serde_json::json!({
             "running": running,
@@ -186,6 +258,7 @@ impl Shared {
             "longest_write_ms": ms(count.longest_write_us.load(Relaxed)),
             "longest_read_ms": ms(count.longest_read_us.load(Relaxed)),
             "in_flight_ms": ms(waiting),
+            "window": self.window_result(in_flight),
             "first_trouble": self.first_trouble.lock().ok().and_then(|first| first.clone()),
         })
     }
@@ -246,9 +319,11 @@ impl Writer {
         let number = self.blocks[index];
         let version = self.expected[index].next_version();
         self.buffer.compose(self.run, number, version);
+        let began = self.shared.now_us();
         let (done, took) = self.timed(|writer| {
             writer.device.write_all_at(writer.buffer.bytes(), number * BLOCK as u64)
         });
+        self.shared.wrote(began, began + took, done.is_ok());
         self.shared.counters.longest_write_us.fetch_max(took, Relaxed);
         match done {
             Ok(()) => {
@@ -310,9 +385,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         started: Instant::now(),
         counters: Counters::default(),
-        first_trouble: std::sync::Mutex::new(None),
+        window: Mutex::new(None),
+        first_trouble: Mutex::new(None),
         troubles: AtomicU64::new(0),
     });
+    if let Some(marks) = args.marks.clone() {
+        let shared = Arc::clone(&shared);
+        std::thread::spawn(move || listen(&marks, &shared));
+    }
     let run = splitmix(u64::from(std::process::id()));
     let mut in_flight = Vec::new();
     let mut threads = Vec::new();
@@ -337,7 +417,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     while !args.stop.exists() && threads.iter().any(|thread| !thread.is_finished()) {
         report(args, &shared.result(true, &in_flight))?;
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(REPORT_EVERY);
     }
     shared.counters.stop.store(true, Relaxed);
     let asked = Instant::now();
@@ -355,6 +435,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("not clean: {}", result["first_trouble"]);
     }
     Ok(())
+}
+
+/// Opens a window at each line. A FIFO ends whenever its writer goes, so it is opened again.
+fn listen(marks: &Path, shared: &Shared) {
+    loop {
+        match std::fs::read_to_string(marks) {
+            Ok(names) => names.lines().for_each(|name| shared.mark(name.trim())),
+            Err(error) => {
+                eprintln!("workload: no more marks: {}: {error}", marks.display());
+                return;
+            }
+        }
+    }
 }
 
 /// A reader never sees half a result.
@@ -410,6 +503,15 @@ mod tests {
     #[test]
     fn a_block_of_zeroes_is_not_ours() {
         assert!(Block::zeroed().verify(1, 1, 1).unwrap_err().contains("not ours"));
+    }
+
+    #[test]
+    fn a_write_under_way_at_the_mark_counts_from_the_mark() {
+        let mut window = Window::new("pull-1", 1_000_000);
+        window.wrote(400_000, 1_300_000, true);
+        assert_eq!((window.writes, window.longest_write_us), (1, 300_000));
+        window.wrote(1_300_000, 3_800_000, false);
+        assert_eq!((window.errors, window.longest_write_us), (1, 2_500_000));
     }
 
     #[test]

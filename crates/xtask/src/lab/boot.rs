@@ -21,6 +21,7 @@ use anyhow::Context as _;
 
 use super::command::program;
 use super::image::Image;
+use super::scenario::Multipath;
 
 /// How the guest's instructions are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,10 @@ impl Accel {
         }
     }
 }
+
+/// What every kernel is booted with.
+const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 loglevel=6 mitigations=off nowatchdog audit=0 \
+     net.ifnames=0 systemd.show_status=1";
 
 /// How long KVM gets to show that it can run a guest: a nested one may open and then hang.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -123,6 +128,7 @@ fn leashed() -> Command {
 pub(crate) struct Plan<'a> {
     pub(crate) image: &'a Image,
     pub(crate) accel: Accel,
+    pub(crate) multipath: Multipath,
     pub(crate) payload: &'a Path,
     /// Where the console log goes.
     pub(crate) dir: &'a Path,
@@ -157,11 +163,8 @@ impl Vm {
             .arg(plan.image.kernel())
             .arg("-initrd")
             .arg(plan.image.initrd())
-            .args([
-                "-append",
-                "console=ttyS0 panic=-1 loglevel=6 mitigations=off nowatchdog audit=0 \
-                 net.ifnames=0 systemd.show_status=1",
-            ])
+            .arg("-append")
+            .arg(format!("{KERNEL_OPTIONS} {}", plan.multipath.boot_option()))
             .args(disk(&plan.image.root(), "snapshot=on"))
             .args(disk(plan.payload, "readonly=on"))
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])

@@ -37,7 +37,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use kernel::Series;
-use scenario::{Boot, Scenario};
+use scenario::{Boot, Multipath, Scenario};
 use session::{BootOptions, ScenarioResult, Session};
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,9 @@ enum LabCommand {
         kernel: Series,
         #[arg(long)]
         deb: Option<PathBuf>,
+        /// Native NVMe multipath of a fresh one.
+        #[arg(long, value_enum, default_value_t)]
+        multipath: Multipath,
     },
     /// End the VM kept by KEEP=1.
     Stop,
@@ -80,6 +83,15 @@ struct RunArgs {
     /// The package to install; built when a scenario needs it and none is given.
     #[arg(long)]
     deb: Option<PathBuf>,
+    /// Say this to the scenarios, as `LAB_NAME` in their environment.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Repeat everything as often as a full proof does.
+    #[arg(long)]
+    full: bool,
+    /// Boot with or without native NVMe multipath, whatever the scenarios want.
+    #[arg(long, value_enum)]
+    multipath: Option<Multipath>,
     /// Print every line of the scenarios, not only what they tell.
     #[arg(long, short)]
     verbose: bool,
@@ -96,7 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         LabCommand::Run(args) => run_scenarios(args),
         LabCommand::List => list(),
-        LabCommand::Shell { kernel, deb } => shell(*kernel, deb.clone()),
+        LabCommand::Shell { kernel, deb, multipath } => shell(*kernel, deb.clone(), *multipath),
         LabCommand::Stop => stop(),
     }
 }
@@ -108,11 +120,11 @@ fn list() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shell(kernel: Series, deb: Option<PathBuf>) -> anyhow::Result<()> {
+fn shell(kernel: Series, deb: Option<PathBuf>, multipath: Multipath) -> anyhow::Result<()> {
     if let Some(kept) = report::kept() {
         return shell::attach(&kept.shell);
     }
-    let session = Session::boot(&BootOptions::new(kernel, deb)?)?;
+    let session = Session::boot(&BootOptions::new(kernel, deb)?, multipath)?;
     shell::attach(&session.shell_socket())
 }
 
@@ -128,7 +140,7 @@ fn stop() -> anyhow::Result<()> {
 }
 
 fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
-    let scenarios = scenario::select(&scenario::directory(), &args.patterns)?;
+    let scenarios = told(args)?;
     let started = Instant::now();
     let mut results = Vec::new();
     for &kernel in &args.kernel {
@@ -138,8 +150,8 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         }
         let mut wanted: Vec<&Scenario> =
             scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
-        // Those that share a boot first: one that wants its own ends it for all others.
-        wanted.sort_by_key(|scenario| scenario.boot == Boot::Fresh);
+        // Those that share a boot together: one that wants its own ends it for all others.
+        wanted.sort_by_key(|scenario| scenario.boot_group());
         options.keep = options.keep && !wanted.is_empty();
         results.extend(run_all(&options, &wanted, args.verbose)?);
         if options.keep {
@@ -161,6 +173,23 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
     )
 }
 
+/// The scenarios asked for, and what they are to be told.
+fn told(args: &RunArgs) -> anyhow::Result<Vec<Scenario>> {
+    let mut scenarios = scenario::select(&scenario::directory(), &args.patterns)?;
+    for scenario in &mut scenarios {
+        for setting in &args.set {
+            let (name, value) =
+                setting.split_once('=').with_context(|| format!("`{setting}` is no NAME=VALUE"))?;
+            scenario.say(name, value);
+        }
+        if args.full {
+            scenario.repeat_in_full();
+        }
+        scenario.multipath = args.multipath.unwrap_or(scenario.multipath);
+    }
+    Ok(scenarios)
+}
+
 /// Runs scenarios on one kernel: one boot as long as it serves, another when it does not.
 pub(crate) fn run_all(
     options: &BootOptions,
@@ -172,12 +201,18 @@ pub(crate) fn run_all(
     for scenario in scenarios {
         let had_one = session.is_some();
         let mut current = match session.take() {
-            Some(used) if used.usable && scenario.boot == Boot::Shared => used,
+            Some(used)
+                if used.usable
+                    && used.multipath == scenario.multipath
+                    && scenario.boot == Boot::Shared =>
+            {
+                used
+            }
             Some(used) => {
                 used.end();
-                Session::boot(options)?
+                Session::boot(options, scenario.multipath)?
             }
-            None => Session::boot(options)?,
+            None => Session::boot(options, scenario.multipath)?,
         };
         println!("---- {}: {}", scenario.name, scenario.what);
         let mut on_line = |line: &session::Line| report::print_line(line, verbose);
@@ -186,7 +221,7 @@ pub(crate) fn run_all(
         if had_one && result.failures == [verdict::FailureWhy::GuestNotClean] {
             println!("lab: the guest cannot be cleaned; a new one");
             current.end();
-            current = Session::boot(options)?;
+            current = Session::boot(options, scenario.multipath)?;
             result = current.run(scenario, &mut on_line)?;
         }
         report::print_result(&result);

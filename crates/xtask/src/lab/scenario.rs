@@ -3,8 +3,10 @@
 //! ```text
 //!   # what: a replica dies and comes back within grace
 //!   # timeout: 120            seconds, in the guest (default 120)
+//!   # timeout-full: 900       seconds, when everything is repeated (LAB_FULL=1)
 //!   # kernels: 6.1 6.12       only these (default: all)
 //!   # boot: fresh             wants a VM of its own (default: shared)
+//!   # multipath: off          a kernel booted without native NVMe multipath (default: on)
 //!   # needs: deb              installs the package
 //!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
 //! ```
@@ -24,14 +26,40 @@ pub(crate) enum Boot {
     Fresh,
 }
 
+/// Native NVMe multipath, which a kernel is booted with or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
+pub(crate) enum Multipath {
+    #[default]
+    On,
+    Off,
+}
+
+impl Multipath {
+    /// What the kernel's command line says of it: nothing when it is as the kernel has it.
+    pub(crate) fn boot_option(self) -> &'static str {
+        match self {
+            Self::On => "",
+            Self::Off => "nvme_core.multipath=N",
+        }
+    }
+}
+
+/// Says to a script that everything is to be repeated as often as a proof may want it.
+const FULL: &str = "LAB_FULL";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) what: String,
     pub(crate) timeout: Duration,
+    /// With everything repeated; none: the same.
+    pub(crate) timeout_full: Option<Duration>,
     /// Empty: every kernel.
     pub(crate) kernels: Vec<Series>,
     pub(crate) boot: Boot,
+    pub(crate) multipath: Multipath,
+    /// What the runner says to the script, as variables of its environment.
+    pub(crate) env: Vec<(String, String)>,
     pub(crate) needs_deb: bool,
     pub(crate) expected_errors: Vec<String>,
     pub(crate) script: String,
@@ -51,8 +79,11 @@ impl Scenario {
             name: name.to_owned(),
             what: String::new(),
             timeout: Duration::from_secs(120),
+            timeout_full: None,
             kernels: Vec::new(),
             boot: Boot::Shared,
+            multipath: Multipath::On,
+            env: Vec::new(),
             needs_deb: false,
             expected_errors: Vec::new(),
             script: String::new(),
@@ -78,6 +109,7 @@ impl Scenario {
         match key {
             "what" => value.clone_into(&mut self.what),
             "timeout" => self.timeout = Duration::from_secs(value.parse()?),
+            "timeout-full" => self.timeout_full = Some(Duration::from_secs(value.parse()?)),
             "kernels" => {
                 self.kernels =
                     value.split_whitespace().map(str::parse).collect::<anyhow::Result<_>>()?;
@@ -89,6 +121,13 @@ impl Scenario {
                     other => bail!("boot is `fresh` or `shared`, not `{other}`"),
                 }
             }
+            "multipath" => {
+                self.multipath = match value {
+                    "on" => Multipath::On,
+                    "off" => Multipath::Off,
+                    other => bail!("multipath is `on` or `off`, not `{other}`"),
+                }
+            }
             "needs" if value == "deb" => self.needs_deb = true,
             "expects-error" => self.expected_errors.push(value.to_owned()),
             other => bail!("unknown header key `{other}`"),
@@ -98,6 +137,22 @@ impl Scenario {
 
     pub(crate) fn runs_on(&self, kernel: Series) -> bool {
         self.kernels.is_empty() || self.kernels.contains(&kernel)
+    }
+
+    /// Says `NAME=value` to the script, under the name `LAB_NAME`.
+    pub(crate) fn say(&mut self, name: &str, value: &str) {
+        self.env.push((format!("LAB_{name}"), value.to_owned()));
+    }
+
+    /// Everything is to be repeated, and may take the time for it.
+    pub(crate) fn repeat_in_full(&mut self) {
+        self.env.push((FULL.to_owned(), "1".to_owned()));
+        self.timeout = self.timeout_full.unwrap_or(self.timeout);
+    }
+
+    /// What a VM must be like to run it: those that agree may share one.
+    pub(crate) fn boot_group(&self) -> (Multipath, bool) {
+        (self.multipath, self.boot == Boot::Fresh)
     }
 }
 
@@ -171,15 +226,26 @@ mod tests {
     fn a_header_says_all_the_runner_must_know() {
         let scenario = parse(
             "#!/bin/bash\n# what: a leg returns\n# timeout: 30\n# kernels: 6.1 6.12\n\
-             # boot: fresh\n# needs: deb\n# expects-error: refused\nset -e\n# timeout: 1\n",
+             # boot: fresh\n# multipath: off\n# timeout-full: 300\n# needs: deb\n\
+             # expects-error: refused\nset -e\n# timeout: 1\n",
         )
         .unwrap();
         assert_eq!(scenario.what, "a leg returns");
         assert_eq!(scenario.timeout, Duration::from_secs(30));
         assert_eq!(scenario.kernels, [Series::V6_1, Series::V6_12]);
         assert_eq!(scenario.boot, Boot::Fresh);
+        assert_eq!(scenario.multipath, Multipath::Off);
         assert!(scenario.needs_deb);
         assert_eq!(scenario.expected_errors, ["refused"]);
+    }
+
+    #[test]
+    fn what_is_repeated_in_full_may_take_the_time_for_it() {
+        let mut scenario = parse("# what: x\n# timeout: 30\n# timeout-full: 300\n").unwrap();
+        assert_eq!(scenario.timeout, Duration::from_secs(30));
+        scenario.repeat_in_full();
+        assert_eq!(scenario.timeout, Duration::from_secs(300));
+        assert_eq!(scenario.env, [("LAB_FULL".to_owned(), "1".to_owned())]);
     }
 
     #[test]

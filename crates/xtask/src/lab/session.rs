@@ -21,7 +21,7 @@ use super::command::tail;
 use super::image;
 use super::kernel::Series;
 use super::report;
-use super::scenario::{Figure, Scenario, claim};
+use super::scenario::{Figure, Multipath, Scenario, claim};
 use super::verdict::{self, FailureWhy};
 use super::wire::{FromGuest, LineBuffer, Outcome, ToGuest, encode};
 
@@ -32,7 +32,7 @@ const BOOT_SILENCE: Duration = Duration::from_secs(60);
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Beyond a scenario's own limit: cleaning up before it and collecting after it.
-const GUEST_MARGIN: Duration = Duration::from_secs(150);
+const GUEST_MARGIN: Duration = Duration::from_secs(240);
 
 #[derive(Debug, Clone)]
 pub(crate) struct BootOptions {
@@ -81,6 +81,8 @@ pub(crate) struct Session {
     control: UnixStream,
     incoming: Receiver<FromGuest>,
     dir: PathBuf,
+    /// What it was booted with.
+    pub(crate) multipath: Multipath,
     /// `uname -r` of the guest.
     pub(crate) kernel: String,
     /// From the start of QEMU to the agent's first word.
@@ -90,7 +92,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn boot(options: &BootOptions) -> anyhow::Result<Self> {
+    pub(crate) fn boot(options: &BootOptions, multipath: Multipath) -> anyhow::Result<Self> {
         let image = image::prepare(options.kernel, false)?;
         let accel = accelerator(&image)?;
         let dir = report::numbered(&options.dir, "vm")?;
@@ -98,9 +100,15 @@ impl Session {
         write_payload(options, &dir.join("payload"), &payload)?;
         let mut last = String::new();
         for attempt in 1..=BOOT_ATTEMPTS {
-            println!("lab: booting {} ({accel:?})", image.package());
-            let plan =
-                Plan { image: &image, accel, payload: &payload, dir: &dir, keep: options.keep };
+            println!("lab: booting {} ({accel:?}, multipath {multipath:?})", image.package());
+            let plan = Plan {
+                image: &image,
+                accel,
+                multipath,
+                payload: &payload,
+                dir: &dir,
+                keep: options.keep,
+            };
             let mut vm = Vm::start(&plan)?;
             match reach_agent(&mut vm) {
                 Ok(reached) => {
@@ -114,6 +122,7 @@ impl Session {
                         control: reached.control,
                         incoming: reached.incoming,
                         dir: options.dir.clone(),
+                        multipath,
                         kernel: reached.kernel,
                         boot_time: reached.took,
                         usable: true,
@@ -202,6 +211,7 @@ impl Session {
             name: scenario.name.clone(),
             script: scenario.script.clone(),
             timeout_s: scenario.timeout.as_secs(),
+            env: scenario.env.clone(),
         })?)?;
         let mut lines = Vec::new();
         loop {

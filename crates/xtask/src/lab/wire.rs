@@ -24,7 +24,7 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(crate) enum ToGuest {
     /// Return to a clean state, then run this script.
-    Run { name: String, script: String, timeout_s: u64 },
+    Run { name: String, script: String, timeout_s: u64, env: Vec<(String, String)> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +103,12 @@ mod tests {
 
     #[test]
     fn a_newline_inside_a_script_does_not_end_the_message() {
-        let sent = ToGuest::Run { name: "a".into(), script: "one\ntwo\n".into(), timeout_s: 1 };
+        let sent = ToGuest::Run {
+            name: "a".into(),
+            script: "one\ntwo\n".into(),
+            timeout_s: 1,
+            env: vec![("LAB_PULLS".into(), "5\n".into())],
+        };
         assert_eq!(encode(&sent).unwrap().iter().filter(|&&byte| byte == b'\n').count(), 1);
     }
 }
