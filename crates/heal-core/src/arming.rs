@@ -91,7 +91,7 @@ pub enum ArmWhy {
     NotKnown,
     /// Another array, whose leg is behind it as well, wants another value.
     ArraysDiffer,
-    /// The array is not ours any more.
+    /// It does not lead to a leg of an array of ours, and to nothing else, any more.
     Released,
     /// The anchor holds every block and queues.
     AnchorQueues {
@@ -111,7 +111,9 @@ impl fmt::Display for ArmWhy {
             Self::Layout => f.write_str("the array's copies overlap"),
             Self::NotKnown => f.write_str("not everything about the leg is known"),
             Self::ArraysDiffer => f.write_str("two arrays behind it want different values"),
-            Self::Released => f.write_str("its array is not ours any more"),
+            Self::Released => {
+                f.write_str("it leads to no leg of ours any more, or to a stranger as well")
+            }
             Self::AnchorQueues { anchor } => {
                 write!(f, "the leg in slot {anchor} holds every block and queues")
             }
@@ -170,7 +172,8 @@ pub fn plan(snapshot: &HostSnapshot, wards: &BTreeMap<ArrayId, Ward>) -> Vec<Arm
     plan
 }
 
-/// Controllers that `armed` says we armed, for an array that is no ward any more: off again.
+/// Controllers that `armed` says we armed, for an array that is no ward any more, or that do not lead
+/// to one of its legs and nothing else any more: off again.
 /// `armed` is who armed what, remembered by whoever carries plans out.
 #[must_use]
 pub fn released(
@@ -178,6 +181,7 @@ pub fn released(
     wards: &BTreeMap<ArrayId, Ward>,
     armed: &BTreeMap<ControllerRef, ArrayId>,
 ) -> Vec<Arming> {
+    let shared = shared_controllers(snapshot, wards);
     let kept: BTreeSet<ControllerName> = ours(snapshot, wards)
         .flat_map(|(array, _)| &array.legs)
         .flat_map(paths)
@@ -192,7 +196,8 @@ pub fn released(
     armed
         .iter()
         .filter(|(controller, array)| {
-            !wards.contains_key(*array) && !kept.contains(&controller.name)
+            let ours = wards.contains_key(*array) && kept.contains(&controller.name);
+            !ours || shared.contains(&controller.name)
         })
         .filter_map(|(controller, array)| {
             let shows = *found.get(controller)?;
@@ -331,6 +336,12 @@ fn ask_of(leg: &LegSnapshot, anchor: &Anchor<'_>, ward: Ward) -> (Want, ArmWhy) 
         Anchor::Queues(anchor) | Anchor::Armed { anchor, .. } if std::ptr::eq(*anchor, leg) => {
             (Want::Off, ArmWhy::Anchor)
         }
+        // It takes a leg's place in one step, maybe the anchor's.
+        Anchor::Queues(_) | Anchor::Armed { .. } | Anchor::None
+            if leg.flags.has(LegFlag::Replacement) =>
+        {
+            (Want::Off, ArmWhy::NotEqual)
+        }
         Anchor::Queues(anchor) if is_clear(leg) => {
             let keep_shorter = !is_good(leg);
             let want = Want::After { seconds: ward.fast_io_fail, keep_shorter };
@@ -420,11 +431,14 @@ fn may_lose_a_leg(array: &ArraySnapshot) -> Result<(), ArmWhy> {
         return Err(ArmWhy::ArrayState);
     }
     match array.sync_action {
-        Observed::Known(SyncAction::Idle | SyncAction::Recover | SyncAction::Check) => Ok(()),
-        // A tool that freezes may have frozen a resync.
+        // A repair that was asked for compares legs that are equal; an unclean stop's resync does not.
         Observed::Known(
-            SyncAction::Resync | SyncAction::Repair | SyncAction::Reshape | SyncAction::Frozen,
-        ) => Err(ArmWhy::NotEqual),
+            SyncAction::Idle | SyncAction::Recover | SyncAction::Check | SyncAction::Repair,
+        ) => Ok(()),
+        // A tool that freezes may have frozen a resync.
+        Observed::Known(SyncAction::Resync | SyncAction::Reshape | SyncAction::Frozen) => {
+            Err(ArmWhy::NotEqual)
+        }
         Observed::Unknown(_) => Err(ArmWhy::NotKnown),
     }
 }

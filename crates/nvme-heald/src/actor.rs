@@ -193,7 +193,7 @@ impl Actor {
                     rested = Instant::now() + TICK_REST;
                 }
                 saved = ended(&mut self.saving) => self.saved_aside(saved),
-                () = sleep_until(self.save_again) => self.save_waiting().await,
+                () = sleep_until(self.save_again) => self.save_waiting(),
             }
         }
     }
@@ -284,7 +284,9 @@ impl Actor {
             outbox.effects.into_iter().partition(is_urgent);
         outbox.effects = effects;
         self.hurry(urgent);
-        let aside = outbox.record.take_if(|record| !rests_on(record, &outbox.effects));
+        let aside = outbox
+            .record
+            .take_if(|record| !rests_on(record, self.durable.as_ref(), &outbox.effects));
         let saved = match (outbox.record, aside) {
             (Some(record), _) => self.save(record).await,
             (None, Some(record)) => {
@@ -387,13 +389,10 @@ impl Actor {
 
     /// Tries again what could not be written. The machine holds meanwhile, and looks for itself when to
     /// go on.
-    async fn save_waiting(&mut self) {
+    fn save_waiting(&mut self) {
         self.save_again = None;
         if let Some(record) = self.unsaved.take() {
-            match self.save(record).await {
-                Ok(()) => tracing::info!(array = %self.id, "the record is on disk again"),
-                Err(_) => self.save_again = Some(Instant::now() + SAVE_AGAIN),
-            }
+            self.save_aside(record);
         }
     }
 
@@ -480,6 +479,7 @@ impl Actor {
             health: status.health,
             percent: status.repairs.iter().find_map(|repair| repair.percent),
             managed: self.machine.managed_devices(),
+            heals: self.machine.heals(),
             is_ward: self.machine.is_ward(),
         };
         if self.brief.as_ref() != Some(&brief) {
@@ -566,6 +566,10 @@ impl Actor {
     /// its connections stay as they are.
     async fn stop(&mut self) {
         self.executor.close().await;
+        if let Some(Saving(saving)) = self.saving.take() {
+            let saved = saving.await;
+            self.saved_aside(saved);
+        }
         while let Some(event) = self.mailbox.waiting_answer() {
             let outbox = self.machine.handle(clock::now(), event);
             self.log(&outbox.audit, None);
@@ -597,16 +601,40 @@ fn is_urgent(effect: &Effect) -> bool {
     }
 }
 
-/// Whether anything must not happen before `record` is on disk: an act, a call, or a loss that is told
-/// to be recorded.
-fn rests_on(record: &ArrayRecord, effects: &[Effect]) -> bool {
+/// Whether anything must not happen before `record` is on disk: an act, a call, a loss that is told to
+/// be recorded, a person's word that is acknowledged. A doubt is none of these: the next look finds it
+/// again.
+fn rests_on(record: &ArrayRecord, durable: Option<&ArrayRecord>, effects: &[Effect]) -> bool {
     let begins = effects.iter().any(|effect| match effect {
         Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => true,
         Effect::ReturnPermit | Effect::LookAgain => false,
     });
-    let only_doubts = record.repairs.iter().all(|repair| matches!(repair.step, Step::Doubt))
-        && record.owed.is_empty();
-    begins || !only_doubts
+    let Some(durable) = durable.filter(|_| !begins) else {
+        return begins || !is_only_doubt(record);
+    };
+    let without_doubts = |record: &ArrayRecord| {
+        let mut record = record.clone();
+        record.repairs.retain(|repair| repair.step != Step::Doubt);
+        record
+    };
+    let mut before = without_doubts(durable);
+    let now = without_doubts(record);
+    // What a doubt changes beside itself.
+    before.generation = now.generation;
+    before.next_effect = now.next_effect;
+    before.incident.clone_from(&now.incident);
+    before.intents.clone_from(&now.intents);
+    before.members.clone_from(&now.members);
+    before != now
+}
+
+/// Whether a record that is the first one of its array holds nothing but doubts.
+fn is_only_doubt(record: &ArrayRecord) -> bool {
+    record.repairs.iter().all(|repair| repair.step == Step::Doubt)
+        && record.owed.is_empty()
+        && record.hold.is_none()
+        && record.quarantine.is_none()
+        && record.lapsed.is_empty()
 }
 
 /// A save beside everything else.

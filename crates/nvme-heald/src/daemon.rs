@@ -33,7 +33,7 @@ use crate::journal::{Diagnostics, JOURNALD, Journal};
 use crate::keeper::{self, Keeper};
 use crate::reactor::{Command, Inboxes, Reactor, Setup};
 
-/// Threads that may block: looks, and one act for each array at work. The unit allows 128 tasks,
+/// Threads that may block: looks, and one act for each array at work. The unit allows 1024 tasks,
 /// children included.
 const BLOCKING: usize = 256;
 /// How long udev may take with a device before it is opened all the same.
@@ -215,8 +215,12 @@ impl Host for RealHost {
             let network = reader.read()?;
             let mut egress = BTreeMap::new();
             for (controller, portal) in controllers {
-                if let Some(index) = reader.egress(portal, None)? {
-                    egress.insert(controller.clone(), index);
+                match reader.egress(portal, None) {
+                    Ok(Some(index)) => drop(egress.insert(controller.clone(), index)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::debug!(%controller, %error, "its way out cannot be read");
+                    }
                 }
             }
             Ok(Wiring { network, egress })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use heal_core::LookCause;
 use heal_core::paths::PathEvent;
 use heal_host::clock;
-use heal_host::events::{Counters, Source, SourceEvent, Sources};
+use heal_host::events::{Counters, SourceEvent, Sources};
 use heal_host::kmsg::{KernelLog, KernelSaid};
 use heal_host::link::LinkEvent;
 use heal_host::uevent::{Action, NvmeEvent, Subject, Uevent};
@@ -136,8 +136,7 @@ fn heard(event: SourceEvent) -> Told {
         }
         SourceEvent::Overrun(source) => {
             tracing::warn!(?source, "events were lost: everything is looked at again");
-            let rewired = source == Source::Links;
-            Told { hint: Some(hint(LookCause::Overrun)), sign: None, rewired }
+            Told { hint: Some(hint(LookCause::Overrun)), sign: None, rewired: true }
         }
     }
 }

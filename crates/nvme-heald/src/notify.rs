@@ -150,6 +150,7 @@ mod tests {
             health,
             percent,
             managed: Default::default(),
+            heals: false,
             is_ward: false,
         };
         let briefs = [

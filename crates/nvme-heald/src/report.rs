@@ -39,6 +39,8 @@ pub(crate) struct Brief {
     pub(crate) percent: Option<u8>,
     /// Legs that udev's stock rules must leave alone.
     pub(crate) managed: BTreeSet<DevT>,
+    /// Whether it is ours to act on, held or not.
+    pub(crate) heals: bool,
     /// Whether its legs' controllers are to be armed.
     pub(crate) is_ward: bool,
 }

@@ -259,13 +259,13 @@ fn an_array_that_must_not_lose_a_leg_is_off_everywhere() {
         host.arrays[0].state = Observed::Known(state);
         assert_eq!(planned(&host), ["nvme1=off"], "{state}");
     }
-    let harmful = [SyncAction::Resync, SyncAction::Repair, SyncAction::Reshape, SyncAction::Frozen];
+    let harmful = [SyncAction::Resync, SyncAction::Reshape, SyncAction::Frozen];
     for action in harmful {
         let mut host = at_rest.clone();
         host.arrays[0].sync_action = Observed::Known(action);
         assert_eq!(planned(&host), ["nvme1=off"], "{action:?}");
     }
-    for action in [SyncAction::Check, SyncAction::Recover] {
+    for action in [SyncAction::Check, SyncAction::Repair, SyncAction::Recover] {
         let mut host = at_rest.clone();
         host.arrays[0].sync_action = Observed::Known(action);
         assert_eq!(planned(&host), [""; 0], "{action:?}");
@@ -543,4 +543,26 @@ fn whatever_changes_while_plans_are_carried_out_half_no_step_arms_the_last_leg_t
             });
         }
     }
+}
+
+#[test]
+fn what_was_armed_is_released_when_a_stranger_comes_behind_it_or_its_leg_goes() {
+    let at_rest = host(vec![mirror(1, vec![simple(0, 0, OFF), simple(1, 1, ARMED)])]);
+    let wards = wards(&at_rest);
+    let path = &at_rest.arrays[0].legs[1].backing.namespace().unwrap().paths[0];
+    let nqn = at_rest.arrays[0].legs[1].backing.namespace().unwrap().nqn.known().unwrap().clone();
+    let armed = BTreeMap::from([(path.controller_ref(&nqn).unwrap(), at_rest.arrays[0].id)]);
+    assert_eq!(released(&at_rest, &wards, &armed), vec![]);
+
+    let mut shared = at_rest.clone();
+    let mut stranger = at_rest.arrays[0].legs[1].backing.namespace().unwrap().clone();
+    stranger.device = DeviceName::new("nvme1n2").unwrap();
+    stranger.dev = DevT { major: 259, minor: 77 };
+    shared.namespaces.push(stranger);
+    assert_eq!(released(&shared, &wards, &armed).len(), 1, "its I/O must not fail");
+
+    let mut left = at_rest.clone();
+    let leg = left.arrays[0].legs.remove(1);
+    left.namespaces.push(leg.backing.namespace().unwrap().clone());
+    assert_eq!(released(&left, &wards, &armed).len(), 1, "it is no leg any more");
 }

@@ -70,13 +70,14 @@ pub(super) fn free_from(
     changeable(array)?;
     match array.sync_action {
         // Before a resync is through, "in sync" does not mean equal.
-        Observed::Known(SyncAction::Resync | SyncAction::Repair) => {
+        Observed::Known(SyncAction::Resync) => {
             return Err(GuardWhy::ArrayBusy);
         }
         Observed::Known(
             SyncAction::Idle
             | SyncAction::Recover
             | SyncAction::Check
+            | SyncAction::Repair
             | SyncAction::Reshape
             | SyncAction::Frozen,
         )

@@ -1,5 +1,7 @@
 //! What became of a step: answers of the host and of the provisioner.
 
+use std::time::Duration;
+
 use heal_types::{
     Content, FaultClass, HostAnswer, MdRole, MdSuperblock, Now, Outcome, ProvisionerAnswer,
     ProvisionerFault, RefusedWhy, Replacement, Replica, Slot,
@@ -14,6 +16,9 @@ use crate::view::leg_of;
 use crate::why::{QuarantinedWhy, RejectedWhy};
 
 use super::ArrayMachine;
+
+/// When to try again to free I/O from a leg.
+const SOON: Duration = Duration::from_millis(200);
 
 impl ArrayMachine {
     pub(super) fn acted(&mut self, now: Now, id: EffectId, answer: &HostAnswer) {
@@ -125,7 +130,13 @@ impl ArrayMachine {
             | RefusedWhy::NotInThatState { .. }
             | RefusedWhy::Guard { .. }
             | RefusedWhy::NoDurableIntent => {
-                let pause = self.count_failure(slot).map(|failures| self.policy.backoff(failures));
+                let failures = self.count_failure(slot);
+                // What stood in the way of freeing an application's I/O may be gone in a moment.
+                let pause = if intent.verb == "isolate_leg" {
+                    Some(SOON)
+                } else {
+                    failures.map(|failures| self.policy.backoff(failures))
+                };
                 self.again(now, slot, intent, why.to_string(), pause);
             }
         }

@@ -9,7 +9,7 @@
 //! at a time, each with a durable intent. What is owed to a controller survives a crash in the record;
 //! a bad block survives in the leg itself.
 
-use heal_types::{HostAction, LegSnapshot, Now, Observed, Outcome, Slot};
+use heal_types::{ArraySnapshot, HostAction, LegSnapshot, Level, Now, Observed, Outcome, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -58,7 +58,8 @@ impl ArrayMachine {
             .filter(|_| !deleting)
             .map(|lapsed| HostAction::Reconnect { params: Box::new(lapsed.params.clone()) });
         reconnect.or_else(|| {
-            let array = self.snapshot().filter(|_| self.repairs.is_empty())?;
+            let mirror = |array: &&ArraySnapshot| array.level == Level::Raid1;
+            let array = self.snapshot().filter(|_| self.repairs.is_empty()).filter(mirror)?;
             let leg = array.legs.iter().find(|leg| has_bad_blocks(leg))?;
             // Tried as often as any step; after that it is a person's, or the provisioner's.
             if self.duty.failures >= self.policy.attempts {
@@ -107,6 +108,10 @@ impl ArrayMachine {
             }
             Outcome::Retry { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => {
                 self.duty.failures += 1;
+                // One that cannot be reached must not keep the others waiting.
+                if intent.verb == RECONNECT && !self.lapsed.is_empty() {
+                    self.lapsed.rotate_left(1);
+                }
                 TurnState::Due(now.mono.after(self.policy.backoff(self.duty.failures)))
             }
         };

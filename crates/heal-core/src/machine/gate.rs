@@ -44,6 +44,9 @@ impl ArrayMachine {
                 self.set_turn(slot, TurnState::NextLook(now.mono.after(at_most)));
                 self.want_look();
             }
+            Some(Want::Rest(at_most)) => {
+                self.set_turn(slot, TurnState::NextLook(now.mono.after(at_most)));
+            }
             Some(Want::Act(action)) => self.let_act(now, slot, kind, action),
             Some(Want::Call(call)) => self.let_call(now, slot, kind, call),
         }
@@ -314,7 +317,7 @@ impl ArrayMachine {
                 }
             }
             // The kernel is at it. Whether anything would be done if it does not help is known now.
-            Want::Wait(_) => {
+            Want::Wait(_) | Want::Rest(_) => {
                 let Some(action) = self.isolation_of(array, repair) else { return true };
                 if !self.passes(now, slot, kind, action.verb(), Some(&action)) {
                     return false;

@@ -98,7 +98,7 @@ impl ArrayMachine {
         let waited = now.mono.since(since);
         match is(ControllerState::Connecting) {
             // Idle: nobody waits for it, and the kernel goes on connecting.
-            Some(_) if array.in_flight == Observed::Known(0) => Want::Wait(PATIENCE),
+            Some(_) if array.in_flight == Observed::Known(0) => Want::Rest(self.policy.retry_max),
             Some(path) if waited >= self.policy.delete_after => {
                 let Some(controller) =
                     paths.iter().find(|controller| controller.name == path.controller).cloned()

@@ -349,6 +349,12 @@ impl ArrayMachine {
             && self.may_isolate().is_ok()
     }
 
+    /// Whether the array is ours to act on, held or not: then what is armed on it is our doing.
+    #[must_use]
+    pub fn heals(&self) -> bool {
+        self.standing == Standing::Managed && self.policy.mode == Mode::Heal
+    }
+
     /// Whether a leg is in doubt because of its path.
     #[must_use]
     pub fn doubts_a_path(&self) -> bool {
@@ -387,6 +393,7 @@ impl ArrayMachine {
 
     /// The policy changed: a person edited the configuration.
     pub fn set_policy(&mut self, policy: Policy) {
+        self.recheck |= self.policy != policy;
         self.policy = policy;
     }
 
@@ -405,9 +412,7 @@ impl ArrayMachine {
             incoming: record.incoming,
             also_retire: record.also_retire,
             grace: record.grace.map(|d| on_this_boot(d, self.policy.longest_grace)),
-            return_after: record
-                .return_after
-                .map(|d| on_this_boot(d, self.policy.return_hold_down)),
+            return_after: record.return_after.map(|d| on_this_boot(d, self.policy.longest_grace)),
             request: record.request,
             rejected: record.rejected,
             bound: record.bound,
@@ -508,13 +513,16 @@ impl ArrayMachine {
         let moving = |repair: &&Repair| {
             !matches!(
                 repair.phase,
-                Phase::Held {
-                    why: HeldWhy::Operator { .. }
-                        | HeldWhy::Observing
-                        | HeldWhy::Rejected { .. }
-                        | HeldWhy::Refused { .. },
-                    ..
-                }
+                // Freeing I/O rests on no record: the disk may wait for that very leg.
+                Phase::Suspect { .. }
+                    | Phase::Isolating { .. }
+                    | Phase::Held {
+                        why: HeldWhy::Operator { .. }
+                            | HeldWhy::Observing
+                            | HeldWhy::Rejected { .. }
+                            | HeldWhy::Refused { .. },
+                        ..
+                    }
             )
         };
         let slots: Vec<Slot> =

@@ -18,7 +18,7 @@ use crate::record::{Member, OwedMessage, Step};
 use crate::restart;
 use crate::signal::Signal;
 use crate::transitions::{Verdict, verdict};
-use crate::view::{leg_of, member_of};
+use crate::view::{leg_of, member_of, namespace_of};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 use super::{ArrayMachine, HostActionBox};
@@ -235,12 +235,30 @@ impl ArrayMachine {
         leg_of(self.snapshot()?, &id).map(|leg| leg.device.clone())
     }
 
+    /// How long a leg that is lost now stays out at the least. Writes of its old connection may still
+    /// be carried out until the target has given that up, and a target that saw commands waits for a
+    /// second keep-alive time before it does (`nvmet_keep_alive_timer`).
+    fn hold_down(&self, slot: Slot) -> Duration {
+        let lost = self.repairs.get(&slot).and_then(|repair| repair.lost.as_ref());
+        let namespace = lost
+            .and_then(|lost| namespace_of(&self.namespaces, &lost.namespace?, lost.nqn.as_ref()));
+        let lost_paths = namespace.into_iter().flat_map(|namespace| &namespace.paths);
+        let keep_alive = lost_paths
+            .filter(|path| !path.is_usable())
+            .filter_map(|path| path.params.known()?.keep_alive)
+            .max();
+        let expired = keep_alive.map_or(Duration::ZERO, |keep_alive| {
+            keep_alive.saturating_mul(2).saturating_add(Duration::from_secs(1))
+        });
+        self.policy.return_hold_down.max(expired).min(self.policy.longest_grace)
+    }
+
     /// A loss: who, until when to wait, and what is owed to the provisioner.
     fn carry_loss(&mut self, now: Now, slot: Slot, from: PhaseKind) {
         let replacement_failed =
             matches!(from, PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring);
         let grace = self.grace_from(now);
-        let back = Deadline::new(now, &self.boot, self.policy.return_hold_down);
+        let back = Deadline::new(now, &self.boot, self.hold_down(slot));
         let Some(repair) = self.repairs.get_mut(&slot) else {
             return;
         };
@@ -388,7 +406,7 @@ impl ArrayMachine {
         let earliest = repair
             .return_after
             .as_ref()
-            .map(|deadline| deadline.moment(now, &self.boot, self.policy.return_hold_down));
+            .map(|deadline| deadline.moment(now, &self.boot, self.policy.longest_grace));
         let turn = earliest.map_or_else(Turn::now, Turn::at);
         Some(Phase::Returning { device, verified: false, turn })
     }

@@ -233,8 +233,8 @@ impl ArrayMachine {
             }
             Phase::Returning { device, .. } => {
                 let rule = format!(
-                    "{device} is back; taken back no earlier than {} s after its loss{tries}",
-                    self.policy.return_hold_down.as_secs()
+                    "{device} is back; taken back once writes of its old connection cannot arrive any \
+                     more{tries}"
                 );
                 (rule, "re-add it by bitmap".to_owned(), due)
             }

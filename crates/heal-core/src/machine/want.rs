@@ -30,6 +30,8 @@ pub(super) enum Want {
     Hold(HeldWhy),
     /// Wait for the next look, or for this long at the most.
     Wait(std::time::Duration),
+    /// The same, and nothing asks for a look: whatever ends the wait wakes by itself.
+    Rest(std::time::Duration),
 }
 
 impl ArrayMachine {
@@ -326,8 +328,16 @@ impl ArrayMachine {
 
 /// Whether a bound leg is this member, by name or by namespace.
 fn is_bound_as(member: &Member, leg: &LegSnapshot) -> bool {
+    if let Some(id) = member.namespace {
+        if leg.is_namespace(&id) {
+            return true;
+        }
+        // A name goes to the next device: where it is known who goes by it now, that decides.
+        if leg.backing.namespace().is_some_and(|namespace| namespace.ids.known().is_some()) {
+            return false;
+        }
+    }
     member.device.as_ref() == Some(&leg.device)
-        || member.namespace.is_some_and(|id| leg.is_namespace(&id))
 }
 
 /// A leg as an action names it.

@@ -150,7 +150,12 @@ fn is_up(leg: &LegSnapshot) -> bool {
 /// the network: its target let it go.
 fn is_doubtful(leg: &LegSnapshot) -> bool {
     match &leg.backing {
-        Backing::Namespace(_) => !is_up(leg),
+        Backing::Namespace(namespace) => match leg_health(namespace) {
+            Some(PathHealth::Up) => false,
+            // Hearsay: a bond goes on without a port, and the log speaks of many things.
+            Some(PathHealth::Suspect(PathDoubt::PortDown | PathDoubt::KernelLog)) => false,
+            Some(PathHealth::Suspect(_) | PathHealth::Dead(_)) | None => true,
+        },
         Backing::Local | Backing::Gone | Backing::Unreadable => false,
     }
 }

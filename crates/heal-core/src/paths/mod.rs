@@ -172,6 +172,11 @@ impl Paths {
         }
     }
 
+    /// From now on things take this long.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Hears an event. Answers whether the verdict on any path changed.
     pub fn handle(&mut self, now: Moment, event: PathEvent) -> bool {
         let mut changed = false;

@@ -570,11 +570,22 @@ fn many_arrays_in_doubt_for_no_single_reason_are_the_hosts_own_trouble() {
     assert_eq!(arrays.len(), 8);
 
     let mut silent = Fabric::of(4, &[1], 2);
+    let hears_nothing = |n| PathEvent::Sockets {
+        controller: name(n),
+        reading: Some(SocketReading {
+            backoff: 4,
+            unacked: 1,
+            since_ack: Duration::from_secs(2),
+            closed: false,
+        }),
+    };
     for n in [0, 2, 4] {
-        silent.paths.handle(at(1), PathEvent::KernelSaid { controller: name(n) });
+        silent.paths.handle(at(1), hears_nothing(n));
     }
-    assert_eq!(silent.cut_off(), None, "three arrays may be in doubt");
+    assert_eq!(silent.cut_off(), None, "three arrays may lose a leg");
     silent.paths.handle(at(1), PathEvent::KernelSaid { controller: name(6) });
+    assert_eq!(silent.cut_off(), None, "hearsay is no alarm");
+    silent.paths.handle(at(1), hears_nothing(6));
     assert!(matches!(silent.cut_off(), Some(CutOff::ManyArrays { .. })));
 
     let mut blind = Fabric::of(8, &[1], 2);

@@ -4,13 +4,19 @@
 //! the kernel gives the number to no other. The directory is then held open, and everything goes
 //! through that handle, so nothing can be written to a successor.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use heal_types::{
     ArrayId, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail, HostSnapshot,
     Observed, Outcome, RetryWhy, UnknownWhy,
 };
 use rustix::io::Errno;
 
-use super::{LATER, LinuxHost, Step, guard, guarded, identity, other_device, refused_here, retry};
+use super::{
+    LATER, LinuxHost, SOON, Step, guard, guarded, identity, other_device, refused_here, retry,
+};
 use crate::scan::Seen;
 use crate::sysfs::Held;
 
@@ -83,6 +89,35 @@ fn is_disk(name: &str) -> bool {
     })
 }
 
+/// How long the survivors of an isolation are not armed: the leg has failed by then, or it never will.
+const SURVIVES: Duration = Duration::from_secs(5);
+
+/// Who must queue because another leg is being isolated.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Survivors(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Kept(BTreeMap<ControllerName, Instant>);
+
+impl Survivors {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// From now on, for a while, nobody arms these.
+    pub(super) fn keep(&mut self, survivors: &[ControllerRef]) {
+        let now = Instant::now();
+        self.0.retain(|_, since| now.duration_since(*since) < SURVIVES);
+        self.0.extend(survivors.iter().map(|survivor| (survivor.name.clone(), now)));
+    }
+
+    fn must_queue(&self, controller: &ControllerName) -> bool {
+        self.0.get(controller).is_some_and(|since| since.elapsed() < SURVIVES)
+    }
+}
+
 impl LinuxHost {
     /// I/O that fails soon is I/O that another leg must be able to serve, however late it comes: so
     /// on every leg the controller carries, some other leg queues for ever.
@@ -93,8 +128,14 @@ impl LinuxHost {
     ) -> Step<Outcome> {
         let seen = self.last().ok_or(Outcome::Unknown(UnknownWhy::NotReadYet))?;
         let controller = self.prove(&seen, wanted)?;
+        // Held until it is written: an isolation that names this one as a survivor comes after that,
+        // or is seen here.
+        let kept = self.survivors.lock();
         match value {
             FastIoFail::Off => {}
+            FastIoFail::After(_) if kept.must_queue(&wanted.name) => {
+                return Err(retry(SOON, RetryWhy::Busy));
+            }
             FastIoFail::After(_) => self.others_queue(&seen, &wanted.name)?,
         }
         Ok(if controller.fail_io(value)? { Outcome::Changed } else { Outcome::AlreadySo })

@@ -81,6 +81,8 @@ impl LinuxHost {
             has_sockets(path, controller)?;
         }
         let glance = begun.elapsed();
+        // Nobody arms a survivor from here on, and not before the leg has failed either.
+        self.survivors.lock().keep(survivors);
         self.survivors_queue(&seen, &trouble, survivors)?;
         for controller in &own {
             controller.fail_io(AT_ONCE)?;

@@ -73,6 +73,7 @@ use crate::isolation_support::IsolationSupport;
 use crate::scan::{Kept, PortalCache, Seen, glance, survey};
 use crate::sysfs::Root;
 
+use controllers::Survivors;
 pub(crate) use node::Node;
 use node::Nodes;
 use sockets::{KernelSockets, Sockets};
@@ -128,6 +129,7 @@ pub struct LinuxHost {
     kept: Arc<Kept>,
     sockets: Arc<dyn Sockets>,
     support: Support,
+    survivors: Survivors,
     runner: Runner,
     nodes: Nodes,
     marks: PathBuf,
@@ -147,6 +149,7 @@ impl LinuxHost {
             kept: Arc::new(Kept::host()),
             sockets: Arc::new(KernelSockets::default()),
             support: Support::unasked(),
+            survivors: Survivors::default(),
             runner: Runner::new(tools),
             nodes: Nodes::host(),
             marks: PathBuf::from(MARKS),

@@ -28,6 +28,7 @@ use heal_types::{
     SyncAction, Target, TransportKind, UnknownWhy,
 };
 
+use super::controllers::Survivors;
 use super::*;
 use crate::exec::testing::TempDir;
 use crate::helper::Report;
@@ -67,6 +68,7 @@ impl Lab {
             kept: Arc::default(),
             sockets: Arc::new(KernelSockets::default()),
             support: Support::whole(),
+            survivors: Survivors::default(),
             runner: Runner::new(dir.tools()),
             nodes: Nodes::for_test(&dir.path().join("dev"), number),
             marks: dir.path().join("marks"),

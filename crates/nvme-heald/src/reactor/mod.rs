@@ -261,6 +261,9 @@ impl<H: Host> Reactor<H> {
     fn looked(&mut self, mut looked: Looked) {
         let first = self.snapshot.is_none();
         self.saw_paths(Arc::make_mut(&mut looked.snapshot), looked.begun);
+        self.snapshot = Some(Arc::clone(&looked.snapshot));
+        // The verdicts go out first: an actor that acts at once must find them on the board.
+        self.publish(clock::moment());
         let mut counts: BTreeMap<ArrayId, usize> = BTreeMap::new();
         for array in &looked.snapshot.arrays {
             *counts.entry(array.id).or_default() += 1;
@@ -283,8 +286,6 @@ impl<H: Host> Reactor<H> {
         if looks::is_unfilled(&looked.snapshot) {
             self.looks.want_filled();
         }
-        self.snapshot = Some(looked.snapshot);
-        self.publish(clock::moment());
         if first {
             self.ready_by = Some(Instant::now() + READY_LIMIT);
         }
@@ -511,6 +512,7 @@ impl<H: Host> Reactor<H> {
             seat.mailbox.configure(Arc::clone(&config));
         }
         self.setup.config = config;
+        self.reconfigure_paths();
     }
 
     async fn stop(mut self) {

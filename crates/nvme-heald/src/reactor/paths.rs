@@ -10,8 +10,9 @@
 //! and the actor that has to decide there is one message and no look. What takes a thread that may
 //! block (the network's picture, sockets, I/O, arming) is asked for here and comes back as news.
 //!
-//! There are two timers, and neither is for ever: sockets are read every 200 ms while a suspicion is
-//! open, and how far I/O has come every second while an array has legs of ours.
+//! Sockets are read every 200 ms while a suspicion is open, and for no longer. How far I/O has come is
+//! read every second while an array has legs of ours: of a target that swallows everything nothing else
+//! speaks before the keep-alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use heal_core::{LookCause, PathNews};
 use heal_host::clock;
 use heal_types::{
     ArrayId, ControllerName, ControllerRef, FastIoFail, HostAction, HostSnapshot, IoReading,
-    Moment, Observed, Outcome, Portal, SocketReading,
+    Moment, Observed, Outcome, PathDoubt, PathHealth, Portal, SocketReading,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -43,6 +44,10 @@ const IO: Duration = Duration::from_secs(1);
 const REWIRE_AGAIN: Duration = Duration::from_secs(2);
 /// All legs of an array in doubt are the host's own trouble for this long; later it is that array's.
 const CUT_OFF: Duration = Duration::from_secs(30);
+/// When to ask again whether this kernel can isolate, while that is not known.
+const SUPPORT: Duration = Duration::from_secs(10);
+/// How often to look while a target lets no I/O through: that it does again has no event.
+const ANA: Duration = Duration::from_secs(2);
 
 /// What came of a question that takes a thread.
 #[derive(Debug)]
@@ -82,7 +87,10 @@ pub(super) struct PathWatch {
     replan: bool,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
-    cut_off_since: Option<Moment>,
+    /// Since when each array has no leg that anything gets through to.
+    without_legs: BTreeMap<ArrayId, Moment>,
+    support_at: Option<Instant>,
+    ana_at: Option<Instant>,
     controllers: BTreeMap<ControllerName, Portal>,
 }
 
@@ -101,7 +109,9 @@ impl PathWatch {
             armed_at: Moment::default(),
             replan: false,
             ours: BTreeMap::new(),
-            cut_off_since: None,
+            without_legs: BTreeMap::new(),
+            support_at: None,
+            ana_at: None,
             controllers: BTreeMap::new(),
         }
     }
@@ -112,13 +122,13 @@ impl PathWatch {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let tick = self.paths.next_deadline();
-        let tick = tick.map(|at| Instant::now() + at.since(clock::moment()));
-        let expiry = self
-            .cut_off_since
-            .map(|since| Instant::now() + since.after(CUT_OFF).since(clock::moment()));
-        let expiry = expiry.filter(|_| self.news.cut_off.is_some());
-        [tick, expiry, self.rewire_at, self.sockets_at, self.io_at].into_iter().flatten().min()
+        let now = clock::moment();
+        let expiries = self.without_legs.values().map(|since| since.after(CUT_OFF));
+        let expiry = expiries.filter(|at| *at > now).min();
+        let moments = [self.paths.next_deadline(), expiry].into_iter().flatten();
+        let moments = moments.map(|at| Instant::now() + at.since(now));
+        let own = [self.rewire_at, self.sockets_at, self.io_at, self.support_at, self.ana_at];
+        own.into_iter().flatten().chain(moments).min()
     }
 
     /// The end of a question. Safe to drop while it waits.
@@ -159,10 +169,30 @@ impl<H: Host> Reactor<H> {
         if controllers != self.paths.controllers {
             self.paths.controllers = controllers;
             self.paths.rewire = true;
-            self.ask_support();
+            self.paths.support_at = Some(Instant::now());
         }
+        self.remember_armed(snapshot);
         if begun >= self.paths.armed_at {
             self.paths.replan = true;
+        }
+    }
+
+    /// What is armed on an array that is ours to act on was armed by us, maybe in an earlier life.
+    fn remember_armed(&mut self, snapshot: &HostSnapshot) {
+        let heals = |seat: &super::Seat| seat.brief.as_ref().is_some_and(|brief| brief.heals);
+        for array in &snapshot.arrays {
+            if !self.seats.get(&array.id).is_some_and(heals) {
+                continue;
+            }
+            for namespace in array.legs.iter().filter_map(|leg| leg.backing.namespace()) {
+                let Some(nqn) = namespace.nqn.known() else { continue };
+                for path in &namespace.paths {
+                    let armed = matches!(path.fast_io_fail, Observed::Known(FastIoFail::After(_)));
+                    if let Some(controller) = path.controller_ref(nqn).filter(|_| armed) {
+                        self.paths.ours.insert(controller, array.id);
+                    }
+                }
+            }
         }
     }
 
@@ -178,9 +208,7 @@ impl<H: Host> Reactor<H> {
     /// Tells the board and every actor, if there is anything new.
     pub(super) fn publish(&mut self, heard_at: Moment) {
         let Some(snapshot) = self.snapshot.clone() else { return };
-        let wards: BTreeSet<ArrayId> = self.wards().into_keys().collect();
-        let cut_off = self.paths.paths.cut_off(&snapshot, &wards);
-        let cut_off = self.tell_cut_off(cut_off);
+        let cut_off = self.judge_cut_off(&snapshot);
         let news = PathNews::of(&snapshot, cut_off);
         if news == self.paths.news {
             return;
@@ -192,31 +220,40 @@ impl<H: Host> Reactor<H> {
         self.paths.news = news;
     }
 
-    /// One alarm for the whole host, and what to say to machines of it.
-    fn tell_cut_off(&mut self, cut_off: Option<CutOff>) -> Option<String> {
-        let Some(cut_off) = cut_off else {
+    /// Whether the host is cut off, as machines are to hear it: one alarm for the whole host. An array
+    /// that lost everything long ago is that array's trouble and says nothing of the host any more.
+    fn judge_cut_off(&mut self, snapshot: &HostSnapshot) -> Option<String> {
+        let now = clock::moment();
+        let mut wards: BTreeSet<ArrayId> = self.wards().into_keys().collect();
+        let of_all = self.paths.paths.cut_off(snapshot, &wards);
+        let without: &[ArrayId] = match &of_all {
+            Some(CutOff::AllLegs { arrays }) => arrays,
+            Some(CutOff::ManyArrays { .. }) | None => &[],
+        };
+        self.paths.without_legs.retain(|array, _| without.contains(array));
+        for array in without {
+            self.paths.without_legs.entry(*array).or_insert(now);
+        }
+        let old = |array: &ArrayId| {
+            let since = self.paths.without_legs.get(array);
+            since.is_some_and(|since| now.since(*since) >= CUT_OFF)
+        };
+        wards.retain(|array| !old(array));
+        let fresh = self.paths.paths.cut_off(snapshot, &wards).map(|cut_off| cut_off.to_string());
+        let Some(of_all) = of_all else {
             if self.alarms.remove("cut_off").is_some() {
                 tracing::info!("the host is no longer cut off");
             }
-            self.paths.cut_off_since = None;
-            return None;
+            return fresh;
         };
-        let now = clock::moment();
-        let since = *self.paths.cut_off_since.get_or_insert(now);
-        let text = cut_off.to_string();
-        if !self.alarms.contains_key("cut_off") {
-            self.alarm(
-                "cut_off",
-                format!("the host is cut off: {text}; nothing is isolated"),
-                format!("{} arrays", arrays_of(&cut_off)),
-            );
+        let text = format!("the host is cut off: {of_all}; nothing is isolated");
+        let known = self.paths.news.cut_off.is_some() || fresh.is_none();
+        if known && self.alarms.contains_key("cut_off") {
+            self.alarms.insert("cut_off", text);
+        } else {
+            self.alarm("cut_off", text, format!("{} arrays", arrays_of(&of_all)));
         }
-        match cut_off {
-            CutOff::ManyArrays { .. } => Some(text),
-            CutOff::AllLegs { .. } if now.since(since) < CUT_OFF => Some(text),
-            // An array that lost everything must not keep others from being helped for ever.
-            CutOff::AllLegs { .. } => None,
-        }
+        fresh
     }
 
     pub(super) fn alarm(&mut self, rule: &'static str, message: String, reason: String) {
@@ -256,6 +293,12 @@ impl<H: Host> Reactor<H> {
         self.paths.replan = true;
     }
 
+    /// The configuration was read again.
+    pub(super) fn reconfigure_paths(&mut self) {
+        self.paths.paths.set_limits(limits(&self.setup.config));
+        self.paths.replan = true;
+    }
+
     /// Begins whatever is due and not under way.
     pub(super) fn begin_path_work(&mut self) {
         let now = Instant::now();
@@ -287,7 +330,22 @@ impl<H: Host> Reactor<H> {
             let mut host = self.setup.host.clone();
             self.paths.work.spawn_blocking(move || Work::Io(host.read_io(&legs)));
         }
-        if std::mem::take(&mut self.paths.replan) {
+        if due(self.paths.support_at) {
+            self.paths.support_at = None;
+            self.ask_support();
+        }
+        let closed = |health: &PathHealth| health.doubt() == Some(PathDoubt::AnaInaccessible);
+        match (self.paths.news.verdicts.values().any(closed), self.paths.ana_at) {
+            (false, _) => self.paths.ana_at = None,
+            (true, None) => self.paths.ana_at = Some(now + ANA),
+            (true, Some(at)) if at <= now => {
+                self.paths.ana_at = Some(now + ANA);
+                self.looks.want(Hint { cause: LookCause::Asked, signalled_at: None });
+            }
+            (true, Some(_)) => {}
+        }
+        if self.paths.replan && !self.paths.out.armed {
+            self.paths.replan = false;
             self.arm();
         }
     }
@@ -332,7 +390,12 @@ impl<H: Host> Reactor<H> {
         let (board, planned_on) = (self.paths.board.clone(), self.paths.news.clone());
         self.paths.work.spawn_blocking(move || {
             let mut done = Vec::new();
+            let mut failed = BTreeSet::new();
             for step in plan {
+                let array = step.array;
+                if failed.contains(&array) {
+                    continue;
+                }
                 // A verdict that came since may have moved the anchor: then nothing more is armed.
                 if step.want != FastIoFail::Off && board.news() != planned_on {
                     break;
@@ -342,7 +405,7 @@ impl<H: Host> Reactor<H> {
                 let is_so = matches!(answer.outcome, Outcome::Changed | Outcome::AlreadySo);
                 done.push((step, answer.outcome));
                 if !is_so {
-                    break; // What comes after it may rest on it.
+                    failed.insert(array); // What comes after it for this array may rest on it.
                 }
             }
             Work::Armed(done)
@@ -393,6 +456,7 @@ impl<H: Host> Reactor<H> {
     fn armed(&mut self, done: Vec<(Arming, Outcome)>) {
         self.paths.out.armed = false;
         self.paths.armed_at = clock::moment();
+        let changed = done.iter().any(|(_, outcome)| *outcome == Outcome::Changed);
         for (step, outcome) in done {
             let message = format!(
                 "fast_io_fail_tmo of {} from {} to {}: {}: {outcome}",
@@ -429,8 +493,14 @@ impl<H: Host> Reactor<H> {
             };
             self.setup.journal.send(Entry::audit(&entry, None));
         }
-        self.looks.want(Hint { cause: LookCause::OwnAction, signalled_at: None });
-        self.rehearse();
+        if changed {
+            self.looks.want(Hint { cause: LookCause::OwnAction, signalled_at: None });
+        } else {
+            self.looks.want_again(); // Later each time: it may fail the same way again.
+        }
+        if self.paths.news.verdicts.is_empty() {
+            self.rehearse();
+        }
     }
 
     /// What was never run is slow the first time: everything between a sign and its act is run once
@@ -453,6 +523,8 @@ impl<H: Host> Reactor<H> {
 
     /// Whether this kernel can isolate is known now, or differs from what was known.
     fn supported(&mut self, off: Option<String>) {
+        // What is missing does not come back by itself, but what is not known yet may be known soon.
+        self.paths.support_at = off.as_ref().map(|_| Instant::now() + SUPPORT);
         let known = &self.shared.isolation_off;
         let mut held = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *held == off {
@@ -480,7 +552,7 @@ impl<H: Host> Reactor<H> {
     pub(super) fn paths_time_passed(&mut self) {
         if self.paths.paths.handle(clock::moment(), PathEvent::Tick) {
             self.verdicts_changed(clock::moment());
-        } else if self.paths.cut_off_since.is_some() {
+        } else if !self.paths.without_legs.is_empty() {
             self.publish(clock::moment());
         }
     }
