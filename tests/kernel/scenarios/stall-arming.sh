@@ -1,6 +1,7 @@
 # what: every leg armed, and a rebooting switch breaks the array; one leg that queues, and it cannot
 # timeout: 300
 # needs: deb
+# expects-error: the array is broken
 . /lab/lib/lab.sh
 
 armed() { cat "/sys/class/nvme/$(replica_controller "$1")/fast_io_fail_tmo"; }

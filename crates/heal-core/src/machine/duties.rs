@@ -54,8 +54,8 @@ impl ArrayMachine {
         let deleting = self.intents.values().any(|intent| intent.verb == DELETE);
         let reconnect = self
             .lapsed
-            .first()
-            .filter(|_| !deleting)
+            .iter()
+            .find(|lapsed| !deleting && !self.stays(&lapsed.params))
             .map(|lapsed| HostAction::Reconnect { params: Box::new(lapsed.params.clone()) });
         reconnect.or_else(|| {
             let mirror = |array: &&ArraySnapshot| array.level == Level::Raid1;

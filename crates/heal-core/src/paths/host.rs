@@ -68,6 +68,20 @@ impl fmt::Display for CutOff {
     }
 }
 
+impl CutOff {
+    /// The reason without the arrays it is about: what a hold says, which must not change each time
+    /// an array more is concerned.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::AllLegs { .. } => "no path works to any leg of an array".to_owned(),
+            Self::ManyArrays { limit, .. } => {
+                format!("more than {limit} arrays lost a path at once")
+            }
+        }
+    }
+}
+
 impl Paths {
     /// Whether the host is cut off from the arrays in `wards`, as far as `snapshot` shows, which
     /// has the verdicts in it ([`Paths::annotate`]).

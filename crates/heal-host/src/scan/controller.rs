@@ -207,8 +207,8 @@ fn entries(dir: &Dir) -> Result<Vec<String>, UnknownWhy> {
 /// change, is left out).
 ///
 /// A daemon that starts while a controller is not live reads what the driver tells udev instead, which
-/// takes no lock of the queue (`nvme_class_uevent`). That is for this look only: the number of queues
-/// is not to be had then.
+/// takes no lock of the queue (`nvme_class_uevent`). The number of queues is not to be had then: all of
+/// it is read again once the controller is live.
 fn recall(
     dir: &Dir,
     name: &ControllerName,
@@ -221,18 +221,18 @@ fn recall(
     let is_live = state.is_known_and(|state| *state == ControllerState::Live);
     let known = cache.recall(name, inode, nqn);
     let portal = match known {
-        Some(known) if known.fixed.known().is_some() || !is_live => return Ok(Arc::clone(known)),
+        Some(known) if (known.fixed.known().is_some() && known.read_live) || !is_live => {
+            return Ok(Arc::clone(known));
+        }
         Some(known) => known.portal.clone(),
         None if !is_live => {
-            let portal = parsed(&dir.text("uevent"), |text| parse_uevent(transport, text));
-            let portal = portal.known().cloned().ok_or(UnknownWhy::WouldBlock)?;
-            let fixed = Fixed::read(dir, is_live);
-            return Ok(Arc::new(Remembered { inode, nqn: nqn.clone(), portal, fixed }));
+            let told = parsed(&dir.text("uevent"), |text| parse_uevent(transport, text));
+            told.known().cloned().ok_or(UnknownWhy::WouldBlock)?
         }
         None => need(parsed(&dir.text("address"), |text| parse_address(transport, text)))?,
     };
     let fixed = Fixed::read(dir, is_live);
-    let known = Arc::new(Remembered { inode, nqn: nqn.clone(), portal, fixed });
+    let known = Arc::new(Remembered { inode, nqn: nqn.clone(), portal, fixed, read_live: is_live });
     cache.remember(name, Arc::clone(&known));
     Ok(known)
 }

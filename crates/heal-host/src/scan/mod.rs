@@ -67,6 +67,8 @@ pub(crate) struct Remembered {
     pub(crate) nqn: Nqn,
     pub(crate) portal: Portal,
     pub(crate) fixed: Observed<Fixed>,
+    /// Whether the controller was live when it was read.
+    pub(crate) read_live: bool,
 }
 
 impl PortalCache {

@@ -44,6 +44,8 @@ const IO: Duration = Duration::from_secs(1);
 const REWIRE_AGAIN: Duration = Duration::from_secs(2);
 /// All legs of an array in doubt are the host's own trouble for this long; later it is that array's.
 const CUT_OFF: Duration = Duration::from_secs(30);
+/// One alarm for one outage.
+const ALARM_AGAIN: Duration = Duration::from_secs(60);
 /// When to ask again whether this kernel can isolate, while that is not known.
 const SUPPORT: Duration = Duration::from_secs(10);
 /// How often to look while a target lets no I/O through: that it does again has no event.
@@ -85,10 +87,13 @@ pub(super) struct PathWatch {
     armed_at: Moment,
     /// Something changed that the plan of arming rests on.
     replan: bool,
+    /// What could not be armed, and was said: it is tried again without a word.
+    refused: BTreeMap<ControllerRef, (FastIoFail, Outcome)>,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
     /// Since when each array has no leg that anything gets through to.
     without_legs: BTreeMap<ArrayId, Moment>,
+    alarmed_at: Option<Moment>,
     support_at: Option<Instant>,
     ana_at: Option<Instant>,
     controllers: BTreeMap<ControllerName, Portal>,
@@ -108,8 +113,10 @@ impl PathWatch {
             io_at: None,
             armed_at: Moment::default(),
             replan: false,
+            refused: BTreeMap::new(),
             ours: BTreeMap::new(),
             without_legs: BTreeMap::new(),
+            alarmed_at: None,
             support_at: None,
             ana_at: None,
             controllers: BTreeMap::new(),
@@ -239,7 +246,7 @@ impl<H: Host> Reactor<H> {
             since.is_some_and(|since| now.since(*since) >= CUT_OFF)
         };
         wards.retain(|array| !old(array));
-        let fresh = self.paths.paths.cut_off(snapshot, &wards).map(|cut_off| cut_off.to_string());
+        let fresh = self.paths.paths.cut_off(snapshot, &wards).map(|cut_off| cut_off.reason());
         let Some(of_all) = of_all else {
             if self.alarms.remove("cut_off").is_some() {
                 tracing::info!("the host is no longer cut off");
@@ -247,10 +254,12 @@ impl<H: Host> Reactor<H> {
             return fresh;
         };
         let text = format!("the host is cut off: {of_all}; nothing is isolated");
-        let known = self.paths.news.cut_off.is_some() || fresh.is_none();
-        if known && self.alarms.contains_key("cut_off") {
+        let recently = |at: Moment| now.since(at) < ALARM_AGAIN;
+        if self.alarms.contains_key("cut_off") || self.paths.alarmed_at.is_some_and(recently) {
+            // A fabric that comes back does so path by path.
             self.alarms.insert("cut_off", text);
         } else {
+            self.paths.alarmed_at = Some(now);
             self.alarm("cut_off", text, format!("{} arrays", arrays_of(&of_all)));
         }
         fresh
@@ -471,8 +480,16 @@ impl<H: Host> Reactor<H> {
                 }
             }
             let severity = match outcome {
-                Outcome::Changed | Outcome::AlreadySo => Severity::Notice,
+                Outcome::Changed | Outcome::AlreadySo => {
+                    self.paths.refused.remove(&step.controller);
+                    Severity::Notice
+                }
                 Outcome::Retry { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => {
+                    let now = (step.want, outcome.clone());
+                    if self.paths.refused.insert(step.controller.clone(), now.clone()) == Some(now)
+                    {
+                        continue;
+                    }
                     Severity::Warning
                 }
             };

@@ -145,6 +145,11 @@ impl Scenario {
     }
 
     /// Everything is to be repeated, and may take the time for it.
+    /// Whatever it repeats by itself, once.
+    pub(crate) fn repeat_once(&mut self) {
+        self.env.push(("LAB_PULLS".to_owned(), "1".to_owned()));
+    }
+
     pub(crate) fn repeat_in_full(&mut self) {
         self.env.push((FULL.to_owned(), "1".to_owned()));
         self.timeout = self.timeout_full.unwrap_or(self.timeout);
