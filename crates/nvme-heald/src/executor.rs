@@ -19,7 +19,7 @@
 //! answered `Unknown`, its thread is written off, and until it returns every further act of that array
 //! is answered "stuck".
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use heal_core::guards::Footing;
@@ -84,7 +84,16 @@ impl Board {
 pub(crate) struct Executor {
     orders: Option<mpsc::UnboundedSender<Order>>,
     worker: Option<JoinHandle<()>>,
-    urgent: mpsc::UnboundedSender<Order>,
+    urgent: Urgent,
+}
+
+/// Carries an act out at once, on a thread of its own.
+struct Urgent(Box<dyn Fn(Order) + Send + Sync>);
+
+impl std::fmt::Debug for Urgent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Urgent")
+    }
 }
 
 impl Executor {
@@ -97,10 +106,13 @@ impl Executor {
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let (urgent, urgencies) = mpsc::unbounded_channel();
         let lane = Lane { host, array, board, mailbox, reports };
-        tokio::spawn(lane.clone().work(urgencies));
-        let worker = tokio::spawn(lane.work(inbox));
+        let worker = tokio::spawn(lane.clone().work(inbox));
+        // A lane for each: one host is used by one thread at a time.
+        let lane = Mutex::new(lane);
+        let urgent = Urgent(Box::new(move |order| {
+            lane.lock().unwrap_or_else(PoisonError::into_inner).clone().hurry(order);
+        }));
         Self { orders: Some(orders), worker: Some(worker), urgent }
     }
 
@@ -114,8 +126,7 @@ impl Executor {
 
     /// Carries `order` out now, beside whatever is under way.
     pub(crate) fn act_now(&self, order: Order) {
-        // The lane ends only with this.
-        let _ = self.urgent.send(order);
+        (self.urgent.0)(order);
     }
 
     /// Begins nothing more, and waits for the act under way. Its answer is in the mailbox then.
@@ -138,6 +149,20 @@ struct Lane<H> {
 }
 
 impl<H: Host> Lane<H> {
+    /// The thread begins before the caller goes on: whatever the caller does next would only take time
+    /// from somebody who waits.
+    fn hurry(self, order: Order) {
+        let Self { mut host, array, board, mailbox, reports } = self;
+        let (id, verb) = (order.id, order.action.verb());
+        let thread =
+            tokio::task::spawn_blocking(move || carry_out(&mut host, array, &board, &order));
+        tokio::spawn(async move {
+            let answer = limited(array, verb, thread, &mut None).await;
+            mailbox.answer(Event::Acted { id, answer });
+            let _ = reports.send(Report { array, said: Said::Acted });
+        });
+    }
+
     async fn work(self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         let mut lost: Option<JoinHandle<HostAnswer>> = None;
         while let Some(order) = inbox.recv().await {
