@@ -2,6 +2,7 @@
 # timeout: 420
 # timeout-full: 1200
 # needs: deb
+# expects-error: cut off
 . /lab/lib/lab.sh
 
 ROUNDS=${LAB_PULLS:-$(repeat 6 20)}
