@@ -9,7 +9,7 @@ volume_create vol one two
 heald_manages vol
 workload_start "$(array_dev vol)" --blocks 64
 
-held() { [[ $(array_status vol '.repairs[].rule') =~ [Ff]lap ]]; }
+held() { [[ $(array_status vol '.repairs[].rule') =~ 'comes and goes' ]]; }
 
 # A leg that is taken back is whole before the next flap; one that is held stays out.
 settled() { held || [[ $(array_status vol .health) == optimal && $(array_state vol) == '[UU]' ]]; }
