@@ -15,7 +15,7 @@
 //! `EBUSY` counts as vanished because MD answers with it for an array that is being freed
 //! (`md_attr_show`, `drivers/md/md.c`).
 //!
-//! [`Dir`] is a path, and what stands there may be another object at the next read. [`Held`] is an open
+//! [`Dir`] is a path, and what stands there may be another object at the next read. `Held` is an open
 //! directory: everything read and written through it belongs to one object, and once that is gone there
 //! is nothing behind it any more, whoever has the name then. Acts and quick looks go through it.
 //!

@@ -23,7 +23,7 @@
 //! - **A controller's name** goes to the next controller. What is remembered of one is kept under the
 //!   inode of its directory, which the kernel does not give out twice.
 //!
-//! A [`glance`] is the look's small sister: one array of the last look, with only those facts read again
+//! A `glance` is the look's small sister: one array of the last look, with only those facts read again
 //! that change while nobody plugs anything.
 //!
 //! The price: a snapshot is no instant. The kernel goes on while it is read, so whoever acts on it
