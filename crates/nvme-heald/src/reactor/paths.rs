@@ -480,10 +480,12 @@ impl<H: Host> Reactor<H> {
                 }
             }
             let severity = match outcome {
-                Outcome::Changed | Outcome::AlreadySo => {
+                Outcome::Changed => {
                     self.paths.refused.remove(&step.controller);
                     Severity::Notice
                 }
+                // The plan was older than the write that made it so, which was told.
+                Outcome::AlreadySo => continue,
                 Outcome::Retry { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => {
                     let now = (step.want, outcome.clone());
                     if self.paths.refused.insert(step.controller.clone(), now.clone()) == Some(now)
