@@ -50,6 +50,8 @@ stall_pull() {
     local strategy=$1 number=$2 array=$3 seconds=${4:-$STALL_CUT_OFF}
     workload_mark "$strategy-$number"
     cable_pull "$(pulled_leg "$array" "$number")"
+    # Whoever reacts has an emulated processor or two: not to be measured together with our asking.
+    nap 1
     if stall_over "$array" "$seconds"; then
         STALL=$(workload_since longest_write_ms)
         figure "stall_${strategy}_$number" "$STALL" ms

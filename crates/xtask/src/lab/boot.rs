@@ -40,9 +40,11 @@ impl Accel {
     }
 }
 
-/// What every kernel is booted with.
+/// What every kernel is booted with. `tsc=reliable`: an emulated processor's counters fail the kernel's
+/// test for being in step although they are read from one clock, and what is left then, the HPET, is an
+/// emulated device that every look at the time has to wait for.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 loglevel=6 mitigations=off nowatchdog audit=0 \
-     net.ifnames=0 systemd.show_status=1";
+     tsc=reliable net.ifnames=0 systemd.show_status=1";
 
 /// How long KVM gets to show that it can run a guest: a nested one may open and then hang.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
