@@ -37,10 +37,11 @@
 //! way at all.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use heal_types::{
     ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail,
@@ -55,6 +56,8 @@ use crate::guards::{is_good, mirror_set};
 pub struct Ward {
     /// After how many seconds a leg that is not the anchor fails its I/O.
     pub fast_io_fail: u32,
+    /// How long nothing must have come through before I/O is freed from a dead path.
+    pub isolate_after: Duration,
 }
 
 /// One controller that does not show what it should.

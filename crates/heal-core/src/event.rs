@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArraySnapshot, ControllerName, DeviceName, HostAnswer, HostSnapshot, NamespaceSnapshot,
-    Observed, PathHealth, ProvisionerAnswer, ProvisionerFault, WallTime,
+    ArrayId, ArraySnapshot, ControllerName, DeviceName, HostAnswer, HostSnapshot,
+    NamespaceSnapshot, Observed, PathHealth, ProvisionerAnswer, ProvisionerFault, WallTime,
 };
 
 use crate::ids::EffectId;
@@ -85,6 +85,15 @@ impl PathNews {
             })
             .collect();
         Self { verdicts, cut_off }
+    }
+
+    /// Whether a leg of `array` has a path that is not up.
+    #[must_use]
+    pub fn concerns(&self, snapshot: &HostSnapshot, array: ArrayId) -> bool {
+        let arrays = snapshot.arrays.iter().filter(|shown| shown.id == array);
+        let mut legs =
+            arrays.flat_map(|shown| &shown.legs).filter_map(|leg| leg.backing.namespace());
+        legs.any(|namespace| self.verdicts.keys().any(|(_, device)| *device == namespace.device))
     }
 
     /// Puts the verdicts into `namespaces`.

@@ -28,6 +28,7 @@
 pub mod arming;
 pub mod audit;
 pub mod budget;
+pub mod cuts;
 mod effect;
 mod event;
 mod flaps;

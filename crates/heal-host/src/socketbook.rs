@@ -261,8 +261,14 @@ impl SocketBook {
         Ok(sockets.into_values().collect())
     }
 
-    /// How the sockets of `name` fare, from a fresh list of all sockets to its portal: those of the one
-    /// that fares worst. What is claimed jointly reads jointly. Nothing, if its sockets are not known.
+    /// The sockets that `name` has, alone or with others it cannot be told from.
+    pub fn claimed(&self, name: &ControllerName) -> impl Iterator<Item = SocketId> {
+        let claim = self.claims.iter().find(|claim| claim.members.contains_key(name));
+        claim.into_iter().flat_map(|claim| claim.sockets.values().copied())
+    }
+
+    /// How the sockets of `name` fare, from fresh news of each of them that there still is: those of the
+    /// one that fares worst. What is claimed jointly reads jointly. Nothing, if its sockets are not known.
     #[must_use]
     pub fn reading(&self, name: &ControllerName, sockets: &[TcpSocket]) -> Option<SocketReading> {
         let claim = self.claims.iter().find(|claim| claim.members.contains_key(name))?;

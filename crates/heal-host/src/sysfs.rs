@@ -41,7 +41,7 @@ pub(crate) const ATTRIBUTE: usize = 4096;
 const TABLE: usize = 1024 * 1024;
 
 /// The most entries of one directory that are listed.
-const ENTRIES: usize = 65_536;
+pub(crate) const ENTRIES: usize = 65_536;
 
 /// The place everything is read below: `/` on a host, a captured tree in a test.
 #[derive(Debug, Clone)]

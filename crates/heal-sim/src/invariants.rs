@@ -151,6 +151,7 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         | HostAction::AddLeg { .. }
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetFastIoFail { .. }
+        | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
@@ -170,6 +171,7 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetRaidDisks { .. }
         | HostAction::SetFastIoFail { .. }
+        | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => false,
@@ -311,6 +313,7 @@ pub fn foreign_arrays_untouched(world: &World, array: ArrayId, action: &HostActi
         | HostAction::ReplaceLeg { array, .. }
         | HostAction::ClearWantReplacement { array, .. }
         | HostAction::IsolateLeg { array, .. }
+        | HostAction::CutPath { array, .. }
         | HostAction::DeleteController { array, .. }
         | HostAction::RewriteBadBlocks { array, .. }
         | HostAction::SetRaidDisks { array, .. } => *array,

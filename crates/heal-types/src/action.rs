@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ArrayId, ConnectParams, Content, ControllerName, ControllerRef, DeviceIdentity, DeviceName,
-    FastIoFail, HostSnapshot, MdDeviceId, Nqn, Outcome, Slot, Target,
+    Digests, FastIoFail, HostSnapshot, MdDeviceId, Moment, Nqn, Outcome, RefusedWhy, Slot, Target,
 };
 
 /// Everything the product may ever do to a host. What is not here cannot be done.
@@ -99,6 +99,14 @@ pub enum HostAction {
         /// Every path to every other leg that is in sync: they must queue from now on.
         survivors: Vec<ControllerRef>,
     },
+    /// Destroy the sockets of a path that nothing gets through, while each leg behind it has another
+    /// one: what waits there goes on over that.
+    CutPath {
+        /// The array.
+        array: ArrayId,
+        /// The path's controller.
+        controller: Box<ControllerRef>,
+    },
     /// Give up a controller that is connecting while I/O is stuck behind it. The kernel will not
     /// connect it again; whoever does this does that.
     DeleteController {
@@ -148,6 +156,7 @@ impl HostAction {
             Self::SetRaidDisks { .. } => "set_raid_disks",
             Self::SetFastIoFail { .. } => "set_fast_io_fail",
             Self::IsolateLeg { .. } => "isolate_leg",
+            Self::CutPath { .. } => "cut_path",
             Self::DeleteController { .. } => "delete_controller",
             Self::Reconnect { .. } => "reconnect",
             Self::RewriteBadBlocks { .. } => "rewrite_bad_blocks",
@@ -159,7 +168,7 @@ impl HostAction {
     #[must_use]
     pub fn takes_a_path(&self) -> bool {
         match self {
-            Self::IsolateLeg { .. } | Self::DeleteController { .. } => true,
+            Self::IsolateLeg { .. } | Self::CutPath { .. } | Self::DeleteController { .. } => true,
             Self::Connect { .. }
             | Self::Examine { .. }
             | Self::FailLeg { .. }
@@ -181,7 +190,7 @@ impl HostAction {
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         match self {
-            Self::IsolateLeg { .. } | Self::SetFastIoFail { .. } => true,
+            Self::IsolateLeg { .. } | Self::CutPath { .. } | Self::SetFastIoFail { .. } => true,
             Self::Connect { .. }
             | Self::Examine { .. }
             | Self::FailLeg { .. }
@@ -236,6 +245,8 @@ pub struct ConnectOptions {
     pub ctrl_loss: Duration,
     /// The host NQN to connect as; the host's own if not set.
     pub host_nqn: Option<Nqn>,
+    /// What guards messages over TCP.
+    pub digests: Digests,
 }
 
 impl Default for ConnectOptions {
@@ -246,6 +257,7 @@ impl Default for ConnectOptions {
             reconnect_delay: Duration::from_secs(2),
             ctrl_loss: Duration::from_secs(600),
             host_nqn: None,
+            digests: Digests::default(),
         }
     }
 }
@@ -257,11 +269,14 @@ pub struct HostAnswer {
     pub outcome: Outcome,
     /// What stands on the device, when that was the question.
     pub content: Option<Content>,
+    /// When it was done, for what must be quick: what came after that took nobody's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Moment>,
 }
 
 impl From<Outcome> for HostAnswer {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, content: None }
+        Self { outcome, content: None, done_at: None }
     }
 }
 
@@ -279,4 +294,23 @@ pub trait HostPort: Send {
 
     /// Carries one action out, and reads back what became of it.
     fn act(&mut self, action: &HostAction) -> HostAnswer;
+
+    /// Carries `action` out on `array` if `permits` finds nothing against it in what the host shows
+    /// right before: a glance for what is urgent, a look for everything else.
+    fn act_if(
+        &mut self,
+        array: ArrayId,
+        action: &HostAction,
+        permits: &mut Permits<'_>,
+    ) -> HostAnswer {
+        let mut fresh = if action.is_urgent() { self.glance(array) } else { self.look() };
+        match permits(&mut fresh) {
+            Ok(()) => self.act(action),
+            Err(detail) => Outcome::Refused(RefusedWhy::Guard { detail }).into(),
+        }
+    }
 }
+
+/// The caller's guards on a snapshot of this moment, to which they may add what only the caller knows.
+/// The error says what is against the act.
+pub type Permits<'a> = dyn FnMut(&mut HostSnapshot) -> Result<(), String> + 'a;

@@ -42,7 +42,7 @@ mod text;
 mod time;
 mod transport;
 
-pub use action::{ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef};
+pub use action::{ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef, Permits};
 pub use content::{Content, ForeignKind, MdRole, MdSuperblock};
 pub use ids::{
     Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, InterfaceName,
@@ -51,8 +51,8 @@ pub use ids::{
 pub use observed::{Observed, UnknownWhy};
 pub use outcome::{Outcome, RefusedWhy, RetryWhy};
 pub use path::{
-    ConnectParams, ControllerRef, FastIoFail, IfIndex, Interface, IoReading, KeyRef, LinkState,
-    MadeOf, Network, PathDoubt, PathHealth, SocketReading,
+    ConnectParams, ControllerRef, Digests, FastIoFail, IfIndex, Interface, IoReading, KeyRef,
+    LinkState, MadeOf, Network, PathDoubt, PathHealth, SocketReading,
 };
 pub use provision::{
     CallKey, Condition, FaultClass, GracePolicy, ProvisionerAnswer, ProvisionerCall,

@@ -150,8 +150,8 @@ impl fmt::Display for ControllerRef {
 
 /// Everything needed to make a controller like this one again, once the kernel has let it go.
 ///
-/// Digests are not among it: no kernel up to 6.18 shows them. A key is named, never held: the secret
-/// stays where `nvme-cli` finds it.
+/// No kernel up to 6.18 shows digests: they are as the configuration says. A key is named, never held:
+/// the secret stays where `nvme-cli` finds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectParams {
     /// The subsystem.
@@ -172,6 +172,29 @@ pub struct ConnectParams {
     pub ctrl_loss: Option<Duration>,
     /// Where the key is, if one was used.
     pub key: Option<KeyRef>,
+    /// What guards its messages.
+    #[serde(default, skip_serializing_if = "Digests::are_off")]
+    pub digests: Digests,
+}
+
+/// Checksums of NVMe/TCP messages, beside TCP's own.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(default, deny_unknown_fields)]
+pub struct Digests {
+    /// Of headers.
+    pub header: bool,
+    /// Of data.
+    pub data: bool,
+}
+
+impl Digests {
+    /// Whether there are none.
+    #[must_use]
+    pub fn are_off(&self) -> bool {
+        !self.header && !self.data
+    }
 }
 
 /// Where a controller's key is kept.

@@ -28,7 +28,7 @@ use heal_core::audit::{AuditEntry, AuditKind};
 use heal_core::record::{ArrayRecord, Step};
 use heal_core::why::QuarantinedWhy;
 use heal_core::{ArrayMachine, Effect, Event, IncidentId, IsolateAfter, Operator, Outbox, Policy};
-use heal_host::clock;
+use heal_host::clock::{self, Alarm};
 use heal_types::status::TrailEntry;
 use heal_types::{
     Alias, ArrayId, BootId, DeviceName, FaultClass, Moment, Observed, Outcome, ProvisionerFault,
@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::executor::{Caller, Executor, Order};
+use crate::executor::{Answered, Caller, Executor, Order};
 use crate::journal::{Entry, Journal};
 use crate::keeper::Keeper;
 use crate::mailbox::{Mail, Mailbox, Question, Sight, earliest};
@@ -91,6 +91,7 @@ pub(crate) struct Actor {
     /// The newest record that should be and is not.
     unsaved: Option<ArrayRecord>,
     save_again: Option<Instant>,
+    alarm: Option<Alarm>,
     /// A record that nothing rests on is being written.
     saving: Option<Saving>,
     /// Whether the file on disk is unreadable, so that nothing can be saved over it.
@@ -156,6 +157,7 @@ impl Actor {
             durable,
             unsaved: None,
             save_again: None,
+            alarm: Alarm::new().ok(),
             saving: None,
             unreadable,
             device: None,
@@ -174,9 +176,9 @@ impl Actor {
     pub(crate) async fn run(mut self, opening: Outbox) {
         self.settle(opening, None).await;
         self.tell();
-        let mut rested = Instant::now();
+        let mut rested = clock::moment();
         loop {
-            let deadline = self.deadline().map(|at| at.max(rested));
+            let deadline = self.machine.next_deadline().map(|(at, _why)| at.max(rested));
             let mailbox = self.mailbox.clone();
             tokio::select! {
                 biased;
@@ -187,10 +189,10 @@ impl Actor {
                     }
                     self.tell();
                 }
-                () = sleep_until(deadline) => {
+                () = alarmed(&mut self.alarm, deadline) => {
                     self.handle(Event::Tick, None).await;
                     self.tell();
-                    rested = Instant::now() + TICK_REST;
+                    rested = clock::moment().after(TICK_REST);
                 }
                 saved = ended(&mut self.saving) => self.saved_aside(saved),
                 () = sleep_until(self.save_again) => self.save_waiting(),
@@ -230,6 +232,10 @@ impl Actor {
                 self.take_policy();
                 // What the new policy allows is allowed from now on.
                 self.handle(Event::Tick, None).await;
+            }
+            Mail::Rehearse => {
+                let legs = self.machine.rehearse(clock::now());
+                tracing::trace!(array = %self.id, legs, "rehearsed");
             }
             Mail::Recover(found) => self.start_over(*found).await,
             Mail::Stop => {
@@ -283,7 +289,9 @@ impl Actor {
         let (urgent, effects): (Vec<Effect>, Vec<Effect>) =
             outbox.effects.into_iter().partition(is_urgent);
         outbox.effects = effects;
-        self.hurry(urgent);
+        if !urgent.is_empty() {
+            self.hurry(urgent).await;
+        }
         let aside = outbox
             .record
             .take_if(|record| !rests_on(record, self.durable.as_ref(), &outbox.effects));
@@ -317,18 +325,21 @@ impl Actor {
         self.drop_effects(after.effects);
     }
 
-    /// Begins what must not wait for a disk.
-    fn hurry(&mut self, effects: Vec<Effect>) {
+    /// Begins what must not wait for a disk, and lets it go first.
+    async fn hurry(&mut self, effects: Vec<Effect>) {
         let waited = match self.policy().isolate_after {
             IsolateAfter::After(after) => after,
             IsolateAfter::Never => Duration::ZERO,
         };
+        let mut orders = Vec::with_capacity(effects.len());
         for effect in effects {
             if let Effect::Act { id, action, footing } = effect {
-                let sign = self.path_sign.map(|sign| (sign, waited));
-                self.executor.act_now(Order { id, action, footing, sign });
+                let decided = clock::moment();
+                let sign = self.path_sign.map(|heard| Answered { heard, waited, decided });
+                orders.push(Order { id, action, footing, sign });
             }
         }
+        self.executor.act_now(orders).await;
     }
 
     /// Writes a record that nothing rests on, beside everything else.
@@ -480,7 +491,7 @@ impl Actor {
             percent: status.repairs.iter().find_map(|repair| repair.percent),
             managed: self.machine.managed_devices(),
             heals: self.machine.heals(),
-            is_ward: self.machine.is_ward(),
+            isolates_after: self.machine.isolates_after(),
         };
         if self.brief.as_ref() != Some(&brief) {
             self.brief = Some(brief.clone());
@@ -505,11 +516,6 @@ impl Actor {
                 let _ = asker.send(explanation);
             }
         }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let (moment, _why) = self.machine.next_deadline()?;
-        Some(Instant::now() + moment.since(clock::moment()))
     }
 
     /// A person has looked at an array whose record is unreadable. Nothing can be saved over that
@@ -654,6 +660,20 @@ async fn ended(saving: &mut Option<Saving>) -> Saved {
         Some(Saving(saving)) => saving.await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits until `deadline`, or for ever. Without an alarm, or with one that fails, a little longer.
+async fn alarmed(alarm: &mut Option<Alarm>, deadline: Option<Moment>) {
+    if let Some(set) = alarm {
+        match set.until(deadline).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(%error, "an alarm failed; the runtime's timers take over");
+                *alarm = None;
+            }
+        }
+    }
+    sleep_until(deadline.map(|at| Instant::now() + at.since(clock::moment()))).await;
 }
 
 /// Sleeps until `deadline`, or for ever.

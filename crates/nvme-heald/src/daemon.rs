@@ -18,7 +18,7 @@ use heal_host::sysfs::Root;
 use heal_host::{Ledger, LedgerHome, LinuxHost, Tools, clock};
 use heal_types::{
     ArrayId, BootId, ControllerName, DevT, HostAction, HostAnswer, HostPort, HostSnapshot,
-    IoReading, Observed, Portal, SocketReading,
+    IoReading, Observed, Permits, Portal, SocketReading,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -186,6 +186,15 @@ impl HostPort for RealHost {
 
     fn act(&mut self, action: &HostAction) -> HostAnswer {
         self.linux.act(action)
+    }
+
+    fn act_if(
+        &mut self,
+        array: ArrayId,
+        action: &HostAction,
+        permits: &mut Permits<'_>,
+    ) -> HostAnswer {
+        self.linux.act_if(array, action, permits)
     }
 }
 

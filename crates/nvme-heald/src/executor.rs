@@ -19,7 +19,7 @@
 //! answered `Unknown`, its thread is written off, and until it returns every further act of that array
 //! is answered "stuck".
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use heal_core::guards::Footing;
@@ -28,9 +28,9 @@ use heal_host::clock;
 use heal_provisioner::Provisioner;
 use heal_types::{
     ArrayId, DevT, FaultClass, HostAction, HostAnswer, Moment, Outcome, ProvisionerCall,
-    ProvisionerFault, RefusedWhy, RetryWhy, UnknownWhy,
+    ProvisionerFault, RetryWhy, UnknownWhy,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::host::Host;
@@ -50,15 +50,39 @@ pub(crate) struct Order {
     pub(crate) id: EffectId,
     pub(crate) action: HostAction,
     pub(crate) footing: Box<Footing>,
-    /// When the first sign of what it answers was heard, and how long policy waited since.
-    pub(crate) sign: Option<(Moment, Duration)>,
+    /// What it answers, if that was a sign of a path.
+    pub(crate) sign: Option<Answered>,
 }
+
+/// The way from a sign of a path to the act that answers it, as far as it has gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    /// When the first sign was heard.
+    pub(crate) heard: Moment,
+    /// How long policy waited before it was believed.
+    pub(crate) waited: Duration,
+    /// When the act was decided on.
+    pub(crate) decided: Moment,
+}
+
+/// For so long nothing else is begun beside an urgent act: a look, a log line, a record that is written
+/// would only take the processor from somebody whose write waits.
+const FIRST: Duration = Duration::from_millis(50);
 
 /// What all executors share of the host's paths.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Board {
     news: Arc<RwLock<PathNews>>,
     isolations: Arc<Reactions>,
+    urgent: Arc<Mutex<Hurry>>,
+}
+
+/// The urgent acts under way.
+#[derive(Debug, Default)]
+struct Hurry {
+    acts: usize,
+    /// Until when others let them go first.
+    until: Option<Moment>,
 }
 
 impl Board {
@@ -72,10 +96,39 @@ impl Board {
         self.news.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Until when whatever is not urgent is to wait, if somebody is in a hurry.
+    pub(crate) fn hurried(&self) -> Option<Moment> {
+        let hurry = self.hurry();
+        hurry.until.filter(|until| hurry.acts > 0 && clock::moment() < *until)
+    }
+
+    /// Somebody is in a hurry until the answer is dropped.
+    fn begins(&self) -> Hurried {
+        let mut hurry = self.hurry();
+        hurry.acts += 1;
+        hurry.until = Some(clock::moment().after(FIRST));
+        Hurried(self.clone())
+    }
+
+    fn hurry(&self) -> MutexGuard<'_, Hurry> {
+        self.urgent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From the first sign of a dead path to its sockets destroyed, without the wait that policy asks
     /// for.
     pub(crate) fn isolations(&self) -> &Reactions {
         &self.isolations
+    }
+}
+
+/// An urgent act that is under way.
+#[derive(Debug)]
+struct Hurried(Board);
+
+impl Drop for Hurried {
+    fn drop(&mut self) {
+        let mut hurry = self.0.hurry();
+        hurry.acts = hurry.acts.saturating_sub(1);
     }
 }
 
@@ -87,8 +140,8 @@ pub(crate) struct Executor {
     urgent: Urgent,
 }
 
-/// Carries an act out at once, on a thread of its own.
-struct Urgent(Box<dyn Fn(Order) + Send + Sync>);
+/// Carries an act out at once, on a thread of its own, and tells when that has ended.
+struct Urgent(Box<dyn Fn(Order) -> oneshot::Receiver<()> + Send + Sync>);
 
 impl std::fmt::Debug for Urgent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,7 +164,7 @@ impl Executor {
         // A lane for each: one host is used by one thread at a time.
         let lane = Mutex::new(lane);
         let urgent = Urgent(Box::new(move |order| {
-            lane.lock().unwrap_or_else(PoisonError::into_inner).clone().hurry(order);
+            lane.lock().unwrap_or_else(PoisonError::into_inner).clone().hurry(order)
         }));
         Self { orders: Some(orders), worker: Some(worker), urgent }
     }
@@ -124,9 +177,18 @@ impl Executor {
         }
     }
 
-    /// Carries `order` out now, beside whatever is under way.
-    pub(crate) fn act_now(&self, order: Order) {
-        (self.urgent.0)(order);
+    /// Carries `orders` out now, beside whatever is under way. Answers when they have ended, or when
+    /// that takes too long to wait for.
+    pub(crate) fn act_now(&self, orders: Vec<Order>) -> impl Future<Output = ()> + use<> {
+        let ended: Vec<_> = orders.into_iter().map(&*self.urgent.0).collect();
+        async move {
+            let all = async {
+                for one in ended {
+                    let _ = one.await; // An act that broke off has ended, too.
+                }
+            };
+            let _ = tokio::time::timeout(FIRST, all).await;
+        }
     }
 
     /// Begins nothing more, and waits for the act under way. Its answer is in the mailbox then.
@@ -151,16 +213,24 @@ struct Lane<H> {
 impl<H: Host> Lane<H> {
     /// The thread begins before the caller goes on: whatever the caller does next would only take time
     /// from somebody who waits.
-    fn hurry(self, order: Order) {
+    fn hurry(self, order: Order) -> oneshot::Receiver<()> {
         let Self { mut host, array, board, mailbox, reports } = self;
         let (id, verb) = (order.id, order.action.verb());
-        let thread =
-            tokio::task::spawn_blocking(move || carry_out(&mut host, array, &board, &order));
+        let (end, ended) = oneshot::channel();
+        let hurried = board.begins();
+        let thread = tokio::task::spawn_blocking(move || {
+            let answer = carry_out(&mut host, array, &board, &order);
+            drop(hurried);
+            let _ = end.send(()); // Nobody may wait any more.
+            note_isolation(&board, array, &order, &answer);
+            answer.answer
+        });
         tokio::spawn(async move {
             let answer = limited(array, verb, thread, &mut None).await;
             mailbox.answer(Event::Acted { id, answer });
             let _ = reports.send(Report { array, said: Said::Acted });
         });
+        ended
     }
 
     async fn work(self, mut inbox: mpsc::UnboundedReceiver<Order>) {
@@ -180,7 +250,7 @@ impl<H: Host> Lane<H> {
                 let verb = order.action.verb();
                 let thread = tokio::task::spawn_blocking(move || {
                     let mut host = host;
-                    carry_out(&mut host, array, &board, &order)
+                    carry_out(&mut host, array, &board, &order).answer
                 });
                 limited(array, verb, thread, &mut lost).await
             };
@@ -212,40 +282,51 @@ async fn limited(
 }
 
 /// The act itself, on a thread that may block.
-fn carry_out<H: Host>(host: &mut H, array: ArrayId, board: &Board, order: &Order) -> HostAnswer {
+fn carry_out<H: Host>(host: &mut H, array: ArrayId, board: &Board, order: &Order) -> Carried {
     if let Some(device) = opened(&order.action) {
         host.await_settled(device);
     }
-    // What must not wait rests on the few facts that can have changed since the last look.
-    let mut fresh = if order.action.is_urgent() { host.glance(array) } else { host.look() };
-    let news = board.news();
-    news.annotate_all(&mut fresh);
-    let permitted = order.footing.permits(&order.action, &fresh);
-    let cut_off = news.cut_off.filter(|_| order.action.takes_a_path());
-    match (permitted, cut_off) {
-        (Ok(()), None) => {
-            let answer = host.act(&order.action);
-            note_isolation(board, array, order, &answer);
-            answer
+    let begun = clock::moment();
+    let answer = host.act_if(array, &order.action, &mut |fresh| {
+        let news = board.news();
+        news.annotate_all(fresh);
+        order.footing.permits(&order.action, fresh).map_err(|why| why.to_string())?;
+        match news.cut_off.filter(|_| order.action.takes_a_path()) {
+            Some(detail) => Err(format!("the host is cut off: {detail}")),
+            None => Ok(()),
         }
-        (Ok(()), Some(detail)) => {
-            let detail = format!("the host is cut off: {detail}");
-            Outcome::Refused(RefusedWhy::Guard { detail }).into()
-        }
-        (Err(why), _) => Outcome::Refused(RefusedWhy::Guard { detail: why.to_string() }).into(),
-    }
+    });
+    Carried { begun, answer }
 }
 
-/// How long it took from the first sign to sockets destroyed.
-fn note_isolation(board: &Board, array: ArrayId, order: &Order, answer: &HostAnswer) {
+/// An act that was carried out.
+struct Carried {
+    begun: Moment,
+    answer: HostAnswer,
+}
+
+/// How long it took from the first sign to sockets destroyed, and where the time went.
+fn note_isolation(board: &Board, array: ArrayId, order: &Order, carried: &Carried) {
+    let Carried { begun, answer } = carried;
     let isolated = matches!(order.action, HostAction::IsolateLeg { .. });
-    if let (true, Some((sign, waited)), Outcome::Changed) = (isolated, order.sign, &answer.outcome)
-    {
-        let took = clock::moment().since(sign).saturating_sub(waited);
-        board.isolations.record(took);
-        let isolate_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(%array, isolate_us, "the sockets of a dead leg are destroyed");
-    }
+    let (true, Some(sign), Outcome::Changed) = (isolated, order.sign, &answer.outcome) else {
+        return;
+    };
+    let done = answer.done_at.unwrap_or_else(clock::moment);
+    let took = done.since(sign.heard).saturating_sub(sign.waited);
+    board.isolations.record(took);
+    tracing::info!(
+        %array,
+        isolate_us = micros(took),
+        decide_us = micros(sign.decided.since(sign.heard).saturating_sub(sign.waited)),
+        begin_us = micros(begun.since(sign.decided)),
+        act_us = micros(done.since(*begun)),
+        "the sockets of a dead leg are destroyed"
+    );
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The device that udev may still be busy with.
@@ -262,6 +343,7 @@ fn opened(action: &HostAction) -> Option<DevT> {
         | HostAction::SetRaidDisks { .. }
         | HostAction::SetFastIoFail { .. }
         | HostAction::IsolateLeg { .. }
+        | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }

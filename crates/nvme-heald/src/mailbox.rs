@@ -51,6 +51,8 @@ pub(crate) enum Mail {
     Recover(Box<Result<ArrayRecord, String>>),
     /// The configuration was read again.
     Configure(Arc<Config>),
+    /// Go through what a dead leg would need, while nothing is at stake.
+    Rehearse,
     /// The verdict on some path changed; heard at that moment.
     Paths(PathNews, Moment),
     /// A look.
@@ -90,6 +92,7 @@ struct Slots {
     permitted: bool,
     stale: bool,
     config: Option<Arc<Config>>,
+    rehearse: bool,
     paths: Option<(PathNews, Moment)>,
     look: Option<Sight>,
     stop: bool,
@@ -119,6 +122,12 @@ impl Mailbox {
         let first = slots.paths.take().map_or(heard_at, |(_, at)| at.min(heard_at));
         slots.paths = Some((news, first));
         drop(slots);
+        self.shared.mail.notify_one();
+    }
+
+    /// Nothing is at stake: go through what a dead leg would need.
+    pub(crate) fn rehearse(&self) {
+        self.lock().rehearse = true;
         self.shared.mail.notify_one();
     }
 
@@ -223,6 +232,9 @@ impl Mailbox {
         }
         if std::mem::take(&mut slots.stale) {
             return Some(Mail::VolumeStale);
+        }
+        if std::mem::take(&mut slots.rehearse) {
+            return Some(Mail::Rehearse);
         }
         if let Some(config) = slots.config.take() {
             return Some(Mail::Configure(config));

@@ -151,7 +151,7 @@ mod tests {
             percent,
             managed: Default::default(),
             heals: false,
-            is_ward: false,
+            isolates_after: None,
         };
         let briefs = [
             brief(Health::Optimal, None),

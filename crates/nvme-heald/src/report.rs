@@ -1,6 +1,7 @@
 //! What actors tell the reactor.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use heal_types::status::Health;
 use heal_types::{ArrayId, DevT};
@@ -41,6 +42,6 @@ pub(crate) struct Brief {
     pub(crate) managed: BTreeSet<DevT>,
     /// Whether it is ours to act on, held or not.
     pub(crate) heals: bool,
-    /// Whether its legs' controllers are to be armed.
-    pub(crate) is_ward: bool,
+    /// After how long I/O is freed from a dead leg, if its controllers are to be armed.
+    pub(crate) isolates_after: Option<Duration>,
 }

@@ -24,6 +24,8 @@ for path in 1 2; do
     # Whoever waited on the dead path goes on over the other one.
     wait_until 45 "(( \$(workload_since writes) > 50 && \$(workload_since in_flight_ms) < 500 ))"
     figure "failover_path_$path" "$(workload_since longest_write_ms)" ms
+    # Left to itself the kernel waits for its keep-alive, ten seconds and more.
+    (($(workload_since longest_write_ms) < 8000)) || fail "the dead path was not cut"
     sleep 2
     [[ $(array_state vol) == '[UU]' ]] || fail "the array is $(array_state vol)"
     cable_plug two "$path"
@@ -35,5 +37,6 @@ workload_stop
 journal_lacks --event leg.lost
 journal_lacks --event act.begun --field VERB=fail_leg
 journal_lacks --event act.begun --field VERB=isolate_leg
+[[ $(journal_count --event path.cut --field OUTCOME=done) == 2 ]] || fail "not two paths were cut"
 leg_checksums vol
 claim "one path of two is lost, and md never hears of it"

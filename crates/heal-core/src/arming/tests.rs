@@ -6,11 +6,11 @@ use heal_types::{
 
 use super::*;
 
-const WARD: Ward = Ward { fast_io_fail: 1 };
+const WARD: Ward = Ward { fast_io_fail: 1, isolate_after: Duration::ZERO };
 const ARMED: FastIoFail = FastIoFail::After(1);
-const OFF: FastIoFail = FastIoFail::Off;
+pub(crate) const OFF: FastIoFail = FastIoFail::Off;
 const SUSPECT: PathHealth = PathHealth::Suspect(PathDoubt::LinkDown);
-const DEAD: PathHealth = PathHealth::Dead(PathDoubt::LinkDown);
+pub(crate) const DEAD: PathHealth = PathHealth::Dead(PathDoubt::LinkDown);
 
 fn array_id(n: u8) -> ArrayId {
     ArrayId::from_bytes([n; 16])
@@ -20,7 +20,7 @@ fn unknown<T>() -> Observed<T> {
     Observed::Unknown(UnknownWhy::ReadFailed)
 }
 
-fn path(controller: u16, shows: FastIoFail) -> PathSnapshot {
+pub(crate) fn path(controller: u16, shows: FastIoFail) -> PathSnapshot {
     PathSnapshot {
         controller: ControllerName::new(format!("nvme{controller}")).unwrap(),
         state: Observed::Known(ControllerState::Live),
@@ -38,7 +38,7 @@ fn path(controller: u16, shows: FastIoFail) -> PathSnapshot {
     }
 }
 
-fn namespace(n: u16, subsystem: u16, paths: Vec<PathSnapshot>) -> NamespaceSnapshot {
+pub(crate) fn namespace(n: u16, subsystem: u16, paths: Vec<PathSnapshot>) -> NamespaceSnapshot {
     NamespaceSnapshot {
         device: DeviceName::new(format!("nvme{subsystem}n{n}")).unwrap(),
         dev: DevT { major: 259, minor: u32::from(n) },
@@ -57,7 +57,7 @@ fn namespace(n: u16, subsystem: u16, paths: Vec<PathSnapshot>) -> NamespaceSnaps
     }
 }
 
-fn leg(slot: u16, backing: Backing) -> LegSnapshot {
+pub(crate) fn leg(slot: u16, backing: Backing) -> LegSnapshot {
     LegSnapshot {
         device: DeviceName::new(format!("leg{slot}")).unwrap(),
         slot: Some(Slot(slot)),
@@ -75,7 +75,7 @@ fn simple(slot: u16, controller: u16, shows: FastIoFail) -> LegSnapshot {
     leg(slot, Backing::Namespace(Box::new(namespace)))
 }
 
-fn mirror(n: u8, legs: Vec<LegSnapshot>) -> ArraySnapshot {
+pub(crate) fn mirror(n: u8, legs: Vec<LegSnapshot>) -> ArraySnapshot {
     ArraySnapshot {
         id: array_id(n),
         device: DeviceName::new(format!("md{n}")).unwrap(),
@@ -97,14 +97,14 @@ fn mirror(n: u8, legs: Vec<LegSnapshot>) -> ArraySnapshot {
     }
 }
 
-fn host(arrays: Vec<ArraySnapshot>) -> HostSnapshot {
+pub(crate) fn host(arrays: Vec<ArraySnapshot>) -> HostSnapshot {
     let legs = arrays.iter().flat_map(|array| &array.legs);
     let mut namespaces: Vec<_> = legs.filter_map(|leg| leg.backing.namespace().cloned()).collect();
     namespaces.dedup_by_key(|namespace| namespace.dev);
     HostSnapshot { arrays, namespaces, unreadable: Vec::new() }
 }
 
-fn wards(snapshot: &HostSnapshot) -> BTreeMap<ArrayId, Ward> {
+pub(crate) fn wards(snapshot: &HostSnapshot) -> BTreeMap<ArrayId, Ward> {
     snapshot.arrays.iter().map(|array| (array.id, WARD)).collect()
 }
 
@@ -114,7 +114,11 @@ fn every_path(snapshot: &mut HostSnapshot) -> impl Iterator<Item = &mut PathSnap
     backings.chain(&mut snapshot.namespaces).flat_map(|namespace| &mut namespace.paths)
 }
 
-fn on(snapshot: &mut HostSnapshot, controller: &str, change: impl Fn(&mut PathSnapshot)) {
+pub(crate) fn on(
+    snapshot: &mut HostSnapshot,
+    controller: &str,
+    change: impl Fn(&mut PathSnapshot),
+) {
     every_path(snapshot).filter(|path| path.controller.as_str() == controller).for_each(change);
 }
 
@@ -334,7 +338,7 @@ fn arrays_that_share_a_controller_and_want_different_things_get_it_off() {
     host.arrays[1].legs[0].slot = Some(Slot(0));
     host.arrays[1].legs[1].slot = Some(Slot(1));
     assert_eq!(told(&plan(&host, &two)), ["nvme1=1"], "both want the same");
-    two.insert(array_id(2), Ward { fast_io_fail: 2 });
+    two.insert(array_id(2), Ward { fast_io_fail: 2, ..WARD });
     assert_eq!(told(&plan(&host, &two)), [""; 0], "they differ");
 }
 

@@ -232,9 +232,13 @@ impl Footing {
                 nobody_would_hang(array)?;
                 rewrite(array, leg)
             }
-            // Which controller fails its I/O how soon is decided for the whole host at once.
+            // Which controller fails its I/O how soon, and which path is cut, is decided for the whole
+            // host at once (`crate::arming`, `crate::cuts`).
             HostAction::SetFastIoFail { controller, .. } => {
                 Err(GuardWhy::NotOurs { detail: format!("{controller} is armed by the host") })
+            }
+            HostAction::CutPath { controller, .. } => {
+                Err(GuardWhy::NotOurs { detail: format!("{controller} is cut by the host") })
             }
             HostAction::Disconnect { nqn, .. } => disconnect(array, namespaces, nqn),
         }

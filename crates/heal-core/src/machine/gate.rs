@@ -117,6 +117,7 @@ impl ArrayMachine {
                 | HostAction::SetRaidDisks { .. }
                 | HostAction::SetFastIoFail { .. }
                 | HostAction::IsolateLeg { .. }
+                | HostAction::CutPath { .. }
                 | HostAction::DeleteController { .. }
                 | HostAction::Reconnect { .. }
                 | HostAction::RewriteBadBlocks { .. }

@@ -21,11 +21,14 @@ use std::time::Duration;
 
 use heal_types::{
     ArraySnapshot, Backing, ConnectParams, ControllerState, FailWhy, HostAction, LegSnapshot,
-    Moment, NamespaceSnapshot, Now, Observed, PathHealth,
+    Moment, NamespaceSnapshot, Now, Observed, PathDoubt, PathHealth, PathSnapshot,
 };
 
+use crate::effect::Effect;
+use crate::event::{Event, PathNews};
 use crate::guards::{self, GuardWhy};
 use crate::phase::Repair;
+use crate::policy::IsolateAfter;
 use crate::record::Lapsed;
 use crate::signal::Signal;
 use crate::view::leg_health;
@@ -130,6 +133,41 @@ impl ArrayMachine {
         Some(HostAction::IsolateLeg { array: self.id, leg, paths, survivors })
     }
 
+    /// Goes through what the death of each leg would need, on copies, and answers how many of those legs
+    /// would be isolated. The first time that counts must not be the first time this code runs.
+    #[must_use]
+    pub fn rehearse(&self, now: Now) -> usize {
+        let Observed::Known(Some(array)) = &self.array else { return 0 };
+        let legs = array.legs.iter().filter_map(|leg| leg.backing.namespace());
+        legs.filter(|namespace| self.would_isolate(now, namespace)).count()
+    }
+
+    fn would_isolate(&self, now: Now, namespace: &NamespaceSnapshot) -> bool {
+        let dead = |path: &PathSnapshot| {
+            let key = (path.controller.clone(), namespace.device.clone());
+            (key, PathHealth::Dead(PathDoubt::LinkDown))
+        };
+        let verdicts = namespace.paths.iter().map(dead).collect();
+        let mut copy = self.clone();
+        let mut effects =
+            copy.handle(now, Event::Paths(PathNews { verdicts, cut_off: None })).effects;
+        if let IsolateAfter::After(after) = self.policy.isolate_after {
+            let later = Now { mono: now.mono.after(after), wall: now.wall.after(after) };
+            effects.extend(copy.handle(later, Event::Tick).effects);
+        }
+        let Observed::Known(Some(array)) = &copy.array else { return false };
+        effects.iter().any(|effect| match effect {
+            Effect::Act { action: action @ HostAction::IsolateLeg { .. }, footing, .. } => {
+                footing.permits_on(action, Some(array), &copy.namespaces).is_ok()
+            }
+            Effect::Act { .. }
+            | Effect::Call { .. }
+            | Effect::AskPermit
+            | Effect::ReturnPermit
+            | Effect::LookAgain => false,
+        })
+    }
+
     /// Before a controller is deleted: what it takes to connect it again is kept from now on.
     pub(super) fn keep_params(&mut self, now: Now, action: &HostAction) {
         let HostAction::DeleteController { controller, .. } = action else { return };
@@ -137,7 +175,8 @@ impl ArrayMachine {
         let params = paths
             .filter(|path| path.controller == controller.name)
             .find_map(|path| path.params.known());
-        if let Some(params) = params.cloned() {
+        if let Some(mut params) = params.cloned() {
+            params.digests = self.policy.connect.digests;
             // In its place, if it is owed already: the first of them may be under way.
             match self.lapsed.iter_mut().find(|lapsed| lapsed.params == *params) {
                 Some(lapsed) => lapsed.since = now.wall,

@@ -339,14 +339,17 @@ impl ArrayMachine {
         self.members.values().chain(lost).filter_map(|member| member.dev).collect()
     }
 
-    /// Whether the controllers of its legs are to be armed: the array is ours to isolate legs of.
+    /// Whether the controllers of its legs are to be armed.
     #[must_use]
     pub fn is_ward(&self) -> bool {
-        self.standing == Standing::Managed
-            && self.policy.mode == Mode::Heal
-            && self.hold.is_none()
-            && self.quarantine.is_none()
-            && self.may_isolate().is_ok()
+        self.isolates_after().is_some()
+    }
+
+    /// After how long I/O is freed from a dead leg, if the array is ours to do that.
+    #[must_use]
+    pub fn isolates_after(&self) -> Option<Duration> {
+        let ours = self.heals() && self.hold.is_none() && self.quarantine.is_none();
+        self.may_isolate().ok().filter(|_| ours)
     }
 
     /// Whether the array is ours to act on, held or not: then what is armed on it is our doing.

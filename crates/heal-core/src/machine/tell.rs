@@ -392,6 +392,7 @@ fn sentence(action: &HostAction) -> String {
             let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
             format!("destroy the sockets of {} through {}", leg.device, paths.join(", "))
         }
+        HostAction::CutPath { controller, .. } => format!("destroy the sockets of {controller}"),
         HostAction::DeleteController { controller, .. } => format!("delete {controller}"),
         HostAction::Reconnect { params } => {
             format!("connect {} at {} again", params.nqn, params.portal)

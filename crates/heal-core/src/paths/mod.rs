@@ -45,7 +45,7 @@ mod tests;
 mod witness;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heal_types::{
@@ -219,6 +219,12 @@ impl Paths {
     #[must_use]
     pub fn verdicts(&self) -> &BTreeMap<ControllerName, PathHealth> {
         &self.verdicts
+    }
+
+    /// The interfaces that controllers leave through, as far as that is known.
+    #[must_use]
+    pub fn interfaces(&self) -> BTreeSet<IfIndex> {
+        self.egress.values().copied().collect()
     }
 
     /// When a verdict can change by time alone.

@@ -24,14 +24,19 @@ pub(crate) mod message;
 use std::io;
 use std::time::{Duration, Instant};
 
+use heal_types::Moment;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
+use crate::clock;
 use message::{Malformed, Message, Request, messages, u32_at};
 
 /// How long to wait for a datagram.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// The most acts of one datagram: what they are answered with waits in the receive buffer.
+const TOGETHER: usize = 64;
 
 /// How long a whole answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -95,17 +100,8 @@ impl Dialog {
         request: &Request,
         mut each: impl FnMut(u16, &[u8]) -> io::Result<()>,
     ) -> io::Result<Heard> {
-        if self.spoilt {
-            self.line = Line::open(self.protocol)?;
-            self.spoilt = false;
-        }
-        self.sequence = self.sequence.wrapping_add(1);
-        let bytes = request.numbered(self.sequence);
-        if let Err(error) = self.line.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0) {
-            self.spoilt = true;
-            return Err(error);
-        }
-        match self.line.answer(self.sequence, &mut each) {
+        let sequence = self.send(std::slice::from_ref(request))?;
+        match self.line.answer(sequence, &mut each) {
             Ok(Answer::Told(heard)) => Ok(heard),
             Ok(Answer::Refused(errno)) => Err(errno.into()),
             Err(error) => {
@@ -114,6 +110,60 @@ impl Dialog {
             }
         }
     }
+
+    /// Asks for several acts (`NLM_F_ACK`) in one call, which the kernel carries out one after the other
+    /// before it returns.
+    pub(crate) fn ask_acts(&mut self, requests: &[Request]) -> io::Result<Acts> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut done_at = clock::moment();
+        for some in requests.chunks(TOGETHER) {
+            let first = self.send(some)?;
+            done_at = clock::moment();
+            for number in 0..some.len() {
+                // The kernel answers in the order it was asked in.
+                let sequence = first.wrapping_add(u32::try_from(number).unwrap_or(u32::MAX));
+                match self.line.answer(sequence, &mut |_, _| Ok(())) {
+                    Ok(Answer::Told(_)) => answers.push(None),
+                    Ok(Answer::Refused(errno)) => answers.push(Some(errno)),
+                    Err(error) => {
+                        self.spoilt = true;
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(Acts { answers, done_at })
+    }
+
+    /// Sends `requests` in one datagram; the number of the first.
+    fn send(&mut self, requests: &[Request]) -> io::Result<u32> {
+        if self.spoilt {
+            self.line = Line::open(self.protocol)?;
+            self.spoilt = false;
+        }
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for request in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend(request.numbered(self.sequence));
+        }
+        match self.line.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0) {
+            Ok(_) => Ok(first),
+            Err(error) => {
+                self.spoilt = true;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What became of several acts.
+#[derive(Debug)]
+pub(crate) struct Acts {
+    /// In the order they were asked for: nothing, or what the kernel refused that one with.
+    pub(crate) answers: Vec<Option<Errno>>,
+    /// When the kernel returned from the last. The answers were still to be read.
+    pub(crate) done_at: Moment,
 }
 
 /// How an answer ended.

@@ -20,8 +20,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ConnectOptions, ConnectParams, ControllerName, DevT, DeviceName, KeyRef, NamespaceId,
-    Nqn, Portal,
+    ArrayId, ConnectOptions, ConnectParams, ControllerName, DevT, DeviceName, Digests, KeyRef,
+    NamespaceId, Nqn, Portal, TransportKind,
 };
 
 use super::{Call, Subject, Tool};
@@ -61,6 +61,7 @@ pub(crate) fn connect(nqn: &Nqn, portal: &Portal, options: &ConnectOptions) -> C
     args.extend(options.io_queues.map(|queues| format!("--nr-io-queues={queues}")));
     args.extend(connect_from(portal));
     args.extend(options.host_nqn.as_ref().map(|host| format!("--hostnqn={host}")));
+    args.extend(digests(portal, options.digests));
     connecting(nqn, args)
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn reconnect(params: &ConnectParams) -> Call {
     args.extend(connect_from(&params.portal));
     args.push(format!("--hostnqn={}", params.host_nqn));
     args.extend(params.host_id.map(|host| format!("--hostid={host}")));
+    args.extend(digests(&params.portal, params.digests));
     match params.key {
         // It looks there by itself.
         None | Some(KeyRef::NvmeConfig) => {}
@@ -99,6 +101,13 @@ fn connect_from(portal: &Portal) -> impl Iterator<Item = String> {
     let address = portal.host_address.as_ref().map(|address| format!("--host-traddr={address}"));
     let interface = portal.host_interface.as_ref().map(|name| format!("--host-iface={name}"));
     address.into_iter().chain(interface)
+}
+
+/// Only TCP has them (`nvme_tcp_transport`, `allowed_opts`): others refuse to be asked.
+fn digests(portal: &Portal, digests: Digests) -> impl Iterator<Item = String> {
+    let tcp = portal.transport == TransportKind::Tcp;
+    let asked = [("--hdr-digest", digests.header), ("--data-digest", digests.data)];
+    asked.into_iter().filter(move |(_, on)| tcp && *on).map(|(option, _)| option.to_owned())
 }
 
 fn connecting(nqn: &Nqn, args: Vec<String>) -> Call {
@@ -310,6 +319,7 @@ mod tests {
             keep_alive: Duration::from_millis(1500),
             ctrl_loss: Duration::ZERO,
             host_nqn: Some(Nqn::new("nqn.2014-08.org.example:host").unwrap()),
+            digests: Digests { header: true, data: true },
             ..ConnectOptions::default()
         };
         assert_eq!(
@@ -317,7 +327,7 @@ mod tests {
             "nvme connect --transport=tcp --traddr=fe80::1%eth1 --trsvcid=4420 \
              --nqn=nqn.2014-08.org.nvmexpress:uuid:1 --keep-alive-tmo=2 --reconnect-delay=2 \
              --ctrl-loss-tmo=1 --nr-io-queues=2 --host-traddr=fe80::2 --host-iface=eth1.100 \
-             --hostnqn=nqn.2014-08.org.example:host"
+             --hostnqn=nqn.2014-08.org.example:host --hdr-digest --data-digest"
         );
     }
 
@@ -333,13 +343,14 @@ mod tests {
             reconnect_delay: Some(Duration::from_secs(2)),
             ctrl_loss: None,
             key: Some(KeyRef::NvmeConfig),
+            digests: Digests { header: false, data: true },
         };
         assert_eq!(
             line(&reconnect(&params)),
             "nvme connect --transport=tcp --traddr=192.0.2.1 --trsvcid=4420 \
              --nqn=nqn.2014-08.org.nvmexpress:uuid:1 --keep-alive-tmo=5 --reconnect-delay=2 \
              --ctrl-loss-tmo=-1 --nr-io-queues=2 --hostnqn=nqn.2014-08.org.example:host \
-             --hostid=2cd2c43b-a90a-45c1-a8cd-86b33ab273b5"
+             --hostid=2cd2c43b-a90a-45c1-a8cd-86b33ab273b5 --data-digest"
         );
         let bare = ConnectParams {
             portal: Portal {
@@ -353,6 +364,7 @@ mod tests {
             reconnect_delay: None,
             ctrl_loss: Some(Duration::from_secs(600)),
             key: None,
+            digests: Digests::default(),
             ..params
         };
         assert_eq!(

@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 
 use heal_types::{
     ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail,
-    HostSnapshot, LegFlag, LegRef, LegSnapshot, NamespaceSnapshot, Observed, Outcome, PathSnapshot,
-    RetryWhy, SyncAction, TransportKind, UnknownWhy,
+    HostAnswer, HostSnapshot, LegFlag, LegRef, LegSnapshot, NamespaceSnapshot, Observed, Outcome,
+    PathSnapshot, Permits, RetryWhy, SyncAction, TransportKind, UnknownWhy,
 };
 
 use super::controllers::Proven;
@@ -60,19 +60,22 @@ struct Trouble<'s> {
 }
 
 impl LinuxHost {
+    /// The caller's guards and ours speak on one and the same glance.
     pub(super) fn isolate_leg(
         &self,
         id: ArrayId,
         wanted: &LegRef,
         paths: &[ControllerRef],
         survivors: &[ControllerRef],
-    ) -> Step<Outcome> {
+        permits: &mut Permits<'_>,
+    ) -> Step<HostAnswer> {
         self.can_isolate()?;
         let begun = Instant::now();
         let seen = self.last().ok_or(Outcome::Unknown(UnknownWhy::NotReadYet))?;
-        let now = self.glance_from(&seen, id);
+        let mut now = self.glance_from(&seen, id);
+        permits(&mut now).map_err(guarded)?;
         let Some(trouble) = trouble(&now, id, wanted, paths, survivors)? else {
-            return Ok(Outcome::AlreadySo);
+            return Ok(Outcome::AlreadySo.into());
         };
         all_named(trouble.paths, paths, "leads there too")?;
         let own = paths.iter().map(|path| self.prove(&seen, path)).collect::<Step<Vec<_>>>()?;
@@ -102,13 +105,42 @@ impl LinuxHost {
             destroyed_us = micros(destroyed),
             "sockets of a leg destroyed"
         );
-        Ok(match (sockets.sockets, live) {
+        let outcome = match (sockets.sockets, live) {
             (0, 0) | (1.., _) => Outcome::Changed,
-            (0, _) => {
-                let detail = sockets.unknown.unwrap_or_else(|| "they were gone already".to_owned());
-                retry(SOON, RetryWhy::ToolFailed { exit: None, detail })
-            }
-        })
+            (0, _) => none_destroyed(sockets.unknown),
+        };
+        Ok(HostAnswer { outcome, content: None, done_at: sockets.at })
+    }
+
+    /// Ends the sockets of a path beside which each leg has another one.
+    pub(super) fn cut_path(
+        &self,
+        id: ArrayId,
+        wanted: &ControllerRef,
+        permits: &mut Permits<'_>,
+    ) -> Step<HostAnswer> {
+        self.can_isolate()?;
+        let seen = self.last().ok_or(Outcome::Unknown(UnknownWhy::NotReadYet))?;
+        let mut now = self.glance_from(&seen, id);
+        permits(&mut now).map_err(guarded)?;
+        let controller = self.prove(&seen, wanted)?;
+        if !controller.is_live() {
+            return Ok(Outcome::AlreadySo.into());
+        }
+        each_has_another(&now, &wanted.name)?;
+        let paths = std::slice::from_ref(wanted);
+        let sockets = self.destroy_sockets(&seen, paths, std::slice::from_ref(&controller))?;
+        tracing::info!(
+            controller = %wanted.name,
+            sockets = sockets.sockets,
+            unknown = sockets.unknown.as_deref(),
+            "sockets of a path destroyed"
+        );
+        let outcome = match sockets.sockets {
+            0 => none_destroyed(sockets.unknown),
+            1.. => Outcome::Changed,
+        };
+        Ok(HostAnswer { outcome, content: None, done_at: sockets.at })
     }
 
     /// Goes through everything an isolation of a leg of `id` needs, and changes nothing: code that was
@@ -265,6 +297,29 @@ impl LinuxHost {
         let second = self.sockets.destroy(&live).map_err(failed)?;
         Ok(Destroyed { sockets: first.sockets + second.sockets, ..second })
     }
+}
+
+fn none_destroyed(unknown: Option<String>) -> Outcome {
+    let detail = unknown.unwrap_or_else(|| "they were gone already".to_owned());
+    retry(SOON, RetryWhy::ToolFailed { exit: None, detail })
+}
+
+/// Every namespace behind the controller has another path that is live.
+fn each_has_another(now: &HostSnapshot, name: &ControllerName) -> Step<()> {
+    let legs = now.arrays.iter().flat_map(|array| &array.legs);
+    let all = legs.filter_map(|leg| leg.backing.namespace()).chain(&now.namespaces);
+    let behind: Vec<&NamespaceSnapshot> =
+        all.filter(|space| space.paths.iter().any(|path| path.controller == *name)).collect();
+    if behind.is_empty() {
+        return Err(guarded(format!("{name} leads to no leg")));
+    }
+    for namespace in behind {
+        let mut others = namespace.paths.iter().filter(|path| path.controller != *name);
+        if !others.any(PathSnapshot::is_usable) {
+            return Err(guarded(format!("nothing but {name} leads to {}", namespace.device)));
+        }
+    }
+    Ok(())
 }
 
 /// The leg as the glance shows it, or `None` if MD has let it go.

@@ -64,7 +64,7 @@ use std::time::{Duration, Instant};
 
 use heal_types::{
     ArrayId, ArraySnapshot, Backing, ControllerName, DevT, DeviceName, HostAction, HostAnswer,
-    HostPort, HostSnapshot, Outcome, RefusedWhy, RetryWhy, SocketReading,
+    HostPort, HostSnapshot, Outcome, Permits, RefusedWhy, RetryWhy, SocketReading,
 };
 
 use crate::exec::{Call, Ended, Ending, Runner, Subject, Tools};
@@ -184,12 +184,7 @@ impl LinuxHost {
         &self,
         controllers: &BTreeSet<ControllerName>,
     ) -> io::Result<BTreeMap<ControllerName, SocketReading>> {
-        let Some(seen) = self.last() else {
-            return Ok(BTreeMap::new());
-        };
-        let mut asked = sockets::controllers(&self.root, &seen);
-        asked.retain(|controller| controllers.contains(&controller.name));
-        self.sockets.readings(&asked)
+        self.sockets.readings(controllers)
     }
 
     /// Makes the marks that tell udev's rules which devices are legs of managed arrays equal to
@@ -248,8 +243,8 @@ impl LinuxHost {
                 return match self.examine(device) {
                     Ok(content) => HostAnswer {
                         // Reading changes nothing.
-                        outcome: Outcome::AlreadySo,
                         content: Some(content),
+                        ..HostAnswer::from(Outcome::AlreadySo)
                     },
                     Err(outcome) => outcome.into(),
                 };
@@ -271,7 +266,13 @@ impl LinuxHost {
                 self.set_fast_io_fail(controller, *value)
             }
             HostAction::IsolateLeg { array, leg, paths, survivors } => {
-                self.isolate_leg(*array, leg, paths, survivors)
+                let isolated = self.isolate_leg(*array, leg, paths, survivors, &mut |_| Ok(()));
+                return isolated.unwrap_or_else(HostAnswer::from);
+            }
+            HostAction::CutPath { array, controller } => {
+                return self
+                    .cut_path(*array, controller, &mut |_| Ok(()))
+                    .unwrap_or_else(HostAnswer::from);
             }
             HostAction::DeleteController { array, leg, controller, survivors } => {
                 self.delete_controller(*array, leg, controller, survivors)
@@ -332,6 +333,45 @@ impl HostPort for LinuxHost {
         let answer = self.carry_out(action);
         tracing::debug!(verb = action.verb(), outcome = %answer.outcome, "act");
         answer
+    }
+
+    fn act_if(
+        &mut self,
+        array: ArrayId,
+        action: &HostAction,
+        permits: &mut Permits<'_>,
+    ) -> HostAnswer {
+        // The application waits for these, and they begin with a glance of their own.
+        let isolated = match action {
+            HostAction::IsolateLeg { array, leg, paths, survivors } => {
+                Some(self.isolate_leg(*array, leg, paths, survivors, permits))
+            }
+            HostAction::CutPath { array, controller } => {
+                Some(self.cut_path(*array, controller, permits))
+            }
+            HostAction::Connect { .. }
+            | HostAction::Examine { .. }
+            | HostAction::FailLeg { .. }
+            | HostAction::RemoveLeg { .. }
+            | HostAction::ReAddLeg { .. }
+            | HostAction::AddLeg { .. }
+            | HostAction::ReplaceLeg { .. }
+            | HostAction::ClearWantReplacement { .. }
+            | HostAction::SetRaidDisks { .. }
+            | HostAction::SetFastIoFail { .. }
+            | HostAction::DeleteController { .. }
+            | HostAction::Reconnect { .. }
+            | HostAction::RewriteBadBlocks { .. }
+            | HostAction::Disconnect { .. } => None,
+        };
+        if let Some(answer) = isolated {
+            return answer.unwrap_or_else(HostAnswer::from);
+        }
+        let mut fresh = if action.is_urgent() { self.glance(array) } else { self.look() };
+        match permits(&mut fresh) {
+            Ok(()) => self.act(action),
+            Err(detail) => guarded(detail).into(),
+        }
     }
 }
 

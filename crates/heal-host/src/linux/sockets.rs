@@ -21,8 +21,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use heal_types::{
-    ControllerName, ControllerState, IfIndex, InterfaceName, Observed, Portal, SocketReading,
-    TransportKind,
+    ControllerName, ControllerState, IfIndex, InterfaceName, Moment, Observed, Portal,
+    SocketReading, TransportKind,
 };
 
 use crate::network::{Numeric, Scope};
@@ -41,6 +41,8 @@ pub(super) struct Destroyed {
     pub(super) sockets: usize,
     /// Why those of some are not known.
     pub(super) unknown: Option<String>,
+    /// When the last had ended.
+    pub(super) at: Option<Moment>,
 }
 
 /// Knows whose sockets are whose, and destroys them. Tests bring sockets that are a list.
@@ -57,7 +59,7 @@ pub(super) trait Sockets: Send + Sync + fmt::Debug {
     /// How the sockets of `controllers` fare now; nothing of those whose sockets are not known.
     fn readings(
         &self,
-        controllers: &[LiveController],
+        controllers: &BTreeSet<ControllerName>,
     ) -> io::Result<BTreeMap<ControllerName, SocketReading>>;
 }
 
@@ -119,20 +121,9 @@ impl Sockets for KernelSockets {
 
     fn destroy(&self, controllers: &BTreeSet<ControllerName>) -> io::Result<Destroyed> {
         let (ids, unknown) = self.ids(controllers);
-        let mut ends = lock(&self.ends);
-        let mut sockets = 0;
-        for id in &ids {
-            match conversation(&mut ends)?.destroy(id) {
-                Ok(sockdiag::Destroyed::Destroyed) => sockets += 1,
-                Ok(sockdiag::Destroyed::Gone) => {}
-                Err(error) => {
-                    // What is still on its way would be taken for the next answer.
-                    *ends = None;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(Destroyed { sockets, unknown })
+        let (ended, at) = conversation(&mut lock(&self.ends))?.destroy_all(&ids)?;
+        let destroyed = |one: &&sockdiag::Destroyed| **one == sockdiag::Destroyed::Destroyed;
+        Ok(Destroyed { sockets: ended.iter().filter(destroyed).count(), unknown, at: Some(at) })
     }
 
     fn rehearse(&self) -> io::Result<()> {
@@ -149,14 +140,20 @@ impl Sockets for KernelSockets {
         }
     }
 
+    /// One question for each socket: a dump keeps everybody else who asks about sockets waiting, an
+    /// isolation among them (`sock_diag_mutex`, `net/core/sock_diag.c`).
     fn readings(
         &self,
-        controllers: &[LiveController],
+        controllers: &BTreeSet<ControllerName>,
     ) -> io::Result<BTreeMap<ControllerName, SocketReading>> {
-        let sockets = dump(&mut lock(&self.asks), controllers)?;
+        let claimed = |name| lock(&self.book).claimed(name).collect::<Vec<_>>();
+        let mut sockets = Vec::new();
+        for id in controllers.iter().flat_map(claimed) {
+            sockets.extend(conversation(&mut lock(&self.asks))?.get(&id)?);
+        }
         let book = lock(&self.book);
         let of = |name: &ControllerName| Some((name.clone(), book.reading(name, &sockets)?));
-        Ok(controllers.iter().filter_map(|controller| of(&controller.name)).collect())
+        Ok(controllers.iter().filter_map(of).collect())
     }
 }
 

@@ -275,7 +275,7 @@ impl Eye<'_> {
                 let device = known.device.as_str();
                 self.path(known, controller, device).into_iter().collect()
             }
-            Some(Hung::Subsystem(subsystem)) => members(self.root, subsystem, known)
+            Some(Hung::Subsystem(subsystem)) => members(self, subsystem, known)
                 .iter()
                 .filter_map(|controller| {
                     let device = path_device(known.device.as_str(), controller)?;
@@ -324,10 +324,12 @@ impl Eye<'_> {
 
 /// The controllers of a subsystem, in the order of a look. If they cannot be listed, those that were
 /// there before.
-fn members(root: &Root, subsystem: &str, known: &NamespaceSnapshot) -> Vec<String> {
-    match root.dir("sys/class/nvme-subsystem").dir(subsystem).entries() {
+fn members(eye: Eye<'_>, subsystem: &str, known: &NamespaceSnapshot) -> Vec<String> {
+    let place = eye.root.dir("sys/class/nvme-subsystem").dir(subsystem);
+    match eye.kept.names(place.path()) {
         Observed::Known(mut found) => {
             found.retain(|name| is_controller(name));
+            found.sort_unstable();
             found
         }
         Observed::Unknown(_) => {

@@ -12,14 +12,17 @@
 //! process may open; what does not fit is opened each time.
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heal_types::{Observed, UnknownWhy};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::sysfs::{ATTRIBUTE, as_text, open, why};
+use crate::sysfs::{ATTRIBUTE, ENTRIES, as_text, open, why};
 
 /// Whoever was not read for so many looks is closed.
 const UNUSED: u32 = 16;
@@ -62,7 +65,35 @@ impl Kept {
         }
     }
 
-    fn read(&self, path: &Path, room: &mut [u8]) -> Result<usize, rustix::io::Errno> {
+    /// The names in the directory at `path`, in no order. It stays open, too.
+    pub(super) fn names(&self, path: &Path) -> Observed<Vec<String>> {
+        match self.listed(path) {
+            Ok(names) => Observed::Known(names),
+            Err(errno) => Observed::Unknown(why(&errno.into())),
+        }
+    }
+
+    fn listed(&self, path: &Path) -> Result<Vec<String>, Errno> {
+        let mut open_files = self.lock();
+        let look = open_files.look;
+        if let Some(file) = open_files.files.get_mut(path) {
+            file.used = look;
+            // Every object has attributes: a directory without a name in it is one that is gone.
+            match rustix::fs::seek(&file.fd, SeekFrom::Start(0)).and_then(|_| names_in(&file.fd)) {
+                Ok(names) if !names.is_empty() => return Ok(names),
+                Ok(_) | Err(_) => drop(open_files.files.remove(path)),
+            }
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let names = names_in(&fd)?;
+        if open_files.files.len() < self.room {
+            open_files.files.insert(path.to_owned(), File { fd, used: look });
+        }
+        Ok(names)
+    }
+
+    fn read(&self, path: &Path, room: &mut [u8]) -> Result<usize, Errno> {
         let mut open_files = self.lock();
         let look = open_files.look;
         if let Some(file) = open_files.files.get_mut(path) {
@@ -95,6 +126,24 @@ impl Kept {
     }
 }
 
+fn names_in(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let mut room = [MaybeUninit::uninit(); ATTRIBUTE];
+    let mut entries = RawDir::new(fd, &mut room);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if names.len() >= ENTRIES {
+            return Err(Errno::FBIG);
+        }
+        // A name that is not UTF-8 is not one of the kernel's.
+        match entry.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +167,27 @@ mod tests {
         assert_eq!(known(&kept, &one), "3");
         let gone = kept.text(&dir.path().join("three"));
         assert_eq!(gone, Observed::Unknown(UnknownWhy::Vanished));
+    }
+
+    #[test]
+    fn a_directory_is_opened_once_and_listed_anew_each_time() {
+        let dir = TempDir::new();
+        let kept = Kept { room: 9, ..Kept::default() };
+        let place = dir.file("place/one", "1\n").parent().unwrap().to_owned();
+        let names = |kept: &Kept| {
+            let mut names = kept.names(&place).known().cloned().unwrap_or_default();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&kept), ["one"]);
+        dir.file("place/two", "2\n");
+        assert_eq!(names(&kept), ["one", "two"]);
+        assert_eq!(kept.lock().files.len(), 1);
+        // Gone, and another one has its name.
+        std::fs::remove_dir_all(&place).unwrap();
+        assert!(kept.names(&place).known().is_none());
+        dir.file("place/three", "3\n");
+        assert_eq!(names(&kept), ["three"]);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! How a controller could be connected again.
 //!
 //! Once the kernel has let go of a controller nobody can ask it any more how it was connected, so the
-//! answer is kept beforehand. What the kernel does not show cannot be made again: header and data
-//! digests, and TLS with a key of its own. Of a DH-HMAC-CHAP key the kernel shows the secret itself,
-//! to root; it is compared with `none` and not kept. Where such a key came from is known only if
-//! `nvme-cli` has a configuration to take it from.
+//! answer is kept beforehand. What the kernel does not show cannot be made again: TLS with a key of its
+//! own; header and data digests are for the configuration to say. Of a DH-HMAC-CHAP key the kernel
+//! shows the secret itself, to root; it is compared with `none` and not kept. Where such a key came
+//! from is known only if `nvme-cli` has a configuration to take it from.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use heal_types::{ConnectParams, KeyRef, Nqn, Observed, Portal, UnknownWhy};
+use heal_types::{ConnectParams, Digests, KeyRef, Nqn, Observed, Portal, UnknownWhy};
 use uuid::Uuid;
 
 use crate::sysfs::{Dir, Held, Root, parsed};
@@ -101,6 +101,7 @@ fn put_together(
             Keyed::Secret if has_config(root) => Some(KeyRef::NvmeConfig),
             Keyed::Secret | Keyed::Tls => return Err(UnknownWhy::Unsupported),
         },
+        digests: Digests::default(),
     })
 }
 

@@ -30,6 +30,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use heal_types::Moment;
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -265,18 +266,36 @@ impl Diag {
         }
     }
 
-    /// Ends the socket `id`, and no other. One question, answered from within the call.
+    /// Ends the socket `id`, and no other.
     ///
     /// # Errors
     /// [`NotOffered::Destroy`], a missing right (`CAP_NET_ADMIN`), or what else the kernel says.
     pub fn destroy(&mut self, id: &SocketId) -> io::Result<Destroyed> {
-        exact(id)?;
-        match self.dialog.ask(&wire::destroy(id), |_, _| Ok(())) {
-            Ok(_) => Ok(Destroyed::Destroyed),
-            Err(error) if is_gone(&error) => Ok(Destroyed::Gone),
-            Err(error) if is(&error, Errno::OPNOTSUPP) => Err(NotOffered::Destroy.into()),
-            Err(error) => Err(error),
-        }
+        let (ended, _) = self.destroy_all(std::slice::from_ref(id))?;
+        Ok(ended.first().copied().unwrap_or(Destroyed::Gone))
+    }
+
+    /// Ends the sockets `ids`, and no others, all from within one call: after the first of a
+    /// controller's the kernel begins its error recovery, and nobody has to wait for that. Answers what
+    /// became of each, and when the last had ended.
+    ///
+    /// # Errors
+    /// As [`Diag::destroy`], for the first that the kernel refused; the others were asked for as well.
+    pub fn destroy_all(&mut self, ids: &[SocketId]) -> io::Result<(Vec<Destroyed>, Moment)> {
+        ids.iter().try_for_each(exact)?;
+        let requests: Vec<_> = ids.iter().map(wire::destroy).collect();
+        let acts = self.dialog.ask_acts(&requests)?;
+        let ended: io::Result<Vec<Destroyed>> = acts
+            .answers
+            .into_iter()
+            .map(|refused| match refused {
+                None => Ok(Destroyed::Destroyed),
+                Some(Errno::NOENT | Errno::STALE) => Ok(Destroyed::Gone),
+                Some(Errno::OPNOTSUPP) => Err(NotOffered::Destroy.into()),
+                Some(errno) => Err(errno.into()),
+            })
+            .collect();
+        Ok((ended?, acts.done_at))
     }
 }
 

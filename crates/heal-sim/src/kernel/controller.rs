@@ -21,8 +21,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ConnectParams, ControllerName, ControllerRef, ControllerState, FastIoFail, Moment, Nqn,
-    Outcome, Portal, RetryWhy, Target,
+    ConnectParams, ControllerName, ControllerRef, ControllerState, Digests, FastIoFail, Moment,
+    Nqn, Outcome, Portal, RetryWhy, Target,
 };
 
 use super::fabric::{Gone, first_free, name};
@@ -256,6 +256,7 @@ impl FakeKernel {
             io_queues: None,
             keep_alive: Some(Duration::from_secs(5)),
             reconnect_delay: Some(Duration::from_secs(2)),
+            digests: Digests::default(),
             ctrl_loss: Some(ctrl_loss),
             key: None,
         }

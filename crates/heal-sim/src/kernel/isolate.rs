@@ -133,6 +133,27 @@ impl FakeKernel {
         Ok(changed_if(destroyed))
     }
 
+    /// Every leg behind the controller has another path that is live.
+    pub(crate) fn cut_path(
+        &mut self,
+        array: ArrayId,
+        controller: &ControllerRef,
+    ) -> Checked<Outcome> {
+        self.the_array(array)?;
+        let at = self.the_controller(controller)?;
+        if self.controllers[at].state != ControllerState::Live {
+            return Ok(Outcome::AlreadySo);
+        }
+        let beside = |c: &&super::controller::Controller| {
+            c.nqn == controller.nqn && c.name() != controller.name
+        };
+        let mut others = self.controllers.iter().filter(beside);
+        if !others.any(|other| other.state == ControllerState::Live) {
+            return Err(guarded(format!("nothing else leads to {}", controller.nqn)));
+        }
+        Ok(changed_if(self.destroy_sockets(at)))
+    }
+
     /// Every survivor is told to queue, and afterwards one at least still works.
     fn survivors_queue(
         &mut self,

@@ -82,6 +82,7 @@ impl FakeKernel {
                     keep_alive: Some(options.keep_alive),
                     reconnect_delay: Some(options.reconnect_delay),
                     host_nqn: options.host_nqn.clone().unwrap_or_else(|| plain.host_nqn.clone()),
+                    digests: options.digests,
                     ..plain
                 };
                 self.connect(target, &params).into()
@@ -104,6 +105,7 @@ impl FakeKernel {
             HostAction::IsolateLeg { array, leg, paths, survivors } => {
                 either(self.isolate_leg(*array, leg, paths, survivors))
             }
+            HostAction::CutPath { array, controller } => either(self.cut_path(*array, controller)),
             HostAction::DeleteController { array, leg, controller, survivors } => {
                 either(self.give_up_controller(*array, leg, controller, survivors))
             }
@@ -177,8 +179,8 @@ impl FakeKernel {
         match self.the_device(device) {
             Err(outcome) => outcome.into(),
             Ok(handle) => HostAnswer {
-                outcome: Outcome::AlreadySo,
                 content: Some(self.disks[self.devices[handle].disk.0].content()),
+                ..HostAnswer::from(Outcome::AlreadySo)
             },
         }
     }

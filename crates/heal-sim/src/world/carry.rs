@@ -162,6 +162,7 @@ impl World {
             .get(&array)
             .is_some_and(|record| record.intents.iter().any(|intent| intent.id == id));
         let answer: HostAnswer = if durable || action.is_urgent() {
+            // Not `act_if`: the world's own checks stand between the guards and the act.
             let mut fresh =
                 if action.is_urgent() { self.kernel.glance(array) } else { self.kernel.look() };
             self.watch.news.annotate_all(&mut fresh);
@@ -183,7 +184,7 @@ impl World {
         self.enqueue(takes, What::Acted(array, id, answer));
     }
 
-    fn act_now(&mut self, array: ArrayId, action: &HostAction) -> HostAnswer {
+    pub(super) fn act_now(&mut self, array: ArrayId, action: &HostAction) -> HostAnswer {
         self.check_before_act(array, action);
         let was_broken = self.kernel.is_broken(array);
         let answer = self.kernel.act(action);
@@ -243,9 +244,9 @@ fn how_long(action: &HostAction, answer: &HostAnswer) -> Duration {
     }
     match action {
         HostAction::Connect { .. } => Duration::from_millis(60),
-        HostAction::SetFastIoFail { .. } | HostAction::IsolateLeg { .. } => {
-            Duration::from_millis(3)
-        }
+        HostAction::SetFastIoFail { .. }
+        | HostAction::IsolateLeg { .. }
+        | HostAction::CutPath { .. } => Duration::from_millis(3),
         HostAction::Examine { .. } => Duration::from_millis(20),
         HostAction::FailLeg { .. }
         | HostAction::RemoveLeg { .. }

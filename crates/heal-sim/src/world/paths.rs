@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heal_core::arming::{self, Arming, Ward};
+use heal_core::cuts::{self, Cuts};
 use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
 use heal_core::{ArrayMachine, Event, LookCause, PathNews};
 use heal_types::{
@@ -21,7 +22,7 @@ use heal_types::{
     Outcome, PathDoubt, PathHealth, PathSnapshot,
 };
 
-use super::transcript::LineKind;
+use super::transcript::{LineKind, action_words};
 use super::{LOOK_LATENCY, What, World};
 
 /// How long a sign takes from the kernel to the machines.
@@ -56,6 +57,8 @@ pub(super) struct Watch {
     wards: BTreeMap<ArrayId, Ward>,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
+    cuts: Cuts,
+    cut_at: Option<Moment>,
     cut_off_since: Option<Moment>,
     alarmed: bool,
 }
@@ -73,6 +76,8 @@ impl Watch {
             replan: false,
             wards: BTreeMap::new(),
             ours: BTreeMap::new(),
+            cuts: Cuts::default(),
+            cut_at: None,
             cut_off_since: None,
             alarmed: false,
         }
@@ -82,7 +87,7 @@ impl Watch {
     pub(super) fn deadline(&self) -> Option<Moment> {
         let expiry = self.cut_off_since.filter(|_| self.news.cut_off.is_some());
         let expiry = expiry.map(|since| since.after(CUT_OFF));
-        let times = [self.paths.next_deadline(), expiry, self.sockets_at, self.io_at];
+        let times = [self.paths.next_deadline(), expiry, self.sockets_at, self.io_at, self.cut_at];
         times.into_iter().flatten().min()
     }
 }
@@ -256,8 +261,8 @@ impl World {
         let wards: BTreeMap<ArrayId, Ward> = self
             .machines
             .iter()
-            .filter(|(_, machine)| machine.is_ward())
-            .map(|(id, _)| (*id, Ward { fast_io_fail: FAST_IO_FAIL }))
+            .filter_map(|(id, machine)| Some((*id, machine.isolates_after()?)))
+            .map(|(id, isolate_after)| (id, Ward { fast_io_fail: FAST_IO_FAIL, isolate_after }))
             .collect();
         if wards != self.watch.wards {
             self.watch.wards = wards;
@@ -275,6 +280,34 @@ impl World {
         }
         if std::mem::take(&mut self.watch.replan) && !self.watch.arming {
             self.plan_arming();
+        }
+        self.cut_paths();
+    }
+
+    /// Cuts dead paths beside which their legs have another one.
+    fn cut_paths(&mut self) {
+        let Some(snapshot) = &self.watch.snapshot else { return };
+        let now = self.now.mono;
+        let (due, next) = match self.watch.news.cut_off {
+            None => self.watch.cuts.due(now, snapshot, &self.watch.wards),
+            Some(_) => (Vec::new(), None),
+        };
+        self.watch.cut_at = next;
+        for cut in due {
+            if self.boundary().is_err() {
+                return;
+            }
+            let array = cut.array;
+            let mut fresh = self.kernel.glance(array);
+            self.watch.news.annotate_all(&mut fresh);
+            if let Err(why) = cuts::permits(&cut, &fresh) {
+                self.daemon_says(format!("{} is not cut: {why}", cut.controller.name));
+                continue;
+            }
+            let action = HostAction::CutPath { array, controller: Box::new(cut.controller) };
+            let answer = self.act_now(array, &action);
+            self.daemon_says(format!("{}: {}: {}", action_words(&action), cut.why, answer.outcome));
+            self.look_in(LOOK_LATENCY, LookCause::OwnAction);
         }
     }
 

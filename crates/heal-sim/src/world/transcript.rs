@@ -178,7 +178,7 @@ pub fn effect_words(effect: &Effect) -> String {
     }
 }
 
-fn action_words(action: &HostAction) -> String {
+pub(super) fn action_words(action: &HostAction) -> String {
     match action {
         HostAction::Connect { target, .. } => format!("connect {}", target.nqn),
         HostAction::Examine { device } => format!("examine {}", device.device),
@@ -195,6 +195,9 @@ fn action_words(action: &HostAction) -> String {
         HostAction::SetRaidDisks { raid_disks, .. } => format!("set the slots to {raid_disks}"),
         HostAction::SetFastIoFail { controller, value } => {
             format!("set fast_io_fail_tmo of {} to {value}", controller.name)
+        }
+        HostAction::CutPath { controller, .. } => {
+            format!("cut {}: destroy its sockets", controller.name)
         }
         HostAction::IsolateLeg { leg, paths, survivors, .. } => {
             let names = |list: &[ControllerRef]| {

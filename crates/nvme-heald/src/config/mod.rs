@@ -198,6 +198,7 @@ impl Config {
             reconnect_delay: self.connect.reconnect_delay.0,
             ctrl_loss: self.connect.ctrl_loss.0,
             host_nqn: self.connect.host_nqn.clone(),
+            digests: self.connect.digests,
         }
     }
 

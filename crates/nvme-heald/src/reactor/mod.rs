@@ -19,6 +19,7 @@
 //! The price: every look reads the whole host and goes to every actor, although mostly one array
 //! changed. Some hundred small files cost a few milliseconds.
 
+mod cuts;
 mod looks;
 mod marks;
 mod paths;
@@ -169,8 +170,10 @@ impl<H: Host> Reactor<H> {
         }
         self.looks.want(Hint { cause: LookCause::Start, signalled_at: None });
         loop {
-            self.begin_look();
-            self.begin_path_work();
+            if self.board.hurried().is_none() {
+                self.begin_look();
+                self.begin_path_work();
+            }
             self.notifier.turn(!self.looks.is_stuck());
             let deadline = self.deadline();
             tokio::select! {
@@ -184,6 +187,8 @@ impl<H: Host> Reactor<H> {
                     while let Ok(told) = inboxes.told.try_recv() {
                         self.told(told);
                     }
+                    // Before anything else is begun, actors do what it asks of them.
+                    tokio::task::yield_now().await;
                 }
                 Some(work) = self.paths.ended() => self.path_work(work),
                 looked = self.looks.ended() => {
@@ -408,7 +413,10 @@ impl<H: Host> Reactor<H> {
             self.marks.deadline(),
             self.paths.deadline(),
         ];
-        own.into_iter().chain([self.ready_by, self.settle_at, budget]).flatten().min()
+        let due = own.into_iter().chain([self.ready_by, self.settle_at, budget]).flatten().min();
+        // What is due is not begun while somebody is in a hurry.
+        let held = self.board.hurried().map(|until| Instant::now() + until.since(clock::moment()));
+        due.into_iter().chain(held).max()
     }
 
     async fn time_passed(&mut self) {

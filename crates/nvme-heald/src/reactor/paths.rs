@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use heal_core::arming::{self, Arming, Ward};
 use heal_core::audit::{AuditEntry, AuditKind, Severity};
+use heal_core::cuts::{Cut, Cuts};
 use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
 use heal_core::{LookCause, PathNews};
 use heal_host::clock;
 use heal_types::{
-    ArrayId, ControllerName, ControllerRef, FastIoFail, HostAction, HostSnapshot, IoReading,
-    Moment, Observed, Outcome, PathDoubt, PathHealth, Portal, SocketReading,
+    ArrayId, ControllerName, ControllerRef, FastIoFail, HostAction, HostAnswer, HostSnapshot,
+    IoReading, Moment, Observed, Outcome, PathDoubt, PathHealth, Portal, SocketReading,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -58,6 +59,7 @@ pub(super) enum Work {
     Sockets(Vec<(ControllerName, Option<SocketReading>)>),
     Io(Vec<(ControllerName, IoReading)>),
     Armed(Vec<(Arming, Outcome)>),
+    Cut(Vec<(Cut, HostAnswer)>),
     Support(Option<String>),
     Rehearsed,
 }
@@ -75,9 +77,9 @@ struct Out {
 #[derive(Debug)]
 pub(super) struct PathWatch {
     paths: Paths,
-    board: Board,
-    news: PathNews,
-    work: JoinSet<Work>,
+    pub(super) board: Board,
+    pub(super) news: PathNews,
+    pub(super) work: JoinSet<Work>,
     out: Out,
     rewire: bool,
     rewire_at: Option<Instant>,
@@ -96,6 +98,8 @@ pub(super) struct PathWatch {
     alarmed_at: Option<Moment>,
     support_at: Option<Instant>,
     ana_at: Option<Instant>,
+    pub(super) cuts: Cuts,
+    pub(super) cut_at: Option<Moment>,
     controllers: BTreeMap<ControllerName, Portal>,
 }
 
@@ -119,6 +123,8 @@ impl PathWatch {
             alarmed_at: None,
             support_at: None,
             ana_at: None,
+            cuts: Cuts::default(),
+            cut_at: None,
             controllers: BTreeMap::new(),
         }
     }
@@ -132,7 +138,7 @@ impl PathWatch {
         let now = clock::moment();
         let expiries = self.without_legs.values().map(|since| since.after(CUT_OFF));
         let expiry = expiries.filter(|at| *at > now).min();
-        let moments = [self.paths.next_deadline(), expiry].into_iter().flatten();
+        let moments = [self.paths.next_deadline(), expiry, self.cut_at].into_iter().flatten();
         let moments = moments.map(|at| Instant::now() + at.since(now));
         let own = [self.rewire_at, self.sockets_at, self.io_at, self.support_at, self.ana_at];
         own.into_iter().flatten().chain(moments).min()
@@ -221,7 +227,10 @@ impl<H: Host> Reactor<H> {
             return;
         }
         self.paths.board.set(news.clone());
-        for seat in self.seats.values() {
+        // Who has a path in doubt hears it first: somebody's write may be waiting there.
+        let (concerned, others): (Vec<ArrayId>, Vec<ArrayId>) =
+            self.seats.keys().partition(|array| news.concerns(&snapshot, **array));
+        for seat in concerned.iter().chain(&others).filter_map(|array| self.seats.get(array)) {
             seat.mailbox.paths(news.clone(), heard_at);
         }
         self.paths.news = news;
@@ -286,14 +295,14 @@ impl<H: Host> Reactor<H> {
     }
 
     /// The arrays whose legs' controllers are to be armed.
-    fn wards(&self) -> BTreeMap<ArrayId, Ward> {
+    pub(super) fn wards(&self) -> BTreeMap<ArrayId, Ward> {
         let fast_io_fail = self.setup.config.isolation.fast_io_fail.0.as_secs();
         let fast_io_fail = u32::try_from(fast_io_fail).unwrap_or(1);
-        let is_ward = |seat: &super::Seat| seat.brief.as_ref().is_some_and(|brief| brief.is_ward);
+        let isolates_after = |seat: &super::Seat| seat.brief.as_ref()?.isolates_after;
         self.seats
             .iter()
-            .filter(|(_, seat)| is_ward(seat))
-            .map(|(array, _)| (*array, Ward { fast_io_fail }))
+            .filter_map(|(array, seat)| Some((*array, isolates_after(seat)?)))
+            .map(|(array, isolate_after)| (array, Ward { fast_io_fail, isolate_after }))
             .collect()
     }
 
@@ -312,13 +321,14 @@ impl<H: Host> Reactor<H> {
     pub(super) fn begin_path_work(&mut self) {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.cut_paths();
         if (self.paths.rewire || due(self.paths.rewire_at)) && !self.paths.out.wired {
             self.ask_wiring();
         }
         let watched = self.paths.paths.watched_sockets();
         match (watched.is_empty(), self.paths.sockets_at) {
             (true, _) => self.paths.sockets_at = None,
-            (false, None) => self.paths.sockets_at = Some(now),
+            (false, None) => self.paths.sockets_at = Some(now + SOCKETS),
             (false, Some(_)) => {}
         }
         if due(self.paths.sockets_at) && !self.paths.out.sockets {
@@ -457,6 +467,7 @@ impl<H: Host> Reactor<H> {
                 }
             }
             Work::Armed(done) => self.armed(done),
+            Work::Cut(done) => self.cut(done),
             Work::Support(off) => self.supported(off),
             Work::Rehearsed => {}
         }
@@ -522,13 +533,14 @@ impl<H: Host> Reactor<H> {
         }
     }
 
-    /// What was never run is slow the first time: everything between a sign and its act is run once
-    /// while nothing is at stake. News that is none changes nothing in a machine.
+    /// What was never run is slow the first time: everything between a sign and its act is run while
+    /// nothing is at stake, on copies of what is pure.
     fn rehearse(&mut self) {
         let wards: Vec<ArrayId> = self.wards().into_keys().collect();
+        self.rehearse_links();
         for ward in &wards {
             if let Some(seat) = self.seats.get(ward) {
-                seat.mailbox.paths(self.paths.news.clone(), clock::moment());
+                seat.mailbox.rehearse();
             }
         }
         let mut host = self.setup.host.clone();
@@ -538,6 +550,19 @@ impl<H: Host> Reactor<H> {
             }
             Work::Rehearsed
         });
+    }
+
+    fn rehearse_links(&self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        for index in self.paths.paths.interfaces() {
+            let (mut paths, mut shown) = (self.paths.paths.clone(), HostSnapshot::clone(snapshot));
+            paths.handle(clock::moment(), PathEvent::Link { index, up: false, removed: false });
+            paths.annotate(&mut shown);
+            let wards = self.wards().into_keys().collect();
+            let cut_off = paths.cut_off(&shown, &wards).map(|cut_off| cut_off.reason());
+            let news = PathNews::of(&shown, cut_off);
+            tracing::trace!(index, paths = news.verdicts.len(), "rehearsed");
+        }
     }
 
     /// Whether this kernel can isolate is known now, or differs from what was known.

@@ -64,7 +64,7 @@ impl Sockets for Listed {
 
     fn readings(
         &self,
-        _: &[LiveController],
+        _: &BTreeSet<ControllerName>,
     ) -> io::Result<BTreeMap<ControllerName, SocketReading>> {
         Ok(BTreeMap::new())
     }
@@ -160,6 +160,35 @@ fn second_path(lab: &Lab) {
     for link in ["root/sys/class/nvme/nvme7", subsystem] {
         std::os::unix::fs::symlink(&target, lab.dir.path().join(link)).unwrap();
     }
+}
+
+fn cut(lab: &Lab) -> HostAction {
+    HostAction::CutPath { array: md127(), controller: Box::new(controller(lab, 1)) }
+}
+
+#[test]
+fn a_path_is_cut_while_another_leads_to_its_leg_and_nothing_is_armed_for_it() {
+    let (lab, sockets) = pulled();
+    let alone = lab.act(&cut(&lab));
+    assert!(alone.to_string().contains("nothing but nvme1 leads to nvme1n1"), "{alone}");
+    second_path(&lab);
+    assert_eq!(lab.act(&cut(&lab)), Outcome::Changed);
+    assert_eq!(sockets.log(), ["destroy nvme1 nvme0=off nvme1=1"]);
+    assert_eq!(lab.act(&cut(&lab)), Outcome::AlreadySo, "it is resetting");
+}
+
+#[test]
+fn what_the_caller_has_against_it_ends_a_cut_and_an_isolation() {
+    let (mut lab, sockets) = pulled();
+    second_path(&lab);
+    for action in [cut(&lab), isolate(&lab)] {
+        let answer = lab.host.act_if(md127(), &action, &mut |fresh| {
+            Err(format!("not with {} legs", fresh.arrays[0].legs.len()))
+        });
+        assert!(answer.outcome.to_string().contains("not with 2 legs"), "{}", answer.outcome);
+        assert_eq!(answer.done_at, None);
+    }
+    assert!(sockets.log().is_empty());
 }
 
 #[test]
