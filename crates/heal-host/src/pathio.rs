@@ -12,6 +12,9 @@ use crate::sysfs::{Dir, Root};
 /// Namespaces of one controller that are counted. More of them say the same.
 const NAMESPACES: usize = 64;
 
+/// The fields of `stat` that every kernel has; discards and flushes came later.
+const FIELDS: usize = 11;
+
 /// What the disks of `controller` count, together. `None` when it has none, or they cannot be read.
 #[must_use]
 pub fn read(root: &Root, controller: &ControllerName) -> Option<IoReading> {
@@ -48,11 +51,12 @@ fn disk(dir: &Dir) -> Option<IoReading> {
         let text = dir.text(name);
         text.known()?.split_whitespace().map(|word| word.parse().ok()).collect()
     };
-    let stat = numbers("stat")?;
+    let stat = numbers("stat").filter(|fields| fields.len() >= FIELDS)?;
     // `Documentation/block/stat.rst`: reads, writes, discards and flushes that ended.
     let ended = [0, 4, 11, 15].iter().filter_map(|field| stat.get(*field));
+    let [reads, writes] = numbers("inflight")?[..] else { return None };
     Some(IoReading {
-        in_flight: numbers("inflight")?.iter().sum(),
+        in_flight: reads.saturating_add(writes),
         completed: ended.fold(0, |sum, count| sum.wrapping_add(*count)),
     })
 }
@@ -87,7 +91,16 @@ mod tests {
         let stat = " 10 0 0 0 20 0 0 0 5 0 0 30 0 0 0 40 0\n";
         dir.file("sys/class/nvme/nvme3/nvme1c3n1/stat", stat);
         let controller = ControllerName::new("nvme3").unwrap();
-        let read = read(&Root::new(dir.path()), &controller).unwrap();
-        assert_eq!(read, IoReading { in_flight: 5, completed: 100 });
+        let counted = || read(&Root::new(dir.path()), &controller);
+        assert_eq!(counted(), Some(IoReading { in_flight: 5, completed: 100 }));
+
+        // A line that lacks its end counts less than there was.
+        dir.file("sys/class/nvme/nvme3/nvme1c3n1/stat", " 10 0 0 0 20\n");
+        assert_eq!(counted(), None);
+        dir.file("sys/class/nvme/nvme3/nvme1c3n1/stat", stat);
+        dir.file("sys/class/nvme/nvme3/nvme1c3n1/inflight", "2\n");
+        assert_eq!(counted(), None);
+        dir.file("sys/class/nvme/nvme3/nvme1c3n1/inflight", &format!("{} 1\n", u64::MAX));
+        assert_eq!(counted().unwrap().in_flight, u64::MAX, "more than there can be is not little");
     }
 }

@@ -12,7 +12,7 @@
 //! hint. The kernel sends none for a lost path or a failed leg.
 //!
 //! The parser takes bytes: nothing says that a path or a value is UTF-8. A message that is not of the
-//! form is counted and dropped; a property of a bad form is as good as missing.
+//! form, or was cut, is counted and dropped; a property of a bad form is as good as missing.
 
 use std::io;
 
@@ -92,7 +92,9 @@ impl Uevent {
     /// Reads one message. `None` if it is not of the form.
     #[must_use]
     pub fn parse(message: &[u8]) -> Option<Self> {
-        let mut fields = message.split(|byte| *byte == 0);
+        // Each part ends with a zero byte. Without the last one, the last part was cut: a name that
+        // lacks its end is another one's.
+        let mut fields = message.strip_suffix(&[0])?.split(|byte| *byte == 0);
         let header = fields.next()?;
         let at = header.iter().position(|byte| *byte == b'@')?;
         if at == 0 || header.get(at + 1) != Some(&b'/') {

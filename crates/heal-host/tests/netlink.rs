@@ -11,7 +11,9 @@ use heal_host::link::{LinkEvent, parse};
 use heal_host::uevent::{Action, NvmeEvent, Subject, Uevent};
 
 fn uevent(fields: &[&[u8]]) -> Option<Uevent> {
-    Uevent::parse(&fields.join(&0))
+    let mut message = fields.join(&0);
+    message.push(0);
+    Uevent::parse(&message)
 }
 
 /// Bytes that look random and are the same at every run.
@@ -136,16 +138,26 @@ fn what_is_not_of_the_form_is_nothing() {
     for message in [
         &b""[..],
         b"\0",
-        b"@",
-        b"@/x",
-        b"add",
-        b"add@",
-        b"add@relative",
-        b"libudev\0\xfe\xed\xca\xfe",
+        b"@\0",
+        b"@/x\0",
+        b"add\0",
+        b"add@\0",
+        b"add@relative\0",
+        b"libudev\0\xfe\xed\xca\xfe\0",
         b"\0\0\0\0",
         b"ACTION=add\0",
     ] {
         assert_eq!(Uevent::parse(message), None, "{message:?}");
+    }
+}
+
+#[test]
+fn a_name_that_lacks_its_end_is_nobodys() {
+    let whole = b"add@/devices/virtual/block/md12\0SUBSYSTEM=block\0DEVNAME=md127\0";
+    assert!(Uevent::parse(whole).is_some());
+    for cut in 1..whole.len() {
+        let ends_with_a_part = whole[cut - 1] == 0;
+        assert_eq!(Uevent::parse(&whole[..cut]).is_some(), ends_with_a_part, "cut at {cut}");
     }
 }
 
@@ -155,7 +167,7 @@ fn a_flood_of_properties_is_cut_off() {
     for _ in 0..100_000 {
         message.extend(b"\0A=b");
     }
-    message.extend(b"\0SUBSYSTEM=block");
+    message.extend(b"\0SUBSYSTEM=block\0");
     assert_eq!(Uevent::parse(&message).unwrap().subject, Subject::Other);
 }
 

@@ -147,7 +147,8 @@ pub enum NamespaceId {
 
 fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
-    if digits.len() != N * 2 {
+    // A sign is a number's, and `from_str_radix` reads numbers.
+    if digits.len() != N * 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     let mut bytes = [0; N];
@@ -283,10 +284,8 @@ impl FromStr for DevT {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || InvalidText::new("device number", text, "it is not MAJOR:MINOR");
         let (major, minor) = text.trim().split_once(':').ok_or_else(bad)?;
-        Ok(Self {
-            major: major.parse().map_err(|_| bad())?,
-            minor: minor.parse().map_err(|_| bad())?,
-        })
+        let number = |text: &str| crate::text::unsigned(text).ok_or_else(bad);
+        Ok(Self { major: number(major)?, minor: number(minor)? })
     }
 }
 
@@ -373,6 +372,14 @@ mod tests {
     }
 
     #[test]
+    fn a_device_number_is_digits_and_nothing_else() {
+        assert_eq!("259:3\n".parse::<DevT>().unwrap().to_string(), "259:3");
+        for text in ["259:+3", "+259:3", "259:-3", "259: 3", "259:", ":3", "259"] {
+            assert!(text.parse::<DevT>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_namespace_without_an_id_has_none_rather_than_zeros() {
         for text in [
             "00000000-0000-0000-0000-000000000000",
@@ -394,5 +401,6 @@ mod tests {
         }
         assert!("nguid.0123".parse::<NamespaceId>().is_err());
         assert!("eui.é123456789abcde".parse::<NamespaceId>().is_err());
+        assert!("eui.+1+2+3+4+5+6+7+8".parse::<NamespaceId>().is_err(), "signs are no digits");
     }
 }

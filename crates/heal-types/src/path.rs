@@ -115,7 +115,7 @@ impl FromStr for FastIoFail {
         if text == "off" || text == "-1" {
             return Ok(Self::Off);
         }
-        text.parse().map(Self::After).map_err(|_| {
+        crate::text::unsigned(text).map(Self::After).ok_or_else(|| {
             InvalidText::new("fast_io_fail_tmo", text, "it is neither off nor a number of seconds")
         })
     }
@@ -339,5 +339,6 @@ mod tests {
         assert_eq!(FastIoFail::Off.to_string(), "-1");
         assert_eq!(FastIoFail::After(2).to_string(), "2");
         assert!("soon".parse::<FastIoFail>().is_err());
+        assert!("+1".parse::<FastIoFail>().is_err());
     }
 }

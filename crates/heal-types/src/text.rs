@@ -52,6 +52,11 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// A number as the kernel writes one: digits. `parse` takes a sign as well.
+pub(crate) fn unsigned(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 /// A newtype over checked text: parse, print, and serde through the same gate.
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $allowed:expr) => {

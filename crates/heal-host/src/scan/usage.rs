@@ -13,7 +13,8 @@ pub(super) struct Usage {
     numbers: BTreeSet<DevT>,
     /// Names from `mountinfo`'s source and from `swaps`.
     names: BTreeSet<String>,
-    /// Why one of the two tables could not be read: then nothing is known to be unused.
+    /// Why one of the two tables could not be read, or not understood: then nothing is known to be
+    /// unused.
     failed: Option<UnknownWhy>,
 }
 
@@ -46,10 +47,13 @@ impl Usage {
 
     /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
     fn mount(&mut self, line: &str) {
-        if let Some(number) = line.split(' ').nth(2).and_then(|word| word.parse().ok()) {
-            self.numbers.insert(number);
+        let number = line.split(' ').nth(2).and_then(|word| word.parse::<DevT>().ok());
+        let source = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        if number.is_none() || source.is_none() {
+            self.failed = Some(UnknownWhy::Malformed);
         }
-        if let Some(source) = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1)) {
+        self.numbers.extend(number);
+        if let Some(source) = source {
             self.device_path(source);
         }
     }
@@ -77,14 +81,25 @@ mod tests {
         let mut usage = Usage { numbers: BTreeSet::new(), names: BTreeSet::new(), failed: None };
         usage.mount("36 35 98:0 / /mnt rw master:1 shared:2 - ext4 /dev/nvme0n1p1 rw");
         usage.mount("40 35 0:45 / /b rw - btrfs /dev/nvme3n1 rw");
-        usage.mount("");
-        usage.mount("a b c");
         usage.swap("/dev/nvme4n1p2  partition 1 0 -2");
         let dev = |major, minor| DevT { major, minor };
         assert_eq!(usage.of("x", dev(98, 0)), Observed::Known(true));
         assert_eq!(usage.of("nvme3n1", dev(1, 1)), Observed::Known(true));
         assert_eq!(usage.of("nvme4n1p2", dev(1, 1)), Observed::Known(true));
         assert_eq!(usage.of("nvme4n1", dev(1, 1)), Observed::Known(false));
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_may_be_about_any_device() {
+        for line in ["", "a b c", "36 35 98:0 / /mnt rw", "36 35 98 / /mnt rw - ext4 /dev/y rw"] {
+            let mut usage =
+                Usage { numbers: BTreeSet::new(), names: BTreeSet::new(), failed: None };
+            usage.mount("40 35 0:45 / /b rw - btrfs /dev/nvme3n1 rw");
+            usage.mount(line);
+            let dev = DevT { major: 1, minor: 1 };
+            assert_eq!(usage.of("nvme3n1", dev), Observed::Known(true), "{line:?}");
+            assert_eq!(usage.of("x", dev), Observed::Unknown(UnknownWhy::Malformed), "{line:?}");
+        }
     }
 
     #[test]
