@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use heal_core::Mode;
-use heal_provisioner::text::HumanDuration;
+use heal_provisioner::text::{HumanDuration, printable};
 use heal_types::GracePolicy;
 
 use super::options::{ArrayOverride, Config, ProvisionerConfig, SafetyScan};
@@ -24,6 +24,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The udev rule that keeps stock rules off managed legs looks here and nowhere else.
 const GUARDED_DIR: &str = "/run/nvme-heald";
+
+/// The most of a refused path that a message repeats.
+const SHOWN: usize = 160;
 
 /// Everything that is wrong or odd.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -235,8 +238,12 @@ impl Findings {
     }
 
     fn absolute(&mut self, option: &'static str, path: &Path) {
-        if !path.is_absolute() {
-            self.error(option, format!("{} is not an absolute path", path.display()));
+        let shown = path.display().to_string();
+        let said = printable(&shown, SHOWN);
+        if shown.chars().any(char::is_control) {
+            self.error(option, format!("{said} holds a control character"));
+        } else if !path.is_absolute() {
+            self.error(option, format!("{said} is not an absolute path"));
         }
     }
 

@@ -180,6 +180,15 @@ fn an_override_by_uuid_goes_before_one_by_name() {
 }
 
 #[test]
+fn a_path_that_a_terminal_would_act_on_is_refused_in_plain_words() {
+    for path in ["/run/a\\u{1b}[2Jb", "/run/a\\0", "run/a\\nb"] {
+        let message = refused(&format!("(runtime_dir: \"{path}\")"));
+        assert!(message.ends_with("holds a control character"), "{message:?}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+}
+
+#[test]
 fn no_text_makes_it_panic() {
     let whole = uncommented();
     for end in (0..=whole.len()).filter(|end| whole.is_char_boundary(*end)).step_by(7) {
