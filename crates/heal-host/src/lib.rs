@@ -32,6 +32,9 @@
 
 mod dialog;
 mod exec;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod helper;
 mod ledger;
 mod linux;

@@ -292,7 +292,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn way_out(body: &[u8]) -> Result<Option<IfIndex>, Malformed> {
+pub(crate) fn way_out(body: &[u8]) -> Result<Option<IfIndex>, Malformed> {
     let rest = body.get(ROUTE_HEADER..).ok_or(Malformed)?;
     // A route may say that nothing goes there.
     if !matches!(body[ROUTE_TYPE], RTN_UNICAST | RTN_LOCAL) {
@@ -308,7 +308,7 @@ fn way_out(body: &[u8]) -> Result<Option<IfIndex>, Malformed> {
     Ok(out.filter(|index| *index != 0))
 }
 
-fn network(links: Vec<Link>) -> Network {
+pub(crate) fn network(links: Vec<Link>) -> Network {
     let mut ports: BTreeMap<IfIndex, Vec<IfIndex>> = BTreeMap::new();
     for link in &links {
         if let Some(master) = link.master {

@@ -172,7 +172,7 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn parse(line: &[u8]) -> Result<Request, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Request, String> {
     /// The version is read by itself first: a newer request is a matter of versions, not of form.
     #[derive(Deserialize)]
     struct Version {

@@ -16,6 +16,9 @@
 //! One thread runs all of it; what may block (looks, acts, the ledger, the journal) has threads of its
 //! own. There is no clean start: every start reads what an earlier life left and takes it up.
 //!
+//! It is a library with a `main` of one line, so that what reads outside bytes here can be fuzzed from
+//! a crate of its own. Nothing else may depend on it.
+//!
 //! Exit codes: 0 ended well · 1 cannot run · 2 wrong arguments or configuration.
 #![forbid(unsafe_code)]
 
@@ -39,6 +42,10 @@ mod sim;
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -48,7 +55,9 @@ use clap::Parser;
 /// Wrong arguments or configuration.
 const MISUSE: u8 = 2;
 
-fn main() -> ExitCode {
+/// What the program does; `main` has nothing to add.
+#[must_use]
+pub fn main() -> ExitCode {
     // The daemon starts itself as the child that may hang. Nothing else may come before that.
     let mut argv = std::env::args_os().skip(1);
     if argv.next().is_some_and(|first| first == "helper") {

@@ -166,8 +166,40 @@ pub(crate) struct Acts {
     pub(crate) done_at: Moment,
 }
 
+/// Reads one datagram of the answer to the question `asked`, its number and our port. Nothing, if
+/// there is more to come.
+pub(crate) fn hear(
+    datagram: &[u8],
+    asked: (u32, u32),
+    heard: &mut Heard,
+    each: &mut impl FnMut(u16, &[u8]) -> io::Result<()>,
+) -> io::Result<Option<Answer>> {
+    for message in messages(datagram) {
+        let message = message.map_err(malformed)?;
+        if (message.sequence, message.port) != asked {
+            continue;
+        }
+        if message.flags & NLM_F_DUMP_INTR != 0 {
+            *heard = Heard::Torn;
+        }
+        match part(&message).map_err(malformed)? {
+            Part::Nothing => {}
+            Part::End => return Ok(Some(Answer::Told(*heard))),
+            Part::Refusal(errno) => return Ok(Some(Answer::Refused(errno))),
+            Part::Object => {
+                each(message.kind, message.body)?;
+                if message.flags & NLM_F_MULTI == 0 {
+                    return Ok(Some(Answer::Told(*heard)));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// How an answer ended.
-enum Answer {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
     Told(Heard),
     Refused(Errno),
 }
@@ -195,25 +227,9 @@ impl Line {
                 }
                 continue;
             };
-            for message in messages(&self.buffer[..length]) {
-                let message = message.map_err(malformed)?;
-                if message.sequence != sequence || message.port != self.port {
-                    continue;
-                }
-                if message.flags & NLM_F_DUMP_INTR != 0 {
-                    heard = Heard::Torn;
-                }
-                match part(&message).map_err(malformed)? {
-                    Part::Nothing => {}
-                    Part::End => return Ok(Answer::Told(heard)),
-                    Part::Refusal(errno) => return Ok(Answer::Refused(errno)),
-                    Part::Object => {
-                        each(message.kind, message.body)?;
-                        if message.flags & NLM_F_MULTI == 0 {
-                            return Ok(Answer::Told(heard));
-                        }
-                    }
-                }
+            let datagram = &self.buffer[..length];
+            if let Some(answer) = hear(datagram, (sequence, self.port), &mut heard, each)? {
+                return Ok(answer);
             }
             if asked.elapsed() > PATIENCE {
                 return Err(io::ErrorKind::TimedOut.into());

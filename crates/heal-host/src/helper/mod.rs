@@ -28,7 +28,7 @@
 
 mod delete;
 mod probe;
-mod rewrite;
+pub(crate) mod rewrite;
 mod set_attr;
 
 use std::ffi::OsString;

@@ -44,9 +44,9 @@ const GOES: usize = 64;
 
 /// A stretch of the array, in sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stretch {
-    from: u64,
-    to: u64,
+pub(crate) struct Stretch {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
 }
 
 /// Repairs what the member `leg` of the array has on its list.
@@ -94,7 +94,7 @@ fn stretches(md: &Held, member: &Held, leg: &DeviceName) -> Result<Vec<Stretch>,
     parse(&list, offset, size).ok_or_else(|| failed(format!("bad_blocks of {leg}: {list:?}")))
 }
 
-fn parse(list: &str, offset: u64, size: SectorCount) -> Option<Vec<Stretch>> {
+pub(crate) fn parse(list: &str, offset: u64, size: SectorCount) -> Option<Vec<Stretch>> {
     let mut found: Vec<Stretch> = Vec::new();
     for line in list.lines() {
         let (sector, count) = line.trim().split_once(' ')?;

@@ -26,7 +26,7 @@ const NAME: usize = 64;
 
 /// What `blkid` says of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Signatures {
+pub(crate) struct Signatures {
     /// `USAGE` and `TYPE`: at most one file system, layer, or other signature is named.
     kind: Option<(String, String)>,
     /// `PTTYPE`.
@@ -43,7 +43,7 @@ impl Signatures {
 
     /// Reads `blkid --probe --info --output export`. `None` when the device's I/O limits are
     /// missing, which it prints for every device it could open.
-    pub(super) fn parse(output: &str) -> Option<Self> {
+    pub(crate) fn parse(output: &str) -> Option<Self> {
         let fields: BTreeMap<&str, &str> =
             output.lines().filter_map(|line| line.split_once('=')).collect();
         fields.get("LOGICAL_SECTOR_SIZE")?;
@@ -88,7 +88,7 @@ impl Signatures {
 }
 
 /// Puts the witnesses together. `beside_md` is `blkid` blind to MD, asked when it named MD.
-pub(super) fn merge(traces: &[Trace], all: &Signatures, beside_md: Option<&Signatures>) -> Content {
+pub(crate) fn merge(traces: &[Trace], all: &Signatures, beside_md: Option<&Signatures>) -> Content {
     match traces {
         [] => match all.foreign() {
             None => Content::Blank,

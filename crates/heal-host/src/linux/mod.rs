@@ -40,7 +40,7 @@
 
 mod arrays;
 mod connect;
-mod content;
+pub(crate) mod content;
 mod controllers;
 mod examine;
 mod guard;

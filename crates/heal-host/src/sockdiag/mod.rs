@@ -307,7 +307,7 @@ fn exact(id: &SocketId) -> io::Result<()> {
     Ok(())
 }
 
-fn told(kind: u16, body: &[u8]) -> io::Result<Option<TcpSocket>> {
+pub(crate) fn told(kind: u16, body: &[u8]) -> io::Result<Option<TcpSocket>> {
     if kind != wire::BY_FAMILY {
         return Ok(None);
     }
@@ -329,6 +329,12 @@ fn canonical(address: SocketAddr) -> SocketAddr {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
         IpAddr::V6(_) => address,
     }
+}
+
+/// The question that would end the socket `id`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn destruction(id: &SocketId) -> Vec<u8> {
+    wire::destroy(id).numbered(1)
 }
 
 /// A cookie that does not fit is `ENOENT` (`inet_diag_find_one_icsk`, `net/ipv4/inet_diag.c`), and
