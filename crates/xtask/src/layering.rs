@@ -72,6 +72,13 @@ static LAYERS: &[Layer] = &[
         tests_may: &[],
         outside: Outside::Any,
     },
+    // Feeds bytes to whoever reads them, and ships nowhere.
+    Layer {
+        name: "heal-fuzz",
+        may: &["heal-types", "heal-core", "heal-host", "heal-provisioner", "nvme-heald"],
+        tests_may: &[],
+        outside: Outside::Any,
+    },
     Layer { name: "xtask", may: &[], tests_may: &[], outside: Outside::Any },
 ];
 

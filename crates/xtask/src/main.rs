@@ -4,6 +4,7 @@
 //!   lab       boots a stock Debian kernel in QEMU and runs scenarios against the installed deb
 //!   bench     how long an application waits after a cable pull, with a table and a plot
 //!   prove     what an issue must show, as one command with figures
+//!   fuzz      explores what reads outside bytes, guided by coverage
 //!   demo      the main job on a real kernel, told while it happens
 //!   deb, rpm  the packages, from one list of installed files
 //!   layering  who may depend on whom, checked against `cargo metadata`
@@ -21,6 +22,7 @@
 )]
 
 mod bench;
+mod fuzz;
 mod guest;
 mod lab;
 mod layering;
@@ -46,6 +48,8 @@ enum Task {
     Prove(prove::Args),
     /// Measure; print a table, draw a plot.
     Bench(bench::Args),
+    /// Explore what reads outside bytes.
+    Fuzz(fuzz::Args),
     /// Heal a real array in the lab and narrate it.
     Demo(lab::demo::Args),
     /// Build the Debian package.
@@ -64,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lab(args) => lab::run(&args),
         Task::Prove(args) => prove::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Demo(args) => lab::demo::run(&args),
         Task::Deb(args) => package::deb::run(&args),
         Task::Rpm(args) => package::rpm::run(&args),
