@@ -26,6 +26,7 @@
 #![warn(missing_docs)]
 
 pub mod chaos;
+pub mod contract;
 pub mod invariants;
 pub mod kernel;
 pub mod port;
