@@ -20,7 +20,8 @@ pub(crate) fn log(bytes: &[u8]) {
     };
     let digit = |c: char| c.is_ascii_digit();
     assert!(name.strip_prefix("nvme").is_some_and(|rest| rest.starts_with(digit)), "{name}");
-    let facility = bytes.split(|byte| *byte == b',').next().expect("there is a first part");
+    let facility = bytes.split(|byte| matches!(byte, b',' | b';')).next();
+    let facility = facility.expect("there is a first part");
     let facility: u32 = String::from_utf8_lossy(facility).parse().expect("it was read as one");
     assert!(facility < 8, "somebody other than the kernel was heard");
     for cut in cuts(bytes.len()) {

@@ -4,6 +4,7 @@
 //!   lab       boots a stock Debian kernel in QEMU and runs scenarios against the installed deb
 //!   bench     how long an application waits after a cable pull, with a table and a plot
 //!   prove     what an issue must show, as one command with figures
+//!   coverage  what of heal-core the scenario tests reach
 //!   fuzz      explores what reads outside bytes, guided by coverage
 //!   demo      the main job on a real kernel, told while it happens
 //!   deb, rpm  the packages, from one list of installed files
@@ -22,6 +23,7 @@
 )]
 
 mod bench;
+mod coverage;
 mod fuzz;
 mod guest;
 mod lab;
@@ -48,6 +50,8 @@ enum Task {
     Prove(prove::Args),
     /// Measure; print a table, draw a plot.
     Bench(bench::Args),
+    /// Measure what of heal-core the scenario tests reach.
+    Coverage(coverage::Args),
     /// Explore what reads outside bytes.
     Fuzz(fuzz::Args),
     /// Heal a real array in the lab and narrate it.
@@ -68,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lab(args) => lab::run(&args),
         Task::Prove(args) => prove::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Coverage(args) => coverage::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Demo(args) => lab::demo::run(&args),
         Task::Deb(args) => package::deb::run(&args),
