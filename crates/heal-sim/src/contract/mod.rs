@@ -65,7 +65,9 @@ pub trait Rig {
 pub struct Case {
     /// As a sentence.
     pub name: &'static str,
-    /// Shows that it is kept, on a fresh stage.
+    /// Whether it leaves the stage as it found it, so that the next one need not have another.
+    pub leaves_no_trace: bool,
+    /// Shows that it is kept, on a fresh stage or on one that nobody left a trace on.
     pub run: fn(&mut Play<'_>) -> Result<(), Broken>,
 }
 
@@ -216,12 +218,12 @@ impl<'r> Play<'r> {
         Err(Broken(format!("MD does not give {} up: {}", before.device, shown(&self.array()?))))
     }
 
-    /// The reference to a leg as it is bound now.
+    /// The reference to a leg as it is bound now, or was.
     fn bound(&mut self, leg: &LegSnapshot) -> Result<LegRef, Broken> {
         let array = self.array()?;
         let now = array.legs.iter().find(|now| now.device == leg.device);
-        let now = now.ok_or_else(|| Broken(format!("{} is not bound", leg.device)))?;
-        Ok(reference(now))
+        let gone = LegRef { slot: None, identity: None, ..reference(leg) };
+        Ok(now.map_or(gone, reference))
     }
 }
 

@@ -131,7 +131,7 @@ impl FakeKernel {
         true
     }
 
-    /// `update_raid_disks` and `raid1_reshape`: busy while anything is being filled; shrinking needs
+    /// `mdadm --grow`, `update_raid_disks` and `raid1_reshape`: busy while anything is being filled; shrinking needs
     /// free slots and numbers the rest anew.
     pub(crate) fn set_raid_disks(&mut self, array: usize, wanted: u16) -> Result<(), Outcome> {
         let at = self.now.after(THREAD);
@@ -142,6 +142,17 @@ impl FakeKernel {
         let used = md.rdevs.iter().filter(|r| r.slot.is_some() && !r.replacement).count();
         if md.sync.is_some() || used > usize::from(wanted) {
             return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
+        }
+        // mdadm makes no slot for which there is no spare (`Grow_reshape`, without `--force`).
+        let idle = md.rdevs.iter().filter(|r| r.slot.is_none() && !r.faulty).count();
+        if usize::from(wanted.saturating_sub(md.raid_disks)) > idle {
+            return Err(Outcome::Retry {
+                after: Duration::from_secs(5),
+                why: RetryWhy::ToolFailed {
+                    exit: Some(1),
+                    detail: "mdadm: too few spares to avoid a degraded array".into(),
+                },
+            });
         }
         if wanted < md.raid_disks {
             let mut next = 0;
