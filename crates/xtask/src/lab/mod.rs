@@ -148,6 +148,9 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         if options.deb.is_none() && scenarios.iter().any(|scenario| scenario.needs_deb) {
             options.deb = Some(crate::package::deb::build()?);
         }
+        if scenarios.iter().any(|scenario| scenario.needs_contract) {
+            options.files.push(contract()?);
+        }
         let mut wanted: Vec<&Scenario> =
             scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
         // Those that share a boot together: one that wants its own ends it for all others.
@@ -171,6 +174,19 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         results.len(),
         failed.join(" ")
     )
+}
+
+/// The program that plays the host's contract, built from this tree.
+fn contract() -> anyhow::Result<PathBuf> {
+    println!("lab: building the host's contract");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let done = std::process::Command::new(cargo)
+        .current_dir(crate::workspace::root())
+        .args(["build", "--quiet", "-p", "heal-host", "--example", "contract"])
+        .status()
+        .context("cannot start cargo")?;
+    anyhow::ensure!(done.success(), "the host's contract does not build");
+    Ok(crate::workspace::target().join("debug/examples/contract"))
 }
 
 /// The scenarios asked for, and what they are to be told.

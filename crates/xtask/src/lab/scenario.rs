@@ -8,6 +8,7 @@
 //!   # boot: fresh             wants a VM of its own (default: shared)
 //!   # multipath: off          a kernel booted without native NVMe multipath (default: on)
 //!   # needs: deb              installs the package
+//!   # needs: contract         plays the host's contract
 //!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
 //! ```
 //!
@@ -61,6 +62,7 @@ pub(crate) struct Scenario {
     /// What the runner says to the script, as variables of its environment.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) needs_deb: bool,
+    pub(crate) needs_contract: bool,
     pub(crate) expected_errors: Vec<String>,
     pub(crate) script: String,
 }
@@ -85,6 +87,7 @@ impl Scenario {
             multipath: Multipath::On,
             env: Vec::new(),
             needs_deb: false,
+            needs_contract: false,
             expected_errors: Vec::new(),
             script: String::new(),
         };
@@ -129,6 +132,7 @@ impl Scenario {
                 }
             }
             "needs" if value == "deb" => self.needs_deb = true,
+            "needs" if value == "contract" => self.needs_contract = true,
             "expects-error" => self.expected_errors.push(value.to_owned()),
             other => bail!("unknown header key `{other}`"),
         }
