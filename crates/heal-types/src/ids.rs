@@ -104,6 +104,8 @@ macro_rules! uuid_newtype {
     };
 }
 
+pub(crate) use uuid_newtype;
+
 uuid_newtype! {
     /// The UUID in every superblock of one MD array (`set_uuid`). This is what an array *is*.
     ArrayId, "MD array UUID"

@@ -29,6 +29,7 @@
 #![warn(missing_docs)]
 
 mod action;
+pub mod cluster;
 mod content;
 pub mod control;
 mod ids;

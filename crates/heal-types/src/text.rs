@@ -58,8 +58,13 @@ pub(crate) fn unsigned(text: &str) -> Option<u32> {
 }
 
 /// A newtype over checked text: parse, print, and serde through the same gate.
+///
+/// A fifth argument is one more rule, which says what is wrong with a text or nothing.
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $allowed:expr) => {
+        $crate::text::text_newtype! { $(#[$doc])* $name, $what, $max, $allowed, |_: &str| None }
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $allowed:expr, $rule:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -69,11 +74,16 @@ macro_rules! text_newtype {
             /// Takes `text` if it is valid.
             ///
             /// # Errors
-            /// When it is empty, too long, starts with a dash or holds a character that is not allowed.
+            /// When it is empty, too long, starts with a dash, holds a character that is not allowed
+            /// or breaks a rule of its own.
             pub fn new(text: impl Into<String>) -> Result<Self, $crate::InvalidText> {
                 let text = text.into();
                 $crate::text::check($what, &text, $max, $allowed)?;
-                Ok(Self(text))
+                let rule: fn(&str) -> Option<&'static str> = $rule;
+                match rule(&text) {
+                    Some(why) => Err($crate::InvalidText::new($what, &text, why)),
+                    None => Ok(Self(text)),
+                }
             }
 
             /// The text itself.
