@@ -79,6 +79,8 @@ static LAYERS: &[Layer] = &[
         tests_may: &[],
         outside: Outside::Any,
     },
+    // The cluster half: nothing of the host half but the words.
+    Layer { name: "nvmeof-recoverer", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
     Layer { name: "xtask", may: &[], tests_may: &[], outside: Outside::Any },
 ];
 
