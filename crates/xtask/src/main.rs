@@ -8,6 +8,7 @@
 //!   fuzz      explores what reads outside bytes, guided by coverage
 //!   demo      the main job on a real kernel, told while it happens
 //!   deb, rpm  the packages, from one list of installed files
+//!   mutants   the recoverer without one of its rules: the simulator must notice
 //!   layering  who may depend on whom, checked against `cargo metadata`
 //!   guest     what runs inside the lab's VM: workload, leg checksums
 //! ```
@@ -28,6 +29,7 @@ mod fuzz;
 mod guest;
 mod lab;
 mod layering;
+mod mutants;
 mod package;
 mod prove;
 mod workspace;
@@ -60,6 +62,8 @@ enum Task {
     Deb(package::deb::Args),
     /// Build the RPM package and check it with rpm's own tools.
     Rpm(package::rpm::Args),
+    /// Take the recoverer's rules out, one by one, and see whether the simulator notices.
+    Mutants(mutants::Args),
     /// Compare the crates' dependencies with the layering table.
     Layering,
     /// What runs inside the lab's VM.
@@ -77,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => lab::demo::run(&args),
         Task::Deb(args) => package::deb::run(&args),
         Task::Rpm(args) => package::rpm::run(&args),
+        Task::Mutants(args) => mutants::run(&args),
         Task::Layering => layering::run(),
         Task::Guest(args) => guest::run(&args),
     }

@@ -137,6 +137,12 @@ impl Findings {
         }
     }
 
+    /// How a node stands that carries OSDs; one that carries none is well.
+    #[must_use]
+    pub fn node(&self, node: &NodeName) -> &Standing {
+        self.nodes.get(node).unwrap_or(&Standing::Well)
+    }
+
     /// Every node that is not well.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &Standing)> {
         self.nodes.iter()

@@ -156,18 +156,21 @@ pub enum Basis {
         who: Person,
         /// In their own words.
         said: String,
+        /// Of which nodes.
+        off: BTreeSet<NodeName>,
     },
 }
 
 impl Evidence {
-    /// Reads a report: proof that nobody can write in `generation`, or who still can.
+    /// Reads a report: proof that nobody can write in `generation`, or who still can. `holders` are
+    /// all nodes that may have had access: a target is asked for everybody, a machine only for itself.
     ///
     /// # Errors
     /// With the first way in that is still open.
     pub fn examine(
         report: Report,
         generation: Generation,
-        from: &NodeName,
+        holders: &BTreeSet<NodeName>,
         at: WallTime,
     ) -> Result<Self, StillOpen> {
         match &report {
@@ -200,18 +203,30 @@ impl Evidence {
                 }
             }
             Report::Power { off } => {
-                if !off.contains(from) {
-                    return Err(StillOpen::Powered(from.clone()));
+                if let Some(on) = holders.difference(off).next() {
+                    return Err(StillOpen::Powered(on.clone()));
                 }
             }
         }
         Ok(Self { generation, basis: Basis::Seen(report), at })
     }
 
-    /// A person says that the old node cannot write.
-    #[must_use]
-    pub fn word(who: Person, said: String, generation: Generation, at: WallTime) -> Self {
-        Self { generation, basis: Basis::Word { who, said }, at }
+    /// A person says that the nodes in `off` cannot write.
+    ///
+    /// # Errors
+    /// With a node that may have access and that they did not speak of.
+    pub fn word(
+        who: Person,
+        said: String,
+        off: &BTreeSet<NodeName>,
+        generation: Generation,
+        holders: &BTreeSet<NodeName>,
+        at: WallTime,
+    ) -> Result<Self, StillOpen> {
+        match holders.difference(off).next() {
+            Some(on) => Err(StillOpen::Powered(on.clone())),
+            None => Ok(Self { generation, basis: Basis::Word { who, said, off: off.clone() }, at }),
+        }
     }
 
     /// For which generation it was given.
@@ -239,7 +254,7 @@ impl fmt::Display for Evidence {
             Basis::Seen(Report::Target { .. }) => f.write_str("no host is admitted or connected"),
             Basis::Seen(Report::Reservation { .. }) => f.write_str("only our key may write"),
             Basis::Seen(Report::Power { .. }) => f.write_str("the machine is off"),
-            Basis::Word { who, said } => write!(f, "{who} said: {said}"),
+            Basis::Word { who, said, .. } => write!(f, "{who} said: {said}"),
         }
     }
 }
@@ -264,7 +279,7 @@ mod tests {
     }
 
     fn examined(report: Report) -> Result<Evidence, StillOpen> {
-        Evidence::examine(report, GENERATION, &node(), WallTime(1))
+        Evidence::examine(report, GENERATION, &[node()].into(), WallTime(1))
     }
 
     #[test]
@@ -306,6 +321,18 @@ mod tests {
         assert!(examined(report(GENERATION, &[3], true)).is_err());
         assert!(examined(report(GENERATION, &[], false)).is_err());
         assert!(examined(report(Generation(6), &[], true)).is_err());
+    }
+
+    #[test]
+    fn a_word_about_one_node_says_nothing_about_another_that_was_admitted_once() {
+        let holders = ["n1", "n3"].map(|name| NodeName::new(name).unwrap()).into();
+        let word = |off: &BTreeSet<NodeName>| {
+            let who = Person::new("ada").unwrap();
+            Evidence::word(who, String::new(), off, GENERATION, &holders, WallTime(1))
+        };
+        let n3 = NodeName::new("n3").unwrap();
+        assert_eq!(word(&[node()].into()).unwrap_err(), StillOpen::Powered(n3));
+        assert!(word(&holders).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Clusters for tests: every node alike, every OSD alike, OSDs dealt round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heal_types::cluster::{DomainName, Generation, NodeName, OsdId};
 use heal_types::{Moment, Now, Nqn, Observed, UnknownWhy, WallTime};
@@ -64,8 +64,10 @@ pub(crate) fn view(nodes: usize, osds: u32) -> ClusterView {
             domain: domain(place(n)),
             node: Observed::Known(node(place(n))),
             up: Observed::Known(true),
+            started_on: Observed::Known(node(place(n))),
             requests: Resources { cpu_milli: 1000, memory: 4 * GIB },
             weight: 1000,
+            holders: BTreeSet::new(),
             generation: Generation(0),
             moved: None,
             moving: None,

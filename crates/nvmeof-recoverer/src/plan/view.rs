@@ -206,10 +206,14 @@ pub struct OsdView {
     pub node: Observed<NodeName>,
     /// Whether the mons say it is up.
     pub up: Observed<bool>,
+    /// The node it was started on last, as the mons know it (`ceph osd find`).
+    pub started_on: Observed<NodeName>,
     /// What its pod requests.
     pub requests: Resources,
     /// Its CRUSH weight, in thousandths.
     pub weight: u32,
+    /// Nodes besides its own that earlier moves may have admitted, and no fence is known to have cut.
+    pub holders: BTreeSet<NodeName>,
     /// The last generation that any move of it had.
     pub generation: Generation,
     /// When it was last moved.

@@ -19,7 +19,7 @@ fn loss() -> Loss {
 fn evidence(generation: Generation) -> Evidence {
     let report =
         Report::Target { generation, allowed: Vec::new(), any_host: false, connected: Vec::new() };
-    Evidence::examine(report, generation, &node(0), NOW).unwrap()
+    Evidence::examine(report, generation, &[node(0)].into(), NOW).unwrap()
 }
 
 fn phase(kind: PhaseKind) -> Phase {
@@ -256,10 +256,26 @@ fn a_step_that_fails_waits_longer_each_time_and_not_for_ever() {
 fn a_persons_word_is_kept_with_their_name() {
     let mut relocation = in_phase(PhaseKind::FenceRequired);
     let who = Person::new("ada").unwrap();
-    let word = relocation.word(who, "I pulled the plug of n0", NOW);
+    let off = [node(0)].into();
+    let word = relocation.word(who, "I pulled the plug of n0", &off, NOW).unwrap();
     assert_eq!(relocation.signal(NOW, word, &policy()), Ok(Moved::To(PhaseKind::Fenced)));
     let said = relocation.phase.evidence().unwrap().to_string();
     assert_eq!(said, "ada said: I pulled the plug of n0");
+}
+
+#[test]
+fn a_node_that_a_failed_move_admitted_has_to_be_cut_by_the_next() {
+    let failed = in_phase(PhaseKind::Failed);
+    let mut view = view(NODES, 3);
+    let next = view.osds.get_mut(&osd(0)).unwrap();
+    next.holders = failed.holders_after();
+    next.generation = failed.generation;
+    let next = Relocation::new(next, node(0), node(2), Cause::Lost(loss()), NOW);
+    assert_eq!(next.holders, [node(0), node(1)].into());
+    let who = Person::new("ada").unwrap();
+    let open = next.word(who, "n0 is off", &[node(0)].into(), NOW).unwrap_err();
+    assert_eq!(open, StillOpen::Powered(node(1)));
+    assert_eq!(in_phase(PhaseKind::Succeeded).holders_after(), [node(1)].into());
 }
 
 #[test]

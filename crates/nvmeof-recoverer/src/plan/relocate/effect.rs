@@ -1,5 +1,6 @@
 //! What a move asks the world for, as data, and what the world says to it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use heal_types::cluster::{Generation, NodeName, OsdId, RelocationId};
@@ -29,24 +30,25 @@ pub enum Effect {
         /// The OSD.
         osd: OsdId,
     },
-    /// Stop the OSD where it runs, and wait until its pod is gone.
+    /// Stop the OSD where it runs, and wait until its pod is gone. Only while its Deployment carries the
+    /// mark of this move: one that arrives late must not undo what ended it.
     Stop {
         /// The OSD.
         osd: OsdId,
     },
-    /// Take away everybody's access to the device: first of all `from`'s.
+    /// Take away everybody's access to the device: first of all that of `holders`.
     Fence {
         /// The device.
         device: Device,
-        /// The old node.
-        from: NodeName,
+        /// The nodes that may have access: the old one, and those that earlier moves admitted.
+        holders: BTreeSet<NodeName>,
     },
     /// Read who can write to the device. Changes nothing.
     Prove {
         /// The device.
         device: Device,
-        /// The old node.
-        from: NodeName,
+        /// The nodes that may have access.
+        holders: BTreeSet<NodeName>,
     },
     /// Mark the OSD down, and remove its pod on the old node without waiting for that node.
     Detach {
@@ -75,7 +77,8 @@ pub enum Effect {
         /// Why that is safe.
         evidence: Evidence,
     },
-    /// Let the OSD's Deployment run on `to`, and say so in the CephCluster.
+    /// Let the OSD's Deployment run on `to`, remove a pod of it elsewhere, and say so in the
+    /// CephCluster. Only while the Deployment carries the mark of this move.
     Place {
         /// The OSD.
         osd: OsdId,
@@ -84,7 +87,8 @@ pub enum Effect {
         /// The new node.
         to: NodeName,
     },
-    /// Take off `noout` and the mark that keeps Rook off.
+    /// Take off `noout` and the mark that keeps Rook off, and let its Deployment have a pod again where
+    /// it was stopped.
     Release {
         /// The OSD.
         osd: OsdId,

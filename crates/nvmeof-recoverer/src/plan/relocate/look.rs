@@ -139,7 +139,9 @@ impl Relocation {
         if blind(seen.view, seen.policy).is_some() {
             return None;
         }
-        let up = seen.view.osds.get(&self.osd.id)?.up.known().copied()?;
+        let osd = seen.view.osds.get(&self.osd.id)?;
+        // Up on the old node is what the mons have not noticed yet.
+        let up = *osd.up.known()? && *osd.started_on.known()? == self.to;
         match (self.phase.kind(), up) {
             (PhaseKind::Placed, true) => Some(Signal::OsdUp),
             (PhaseKind::OsdUp, false) => Some(Signal::OsdDown),
@@ -152,23 +154,10 @@ impl Relocation {
 
     /// Whether the chosen node can still take it.
     fn target(&self, seen: &Seen<'_>) -> Target {
-        let doubted = doubted(seen.findings);
-        let why = match seen.view.nodes.get(&self.to) {
-            _ if doubted.contains(&self.to) => OutWhy::InDoubt,
-            None => OutWhy::NotReady,
-            Some(node) if node.out_of_service => OutWhy::NotReady,
-            Some(node) if node.ready.is_known_and(|ready| !ready) => OutWhy::NotReady,
-            Some(node) => {
-                let now = seen.view.now.mono;
-                let silent = |seen_at| now.since(seen_at) >= seen.policy.lease_silent;
-                if node.lease_changed.is_known_and(|changed| silent(*changed)) {
-                    OutWhy::InDoubt
-                } else {
-                    return Target::Good;
-                }
-            }
+        let Some(why) = self.target_out(seen) else {
+            return Target::Good;
         };
-        let mut avoid = doubted;
+        let mut avoid = doubted(seen.findings);
         avoid.insert(self.to.clone());
         avoid.insert(self.from.clone());
         let found = schedule::place(seen.view, seen.policy, &[self.osd.id], &avoid);
@@ -176,6 +165,46 @@ impl Relocation {
             Some(placed) => Target::Other(placed.to, why),
             None => Target::Nobody,
         }
+    }
+
+    /// Why the chosen node is out. The further the move is, the more that takes: before anybody is
+    /// admitted another node costs nothing, then it costs another move.
+    fn target_out(&self, seen: &Seen<'_>) -> Option<OutWhy> {
+        let Some(node) = seen.view.nodes.get(&self.to).filter(|node| !node.out_of_service) else {
+            return Some(OutWhy::NotReady);
+        };
+        let now = seen.view.now.mono;
+        let silent = |changed| now.since(changed) >= seen.policy.lease_silent;
+        let standing = seen.findings.node(&self.to);
+        let in_doubt = match self.phase.kind() {
+            // The OSD counts there now, and is down until it has started: only both witnesses are one.
+            PhaseKind::Placed | PhaseKind::OsdUp => matches!(standing, Standing::Lost(_)),
+            PhaseKind::Detached | PhaseKind::Connecting | PhaseKind::Verified => {
+                node.lease_changed.is_known_and(|changed| silent(*changed))
+            }
+            PhaseKind::Pending
+            | PhaseKind::Confirmed
+            | PhaseKind::NooutSet
+            | PhaseKind::Stopping
+            | PhaseKind::Fencing
+            | PhaseKind::Proving
+            | PhaseKind::FenceRequired
+            | PhaseKind::Fenced
+            | PhaseKind::Held
+            | PhaseKind::Clean
+            | PhaseKind::RollingBack
+            | PhaseKind::GivingUp
+            | PhaseKind::Succeeded
+            | PhaseKind::RolledBack
+            | PhaseKind::Failed => {
+                if node.ready.is_known_and(|ready| !ready) {
+                    return Some(OutWhy::NotReady);
+                }
+                *standing != Standing::Well
+                    || node.lease_changed.is_known_and(|changed| silent(*changed))
+            }
+        };
+        in_doubt.then_some(OutWhy::InDoubt)
     }
 
     fn patience(&self, now: WallTime, policy: &Policy) -> Option<Signal> {

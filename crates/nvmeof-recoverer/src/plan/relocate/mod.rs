@@ -29,6 +29,7 @@ pub mod transitions;
 #[cfg(test)]
 mod agrees;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use heal_types::WallTime;
@@ -43,7 +44,7 @@ pub use signal::{Signal, SignalKind};
 use transitions::{StayWhy, Verdict, verdict};
 
 use super::Policy;
-use super::evidence::{Evidence, Loss};
+use super::evidence::{Evidence, Loss, StillOpen};
 use super::view::{Device, OsdIdentity, OsdView};
 
 /// Why an OSD is moved.
@@ -80,6 +81,9 @@ pub struct Relocation {
     pub from: NodeName,
     /// The new node.
     pub to: NodeName,
+    /// Nodes that may have access when it begins: the old one, and those that moves before it admitted
+    /// without getting to the end.
+    pub holders: BTreeSet<NodeName>,
     /// Why.
     pub cause: Cause,
     /// The device's fencing token.
@@ -134,12 +138,15 @@ impl Relocation {
     #[must_use]
     pub fn new(osd: &OsdView, from: NodeName, to: NodeName, cause: Cause, now: WallTime) -> Self {
         let generation = osd.generation.next();
+        let mut holders = osd.holders.clone();
+        holders.insert(from.clone());
         Self {
             id: name(&osd.identity, generation),
             osd: osd.identity,
             device: osd.device.clone(),
             from,
             to,
+            holders,
             cause,
             generation,
             began: now,
@@ -330,8 +337,8 @@ impl Relocation {
         match &self.phase {
             Phase::Confirmed => Some(Effect::Quiet { osd }),
             Phase::Stopping => Some(Effect::Stop { osd }),
-            Phase::Fencing => Some(Effect::Fence { device, from }),
-            Phase::Proving => Some(Effect::Prove { device, from }),
+            Phase::Fencing => Some(Effect::Fence { device, holders: self.holders.clone() }),
+            Phase::Proving => Some(Effect::Prove { device, holders: self.holders.clone() }),
             Phase::Fenced { evidence } => {
                 Some(Effect::Detach { osd, from, evidence: evidence.clone() })
             }
@@ -370,7 +377,7 @@ impl Relocation {
             (Answer::Again(said), _) => Signal::StepAgain(said),
             (Answer::Refused(said), _) => Signal::StepRefused(said),
             (Answer::Seen(report), Phase::Proving) => {
-                match Evidence::examine(report, self.generation, &self.from, now) {
+                match Evidence::examine(report, self.generation, &self.holders, now) {
                     Ok(evidence) => Signal::Proven(evidence),
                     Err(open) => Signal::Disproven(open),
                 }
@@ -392,10 +399,50 @@ impl Relocation {
         })
     }
 
-    /// A person says that the old node cannot write.
+    /// A person says that the nodes in `off` cannot write.
+    ///
+    /// # Errors
+    /// With a node that may have access and that they did not speak of.
+    pub fn word(
+        &self,
+        who: Person,
+        said: &str,
+        off: &BTreeSet<NodeName>,
+        now: WallTime,
+    ) -> Result<Signal, StillOpen> {
+        Evidence::word(who, short(said), off, self.generation, &self.holders, now)
+            .map(Signal::OperatorFenced)
+    }
+
+    /// Nodes that may have access after this move, whatever became of it: what the next one has to cut.
     #[must_use]
-    pub fn word(&self, who: Person, said: &str, now: WallTime) -> Signal {
-        Signal::OperatorFenced(Evidence::word(who, short(said), self.generation, now))
+    pub fn holders_after(&self) -> BTreeSet<NodeName> {
+        let mut holders = self.holders.clone();
+        match self.phase.kind() {
+            // Whoever was not cut before the new node was admitted, was cut by admitting it alone.
+            PhaseKind::Succeeded => holders.clear(),
+            PhaseKind::RolledBack => return holders,
+            PhaseKind::Pending
+            | PhaseKind::Confirmed
+            | PhaseKind::NooutSet
+            | PhaseKind::Stopping
+            | PhaseKind::Fencing
+            | PhaseKind::Proving
+            | PhaseKind::FenceRequired
+            | PhaseKind::Fenced
+            | PhaseKind::Detached
+            | PhaseKind::Connecting
+            | PhaseKind::Verified
+            | PhaseKind::Placed
+            | PhaseKind::OsdUp
+            | PhaseKind::Clean
+            | PhaseKind::Held
+            | PhaseKind::RollingBack
+            | PhaseKind::GivingUp
+            | PhaseKind::Failed => {}
+        }
+        holders.insert(self.to.clone());
+        holders
     }
 }
 

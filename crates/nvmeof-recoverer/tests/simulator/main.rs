@@ -1,0 +1,58 @@
+//! A hundred thousand incidents, and the one rule: no two nodes ever write to one device.
+//!
+//! `INCIDENTS=N` says how many, `SEED=N` where the dice begin, `TELL=SEED` prints one story. What a
+//! story breaks is read from what landed on the devices (`device.rs`).
+#![allow(clippy::unwrap_used, reason = "names and numbers of a world made here")]
+
+mod api;
+mod brain;
+mod controller;
+mod device;
+mod dice;
+mod hands;
+mod scenarios;
+mod story;
+mod world;
+
+use std::time::Instant;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Few by default: a build for debugging tells what is wrong here, and a build for speed tells how
+/// seldom.
+const INCIDENTS: u64 = 1000;
+
+#[test]
+fn no_device_ever_has_two_writers_and_everything_comes_to_rest() {
+    let first = number("SEED").unwrap_or(0);
+    let stories = number("INCIDENTS").unwrap_or(INCIDENTS).div_ceil(story::INCIDENTS);
+    let started = Instant::now();
+    let (mut moves, mut writes, mut broken) = (0, 0, Vec::new());
+    for seed in first..first + stories {
+        let world = story::told(seed, false);
+        moves += world.api.created;
+        writes += world.devices.iter().map(|device| device.epoch).sum::<u64>();
+        if let Some(violation) = world.violations.first() {
+            broken.push(format!("seed {seed}: {violation}"));
+            if broken.len() > 9 {
+                break;
+            }
+        }
+    }
+    println!(
+        "FIGURE incidents={} moves={moves} mounts={writes} seconds={:.1} broken={}",
+        stories * story::INCIDENTS,
+        started.elapsed().as_secs_f64(),
+        broken.len()
+    );
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn a_story_is_told_on_request() {
+    let Some(seed) = number("TELL") else { return };
+    let world = story::told(seed, true);
+    println!("{}", world.told.unwrap_or_default().join("\n"));
+}
