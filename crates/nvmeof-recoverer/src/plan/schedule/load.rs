@@ -7,7 +7,7 @@ use heal_types::cluster::{DomainName, NodeName, OsdId};
 use super::score::{self, Score};
 use super::{OutWhy, Placed, placed};
 use crate::plan::Policy;
-use crate::plan::view::{ClusterView, NodeView, OsdView, Reach, Resources};
+use crate::plan::view::{ClusterView, NodeView, OsdView, Reach, Resources, TargetView};
 
 /// A node's place in [`Load`].
 pub(super) type Index = usize;
@@ -17,9 +17,13 @@ pub(super) struct Load<'a> {
     view: &'a ClusterView,
     nodes: Vec<PerNode<'a>>,
     index: BTreeMap<&'a NodeName, Index>,
-    domains: BTreeMap<&'a DomainName, PerDomain>,
+    domains: Vec<PerDomain<'a>>,
     /// As many domains as one node may carry.
     most_domains: usize,
+    /// On so many nodes each domain may be without taking another's place.
+    share: usize,
+    /// Domains that nodes which may take something could carry besides those they do.
+    room: usize,
     most_osds: usize,
     mean_weight: u64,
     /// The least weight that a node which may take something has.
@@ -35,15 +39,23 @@ struct PerNode<'a> {
     weight: u64,
     osds: usize,
     /// Domains it carries, and of each how many OSDs.
-    domains: Vec<(&'a DomainName, usize)>,
+    domains: Vec<(Domain, usize)>,
     /// The parts of its score that no move of the batch changes.
     usage: u32,
     io: u32,
     hash: u64,
 }
 
+/// A domain's place in [`Load`].
+type Domain = usize;
+
 /// What a target says of the nodes.
-struct PerDomain {
+struct PerDomain<'a> {
+    name: &'a DomainName,
+    /// Nodes that carry it.
+    nodes: usize,
+    /// OSDs of it that have no place yet.
+    waiting: usize,
     /// Nodes that may take its devices, and how near they are.
     candidates: Vec<(Index, u32)>,
 }
@@ -54,6 +66,7 @@ pub(super) struct PerOsd<'a> {
     pub(super) id: OsdId,
     pub(super) view: &'a OsdView,
     from: Option<Index>,
+    domain: Domain,
 }
 
 impl<'a> Load<'a> {
@@ -77,6 +90,9 @@ impl<'a> Load<'a> {
         let index: BTreeMap<&NodeName, Index> =
             nodes.iter().enumerate().map(|(index, node)| (node.name, index)).collect();
         let domains = per_domain(view, &nodes, &index);
+        let most_domains = view.spare_domains().max(1);
+        let able = nodes.iter().filter(|node| node.out.is_none()).count();
+        let share = (able.saturating_mul(most_domains) / domains.len().max(1)).max(1);
         let total: u64 = view.osds.values().map(|osd| u64::from(osd.weight)).sum();
         let count = u64::try_from(view.osds.len()).unwrap_or(u64::MAX);
         let mut load = Self {
@@ -84,15 +100,18 @@ impl<'a> Load<'a> {
             nodes,
             index,
             domains,
-            most_domains: view.spare_domains().max(1),
+            most_domains,
+            share,
+            room: able.saturating_mul(most_domains),
             most_osds: policy.max_osds_per_node,
             mean_weight: (total / count.max(1)).max(1),
-            emptiest: 0,
+            emptiest: u64::MAX,
         };
-        for osd in view.osds.values() {
+        for (id, osd) in &view.osds {
             let at = osd.moving.as_ref().map(|moving| &moving.to).or(osd.node.known());
-            if let Some(&at) = at.and_then(|at| load.index.get(at)) {
-                load.add(osd, at);
+            let at = at.and_then(|at| load.index.get(at).copied());
+            if let (Some(at), Some(osd)) = (at, load.osd(*id)) {
+                load.add(&osd, at);
             }
         }
         load.find_emptiest();
@@ -102,7 +121,8 @@ impl<'a> Load<'a> {
     pub(super) fn osd(&self, id: OsdId) -> Option<PerOsd<'a>> {
         let view = self.view.osds.get(&id)?;
         let from = view.node.known().and_then(|node| self.index.get(node).copied());
-        Some(PerOsd { id, view, from })
+        let domain = self.domains.binary_search_by_key(&&view.domain, |it| it.name).ok()?;
+        Some(PerOsd { id, view, from, domain })
     }
 
     pub(super) fn name(&self, node: Index) -> &'a NodeName {
@@ -111,39 +131,62 @@ impl<'a> Load<'a> {
 
     /// The OSD no longer counts where it is.
     pub(super) fn take_away(&mut self, id: OsdId) {
-        if let Some(PerOsd { view, from: Some(from), .. }) = self.osd(id) {
-            self.remove(view, from);
-            self.find_emptiest();
+        if let Some(osd) = self.osd(id) {
+            self.domains[osd.domain].waiting += 1;
+            if let Some(from) = osd.from {
+                self.remove(&osd, from);
+            }
         }
     }
 
     /// The OSD counts on `node` from now on.
     pub(super) fn put(&mut self, osd: &PerOsd<'a>, node: Index) {
-        self.add(osd.view, node);
-        self.find_emptiest();
+        let domain = &mut self.domains[osd.domain];
+        domain.waiting = domain.waiting.saturating_sub(1);
+        self.add(osd, node);
     }
 
-    fn add(&mut self, osd: &'a OsdView, at: Index) {
+    fn add(&mut self, osd: &PerOsd<'_>, at: Index) {
         let node = &mut self.nodes[at];
-        node.free = node.free.minus(osd.requests);
-        node.weight = node.weight.saturating_add(u64::from(osd.weight));
+        let was_emptiest = node.weight == self.emptiest;
+        node.free = node.free.minus(osd.view.requests);
+        node.weight = node.weight.saturating_add(u64::from(osd.view.weight));
         node.osds = node.osds.saturating_add(1);
-        match node.domains.iter_mut().find(|(domain, _)| **domain == osd.domain) {
+        match node.domains.iter_mut().find(|(domain, _)| *domain == osd.domain) {
             Some((_, count)) => *count += 1,
-            None => node.domains.push((&osd.domain, 1)),
+            None => {
+                node.domains.push((osd.domain, 1));
+                self.domains[osd.domain].nodes += 1;
+                if node.out.is_none() {
+                    self.room = self.room.saturating_sub(1);
+                }
+            }
+        }
+        if was_emptiest {
+            self.find_emptiest();
         }
     }
 
-    fn remove(&mut self, osd: &OsdView, at: Index) {
+    fn remove(&mut self, osd: &PerOsd<'_>, at: Index) {
         let node = &mut self.nodes[at];
-        node.free = node.free.plus(osd.requests);
-        node.weight = node.weight.saturating_sub(u64::from(osd.weight));
+        node.free = node.free.plus(osd.view.requests);
+        node.weight = node.weight.saturating_sub(u64::from(osd.view.weight));
         node.osds = node.osds.saturating_sub(1);
-        if let Some((_, count)) = node.domains.iter_mut().find(|(domain, _)| **domain == osd.domain)
+        if let Some((_, count)) = node.domains.iter_mut().find(|(domain, _)| *domain == osd.domain)
         {
             *count = count.saturating_sub(1);
+            if *count == 0 {
+                let domain = &mut self.domains[osd.domain];
+                domain.nodes = domain.nodes.saturating_sub(1);
+                node.domains.retain(|(_, count)| *count > 0);
+                if node.out.is_none() {
+                    self.room = self.room.saturating_add(1);
+                }
+            }
         }
-        node.domains.retain(|(_, count)| *count > 0);
+        if node.out.is_none() {
+            self.emptiest = self.emptiest.min(node.weight);
+        }
     }
 
     fn find_emptiest(&mut self) {
@@ -152,7 +195,7 @@ impl<'a> Load<'a> {
     }
 
     pub(super) fn candidates(&self, osd: &PerOsd<'_>) -> &[(Index, u32)] {
-        self.domains.get(&osd.view.domain).map_or(&[], |domain| &domain.candidates)
+        &self.domains[osd.domain].candidates
     }
 
     /// Why a candidate of the OSD's domain cannot take it now.
@@ -170,8 +213,12 @@ impl<'a> Load<'a> {
         if osd.view.requests.cpu_milli > at.free.cpu_milli {
             return Some(OutWhy::NoCpu);
         }
-        let carries = at.domains.iter().any(|(domain, _)| **domain == osd.view.domain);
-        (!carries && at.domains.len() >= self.most_domains).then_some(OutWhy::TooManyDomains)
+        let full = at.domains.len() >= self.most_domains;
+        (full && !self.carries(osd, node)).then_some(OutWhy::TooManyDomains)
+    }
+
+    fn carries(&self, osd: &PerOsd<'_>, node: Index) -> bool {
+        self.nodes[node].domains.iter().any(|(domain, _)| *domain == osd.domain)
     }
 
     fn score(&self, osd: &PerOsd<'_>, node: Index, locality: u32, policy: &Policy) -> Score {
@@ -189,10 +236,33 @@ impl<'a> Load<'a> {
     }
 
     /// The best node that can take the OSD.
+    ///
+    /// A domain that lies on its share of the nodes spreads to more of them only as far as nobody who
+    /// still waits needs the room: a node carries only so many domains.
     pub(super) fn best(&self, osd: &PerOsd<'_>, policy: &Policy) -> Option<(Index, Score)> {
+        let within = self.is_tight(osd.domain);
+        let within = within.then(|| self.best_of(osd, policy, |node| self.carries(osd, node)));
+        within.flatten().or_else(|| self.best_of(osd, policy, |_| true))
+    }
+
+    fn is_tight(&self, domain: Domain) -> bool {
+        let needs = |other: &PerDomain<'_>| {
+            self.share.min(other.nodes + other.waiting).saturating_sub(other.nodes)
+        };
+        let others = self.domains.iter().enumerate().filter(|(index, _)| *index != domain);
+        self.domains[domain].nodes >= self.share
+            && self.room <= others.map(|(_, other)| needs(other)).sum()
+    }
+
+    fn best_of(
+        &self,
+        osd: &PerOsd<'_>,
+        policy: &Policy,
+        suits: impl Fn(Index) -> bool,
+    ) -> Option<(Index, Score)> {
         self.candidates(osd)
             .iter()
-            .filter(|(node, _)| self.out_now(osd, *node).is_none())
+            .filter(|(node, _)| suits(*node) && self.out_now(osd, *node).is_none())
             .map(|(node, locality)| (*node, self.score(osd, *node, *locality, policy)))
             .max_by_key(|(node, score)| (score.total, self.tie(osd, *node)))
     }
@@ -239,21 +309,20 @@ impl<'a> Load<'a> {
             else {
                 continue;
             };
-            self.remove(giving.view, at);
+            self.remove(&giving, at);
             if self.out_now(osd, at).is_none() {
                 let score = self.score(osd, at, locality, policy);
-                self.add(osd.view, at);
+                self.add(osd, at);
                 if let Some((elsewhere, better)) = self.best(&giving, policy) {
                     self.put(&giving, elsewhere);
                     done[other] = placed(&giving, self.name(elsewhere), better);
                     done.push(placed(osd, self.name(at), score));
                     return true;
                 }
-                self.remove(osd.view, at);
+                self.remove(osd, at);
             }
-            self.add(giving.view, at);
+            self.add(&giving, at);
         }
-        self.find_emptiest();
         false
     }
 
@@ -336,18 +405,18 @@ fn per_domain<'a>(
     view: &'a ClusterView,
     nodes: &[PerNode<'a>],
     index: &BTreeMap<&'a NodeName, Index>,
-) -> BTreeMap<&'a DomainName, PerDomain> {
-    let mut domains = BTreeMap::new();
-    for (name, target) in &view.targets {
+) -> Vec<PerDomain<'a>> {
+    // In the map's order, so that a name is found by halving.
+    let of = |(name, target): (&'a DomainName, &'a TargetView)| {
         let able = target.attachable.iter().filter_map(|node| index.get(node).copied());
         let candidates = able
             .filter(|&node| nodes[node].out.is_none())
             .filter(|&node| out_for_domain(view, name, nodes[node].name).is_none())
             .map(|node| (node, score::locality(target.reach.get(nodes[node].name))))
             .collect();
-        domains.insert(name, PerDomain { candidates });
-    }
-    domains
+        PerDomain { name, nodes: 0, waiting: 0, candidates }
+    };
+    view.targets.iter().map(of).collect()
 }
 
 /// FNV-1a: the same in every build, which the standard library's hasher does not promise.

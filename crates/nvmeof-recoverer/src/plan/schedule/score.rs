@@ -98,7 +98,10 @@ fn free(used: Permille) -> u32 {
     FULL - used.thousandths() * (FULL / 1000)
 }
 
+/// In 64 bits, because this is asked for every OSD of every node: what is too large loses its last bits.
 fn share(part: u64, whole: u64) -> u32 {
-    let points = u128::from(part) * u128::from(FULL) / u128::from(whole.max(1));
-    u32::try_from(points).unwrap_or(FULL).min(FULL)
+    const BITS: u32 = 40;
+    let shift = (u64::BITS - whole.leading_zeros()).saturating_sub(BITS);
+    let (part, whole) = (part.min(whole) >> shift, (whole >> shift).max(1));
+    u32::try_from(part * u64::from(FULL) / whole).unwrap_or(FULL).min(FULL)
 }
