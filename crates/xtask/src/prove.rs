@@ -1,4 +1,4 @@
-//! `cargo xtask prove heal|stall`: what the product claims, shown on what is built here and now.
+//! `cargo xtask prove heal|stall|recoverer`: what the product claims, shown on what is built here and now.
 //!
 //! ```text
 //!   cargo test -p heal-sim ──► each test is a claim, its name the sentence ─┐
@@ -12,6 +12,8 @@
 //! A claim is nothing but a line that a scenario prints once it has shown it, with the figures it
 //! measured on the way. A scenario that fails is one claim that does not hold, and so is one that is
 //! expected here and not there: a proof that quietly left something out would be worse than none.
+
+mod recoverer;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,6 +55,8 @@ enum What {
     Heal,
     /// A pulled cable stalls the application for a second or two, and the last copy is never risked.
     Stall,
+    /// An OSD whose node died runs elsewhere, and no two nodes ever write to one device.
+    Recoverer,
 }
 
 impl What {
@@ -60,6 +64,7 @@ impl What {
         match self {
             Self::Heal => &HEAL,
             Self::Stall => &STALL,
+            Self::Recoverer => &RECOVERER,
         }
     }
 }
@@ -158,6 +163,15 @@ const STALL: Proof = Proof {
     bounds: stall_bounds,
 };
 
+/// Its scenarios need no lab: `recoverer.rs` shows them.
+const RECOVERER: Proof = Proof {
+    name: "recoverer",
+    scenarios: &[],
+    again: &[],
+    simulated: false,
+    bounds: |_| Vec::new(),
+};
+
 const TIMES: usize = 5;
 
 /// The simulator's crate: every test of it is a claim.
@@ -192,6 +206,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (false, false) => Much::Default,
     };
     let started = Instant::now();
+    let shown = match args.what {
+        What::Heal | What::Stall => in_the_lab(proof, args, much)?,
+        What::Recoverer => recoverer::show(args.full, args.verbose)?,
+    };
+    print(proof, &shown);
+    let (line, holds) = summary(proof, &shown, started);
+    println!("{line}");
+    if !holds {
+        // No error with a trace behind it: the summary is the last line, whatever it says.
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn in_the_lab(proof: &Proof, args: &Args, much: Much) -> anyhow::Result<Vec<Shown>> {
     let mut shown = Vec::new();
     if proof.simulated && !args.lab_only {
         shown.push(simulator()?);
@@ -217,14 +246,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             shown.push(Shown { by: format!("the figures on kernel {kernel}"), claims });
         }
     }
-    print(proof, &shown);
-    let (line, holds) = summary(proof, &shown, started);
-    println!("{line}");
-    if !holds {
-        // No error with a trace behind it: the summary is the last line, whatever it says.
-        std::process::exit(1);
-    }
-    Ok(())
+    Ok(shown)
 }
 
 impl Proof {
