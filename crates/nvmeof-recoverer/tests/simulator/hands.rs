@@ -204,6 +204,9 @@ impl World {
         /// A finding may be that old when it is acted on.
         const MEMORY: u64 = 40;
         let Some(stored) = self.move_of(command) else { return };
+        if !self.judged.insert(command.relocation.clone()) {
+            return;
+        }
         let lately = |at: Option<u64>| at.is_some_and(|at| self.now - at <= MEMORY);
         let down = lately(self.last_down[osd]);
         let silent = lately(self.nodes[self.host(&stored.relocation.from)].last_silent);

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use heal_types::cluster::{DomainName, NodeName, OsdId};
+use heal_types::cluster::{DomainName, NodeName, OsdId, RelocationId};
 use heal_types::{Moment, Now, Nqn, Observed, UnknownWhy, WallTime};
 use nvmeof_recoverer::plan::view::{
     ClusterView, FenceHealth, MonView, NodeView, OsdIdentity, OsdView, Pool, Resources, TargetView,
@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) sent: Vec<Sent>,
     /// Commands may be late by that much.
     pub(crate) late: u64,
+    /// Moves whose first fence was judged: what follows finishes what was begun.
+    pub(crate) judged: BTreeSet<RelocationId>,
     pub(crate) violations: Vec<String>,
     pub(crate) told: Option<Vec<String>>,
     pub(crate) template: ClusterView,
@@ -232,6 +234,7 @@ impl World {
             controllers: vec![Controller::new(), Controller::new()],
             sent: Vec::new(),
             late: 0,
+            judged: BTreeSet::new(),
             violations: Vec::new(),
             told: None,
             template: template(&names),

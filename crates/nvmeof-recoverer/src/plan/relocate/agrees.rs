@@ -279,6 +279,16 @@ fn a_node_that_a_failed_move_admitted_has_to_be_cut_by_the_next() {
 }
 
 #[test]
+fn the_old_node_is_not_admitted_again_while_another_may_have_access() {
+    for (other, undo) in [(None, Undo::Fenced), (Some(node(2)), Undo::Stopped)] {
+        let mut relocation = in_phase(PhaseKind::Fencing);
+        relocation.holders.extend(other);
+        relocation.signal(NOW, Signal::OperatorAborted, &policy()).unwrap();
+        assert_eq!(relocation.phase, Phase::RollingBack { undo });
+    }
+}
+
+#[test]
 fn two_leaders_that_begin_the_same_move_give_it_the_same_name() {
     let view = view(NODES, 3);
     let begin = |to| {

@@ -259,7 +259,10 @@ impl Relocation {
             PhaseKind::Confirmed | PhaseKind::NooutSet | PhaseKind::Held => Some(Undo::Marks),
             PhaseKind::Stopping => Some(Undo::Stopped),
             PhaseKind::Fencing | PhaseKind::Proving | PhaseKind::FenceRequired => {
-                Some(Undo::Fenced)
+                // Nobody knows that the others are cut: then the old node is not admitted either, and
+                // the next move cuts all of them.
+                let alone = self.holders.iter().all(|holder| *holder == self.from);
+                Some(if alone { Undo::Fenced } else { Undo::Stopped })
             }
             // From here on somebody else may have been admitted, or nothing was begun.
             PhaseKind::Pending
