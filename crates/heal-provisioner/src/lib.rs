@@ -22,11 +22,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod client;
 pub mod contract;
 pub mod dispatch;
 pub mod fixed;
+pub mod kumoscale;
 mod provisioner;
 pub mod ron_text;
+mod store;
 pub mod text;
 
 pub use async_trait::async_trait;

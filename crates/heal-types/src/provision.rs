@@ -104,7 +104,9 @@ impl Volume {
         }
         for (i, replica) in self.replicas.iter().enumerate() {
             let count = replica.target.portals.len();
-            if count == 0 || count > MAX_PORTALS {
+            // One that is lost may be nowhere; one that is offered must be somewhere.
+            let nowhere = count == 0 && replica.state.is_offered();
+            if nowhere || count > MAX_PORTALS {
                 let replica = replica.id.clone();
                 return Err(VolumeError::Portals { volume: volume(), replica, count });
             }

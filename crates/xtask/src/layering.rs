@@ -52,7 +52,15 @@ static LAYERS: &[Layer] = &[
         tests_may: &["heal-sim"],
         outside: Outside::Any,
     },
-    Layer { name: "heal-provisioner", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
+    // Its backends are tested against provisioners that exist only in a process.
+    Layer {
+        name: "heal-provisioner",
+        may: &["heal-types"],
+        tests_may: &["vendor-emulator"],
+        outside: Outside::Any,
+    },
+    // The other side of the wire: it shares no code with what it tests.
+    Layer { name: "vendor-emulator", may: &[], tests_may: &[], outside: Outside::Any },
     // Never heal-host: a simulation must not be able to touch the machine it runs on.
     Layer {
         name: "heal-sim",
@@ -82,6 +90,7 @@ static LAYERS: &[Layer] = &[
     // The cluster half: nothing of the host half but the words.
     Layer { name: "nvmeof-recoverer", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
     Layer { name: "xtask", may: &[], tests_may: &[], outside: Outside::Any },
+    Layer { name: "xtask", may: &["vendor-emulator"], tests_may: &[], outside: Outside::Any },
 ];
 
 /// The daemon's third-party crates, all told; above it the run says so and goes on.

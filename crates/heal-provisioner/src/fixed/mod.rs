@@ -46,10 +46,11 @@ use inventory::Inventory;
 pub use inventory::InventoryError;
 use ledger::Ledger;
 
+use crate::store::late;
 use crate::{CallContext, Capabilities, HostInfo, Provisioner, ReplicaRef};
 
 /// The largest inventory and the largest state file that is read.
-pub const MAX_FILE: u64 = 4 * 1024 * 1024;
+pub const MAX_FILE: u64 = crate::store::MAX_FILE;
 
 /// Where the two files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,10 +125,6 @@ impl Fixed {
             )),
         }
     }
-}
-
-fn late() -> ProvisionerFault {
-    ProvisionerFault::new(FaultClass::Unreachable, "the file system did not answer in time")
 }
 
 #[async_trait]

@@ -1,9 +1,16 @@
 //! A place on disk for one test, and the `fixed` backend in it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 #![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper fails the test like the test itself"
+)]
+#![allow(
     clippy::disallowed_methods,
     reason = "a test plays the operator, who writes and removes files"
 )]
+
+pub(crate) mod emulated;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +51,12 @@ impl Desk {
         Arc::new(Fixed::new(self.paths()))
     }
 
+    pub(crate) fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     pub(crate) fn write_inventory(&self, text: &str) {
         std::fs::write(self.paths().inventory, text).unwrap();
     }
@@ -63,8 +76,9 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        for name in ["volumes.ron", "volumes.away", "fixed-state.ron", "fixed-state.ron.new"] {
-            let _ = std::fs::remove_file(self.directory.join(name));
+        // Only what stands directly in it: a desk has no drawers.
+        for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_file(entry.path());
         }
         let _ = std::fs::remove_dir(&self.directory);
     }
