@@ -9,7 +9,7 @@
 //! ```text
 //!   machine ── ProvisionerCall ──►  dispatch::call  ── typed call, deadline ──►  dyn Provisioner
 //!                                        │                                        │  fixed
-//!           ◄── answer or fault ─────────┘  ◄── answer, believed only if ─────────┘  (kumoscale, http, exec)
+//!           ◄── answer or fault ─────────┘  ◄── answer, believed only if ─────────┘  kumoscale, http, exec
 //!                                               it keeps the contract
 //! ```
 //!
@@ -25,8 +25,11 @@
 pub mod client;
 pub mod contract;
 pub mod dispatch;
+pub mod exec;
 pub mod fixed;
+pub mod http;
 pub mod kumoscale;
+pub mod protocol;
 mod provisioner;
 pub mod ron_text;
 mod store;

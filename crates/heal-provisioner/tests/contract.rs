@@ -10,13 +10,13 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::Desk;
+use common::emulated::ARRAY;
+use common::{Desk, inventory};
 use heal_provisioner::contract::{
-    self, Fixture, FixtureWhy, KnownBy, Stage, Standing, SuiteReport, Verdict,
+    self, Fixture, FixtureWhy, Stage, Standing, SuiteReport, Verdict,
 };
 use heal_provisioner::{CallContext, Capabilities, HostInfo, Provisioner, ReplicaRef, async_trait};
 use heal_types::{
@@ -38,41 +38,6 @@ impl OnDisk {
     fn backend(&self) -> Arc<dyn Provisioner> {
         (self.wrap)(self.desk().backend())
     }
-}
-
-const ARRAY: &str = "8e0a1b6c:1f2e3d4c:5b6a7988:00112233";
-
-fn replica(id: &str, number: usize, sectors: u64) -> String {
-    format!(
-        "(id: \"{id}\", namespace: \"6fd1ee4c-3f2c-4f6f-8a44-{number:012x}\", \
-         nqn: \"nqn.2026-11.example:{id}\", portals: [\"tcp://10.0.0.{}:4420\"], size: {}),",
-        number % 250 + 1,
-        sectors * 512
-    )
-}
-
-fn inventory(stage: &Stage) -> String {
-    let mut text = String::from("(volumes: [(id: \"vol-7\", copies: 2,");
-    if stage.known_by != KnownBy::Alias {
-        write!(text, "array: \"{ARRAY}\",").unwrap();
-    }
-    if stage.known_by != KnownBy::Array {
-        text.push_str("alias: \"db\",");
-    }
-    text.push_str("replicas: [");
-    for number in 1..=usize::from(stage.replicas) {
-        text.push_str(&replica(&format!("r{number}"), number, stage.size.0));
-    }
-    // The first spare is the volume's own, the others are anybody's.
-    text.push_str("], spares: [");
-    for (number, size) in stage.spares.iter().enumerate() {
-        if number == 1 {
-            text.push_str("])], spares: [");
-        }
-        text.push_str(&replica(&format!("s{number}"), 100 + number, size.0));
-    }
-    text.push_str(if stage.spares.len() > 1 { "])" } else { "])])" });
-    text
 }
 
 #[async_trait]

@@ -11,12 +11,15 @@
 )]
 
 pub(crate) mod emulated;
+pub(crate) mod plugin;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use heal_provisioner::Provisioner;
+use heal_provisioner::contract::{KnownBy, Stage};
 use heal_provisioner::fixed::{Fixed, FixedPaths};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -82,4 +85,38 @@ impl Drop for Desk {
         }
         let _ = std::fs::remove_dir(&self.directory);
     }
+}
+
+fn replica(id: &str, number: usize, sectors: u64) -> String {
+    format!(
+        "(id: \"{id}\", namespace: \"6fd1ee4c-3f2c-4f6f-8a44-{number:012x}\", \
+         nqn: \"nqn.2026-11.example:{id}\", portals: [\"tcp://10.0.0.{}:4420\"], size: {}),",
+        number % 250 + 1,
+        sectors * 512
+    )
+}
+
+/// The inventory of `stage`, for the backend over files.
+pub(crate) fn inventory(stage: &Stage) -> String {
+    let mut text = String::from("(volumes: [(id: \"vol-7\", copies: 2,");
+    if stage.known_by != KnownBy::Alias {
+        write!(text, "array: \"{}\",", emulated::ARRAY).unwrap();
+    }
+    if stage.known_by != KnownBy::Array {
+        text.push_str("alias: \"db\",");
+    }
+    text.push_str("replicas: [");
+    for number in 1..=usize::from(stage.replicas) {
+        text.push_str(&replica(&format!("r{number}"), number, stage.size.0));
+    }
+    // The first spare is the volume's own, the others are anybody's.
+    text.push_str("], spares: [");
+    for (number, size) in stage.spares.iter().enumerate() {
+        if number == 1 {
+            text.push_str("])], spares: [");
+        }
+        text.push_str(&replica(&format!("s{number}"), 100 + number, size.0));
+    }
+    text.push_str(if stage.spares.len() > 1 { "])" } else { "])])" });
+    text
 }
