@@ -51,6 +51,7 @@ pub mod mdwatch;
 mod netlink;
 pub mod network;
 pub mod pathio;
+pub mod plugin;
 mod readable;
 pub mod scan;
 pub mod sockdiag;

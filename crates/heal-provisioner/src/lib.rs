@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod away;
 pub mod client;
 pub mod contract;
 pub mod dispatch;
@@ -36,6 +37,7 @@ mod store;
 pub mod text;
 
 pub use async_trait::async_trait;
+pub use away::Away;
 pub use dispatch::call;
 pub use heal_types::ProvisionerCall;
 pub use provisioner::{

@@ -93,7 +93,7 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
         udev: Enumerator::start().context("cannot start libudev")?,
     };
     let sources = Sources::open(Root::host()).context("cannot listen to the kernel")?;
-    let backend = backend::open(&config.provisioner);
+    let opened = backend::open(&config.provisioner);
 
     let (told_sender, told) = mpsc::channel(hints::ROOM);
     let (request_sender, requests) = mpsc::channel(control::ROOM);
@@ -106,6 +106,14 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
     if let Some(path) = backend::watched(&config.provisioner) {
         tokio::spawn(backend::watch(path, news_sender.clone()));
     }
+    if let Some(opened) = &opened {
+        tokio::spawn(backend::listen(opened.clone(), news_sender.clone()));
+        match backend::host_info(config.connect.host_nqn.as_ref()) {
+            Some(host) => drop(tokio::spawn(backend::announce(opened.clone(), host))),
+            None => tracing::warn!("this host has no NQN; the provisioner does not hear of it"),
+        }
+    }
+    let backend = opened.map(|opened| opened.provisioner);
     tokio::spawn(signals(Signals::listen()?, command_sender));
 
     let setup = Setup { host, boot, config, config_path, journal, keeper, found, backend, counted };

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use heal_core::Mode;
+use heal_provisioner::client::Endpoint;
 use heal_provisioner::text::{HumanDuration, printable};
 use heal_types::GracePolicy;
 
+use super::Access;
 use super::options::{ArrayOverride, Config, ProvisionerConfig, SafetyScan};
 
 /// Something found about one option.
@@ -234,6 +236,53 @@ impl Findings {
                     );
                 }
             }
+            ProvisionerConfig::KumoScale { addresses, conf, access, host_id, state } => {
+                self.absolute("provisioner.conf", conf);
+                self.absolute("provisioner.state", state);
+                self.addresses("provisioner.addresses", addresses);
+                self.access(access);
+                if host_id.as_ref().is_some_and(|id| id.trim().is_empty() || id.trim() != id) {
+                    self.error("provisioner.host_id", "it is empty or has blanks around it");
+                }
+            }
+            ProvisionerConfig::Http { urls, access } => {
+                if urls.is_empty() {
+                    self.error("provisioner.urls", "there is none");
+                }
+                self.addresses("provisioner.urls", urls);
+                self.access(access);
+            }
+            ProvisionerConfig::Exec { program, user, .. } => {
+                self.absolute("provisioner.program", program);
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+                if user.is_empty() || !user.chars().all(plain) {
+                    self.error("provisioner.user", format!("{user:?} is not the name of a user"));
+                }
+                if user == "root" {
+                    self.error("provisioner.user", "a plugin does not run as root");
+                }
+            }
+        }
+    }
+
+    fn addresses(&mut self, option: &'static str, addresses: &[String]) {
+        for address in addresses {
+            if let Err(error) = Endpoint::parse(address, 443) {
+                self.error(option, error.to_string());
+            }
+        }
+    }
+
+    fn access(&mut self, access: &Access) {
+        for problem in access.problems() {
+            self.error("provisioner.access", problem);
+        }
+        if access.skip_verification && access.anybody_may_pose_as_the_provisioner {
+            self.warn(
+                "provisioner.access",
+                "the provisioner's certificate is not verified: whoever can reach this network can \
+                 pose as it",
+            );
         }
     }
 

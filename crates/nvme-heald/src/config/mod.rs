@@ -14,6 +14,7 @@
 
 mod check;
 mod options;
+mod vendor;
 
 use std::fmt;
 use std::io::Read;
@@ -26,6 +27,7 @@ use heal_provisioner::ron_text;
 use heal_types::{Alias, ArrayId, ConnectOptions, GracePolicy};
 
 pub(crate) use options::{ArrayKey, Config, ProvisionerConfig, SafetyScan};
+pub(crate) use vendor::Access;
 
 /// The longest configuration file that is read.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -12,6 +12,8 @@ use heal_provisioner::text::{HumanDuration, HumanGrace, parse_duration};
 use heal_types::{Alias, ArrayId, Digests, GracePolicy, InvalidText, Nqn};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::vendor::Access;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,6 +49,68 @@ pub(crate) enum ProvisionerConfig {
         /// What the backend remembers.
         state: PathBuf,
     },
+    /// Kioxia KumoScale.
+    KumoScale {
+        /// The management addresses; none: those of `conf`.
+        #[serde(default)]
+        addresses: Vec<String>,
+        /// The vendor's own file, read for what is not said here.
+        #[serde(default = "kioxia_conf")]
+        conf: PathBuf,
+        /// Whom to believe, and who we are.
+        #[serde(default)]
+        access: Access,
+        /// This host's id at the provisioner.
+        #[serde(default)]
+        host_id: Option<String>,
+        /// What the backend remembers.
+        #[serde(default = "kumoscale_state")]
+        state: PathBuf,
+    },
+    /// Our own protocol, over HTTPS.
+    Http {
+        /// Where it is spoken.
+        urls: Vec<String>,
+        /// Whom to believe, and who we are.
+        #[serde(default)]
+        access: Access,
+    },
+    /// Our own protocol, to a program.
+    Exec {
+        /// The program.
+        program: PathBuf,
+        /// The user it runs as.
+        #[serde(default = "plugin_user")]
+        user: String,
+        /// Whether it may use the network.
+        #[serde(default)]
+        network: bool,
+    },
+}
+
+impl ProvisionerConfig {
+    /// The backend's name, as `status` shows it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Fixed { .. } => "fixed",
+            Self::KumoScale { .. } => "kumoscale",
+            Self::Http { .. } => "http",
+            Self::Exec { .. } => "exec",
+        }
+    }
+}
+
+fn kioxia_conf() -> PathBuf {
+    PathBuf::from(heal_provisioner::kumoscale::conf::CONF)
+}
+
+fn kumoscale_state() -> PathBuf {
+    PathBuf::from("/var/lib/nvme-heal/kumoscale-state.ron")
+}
+
+fn plugin_user() -> String {
+    "nvme-heal-plugin".to_owned()
 }
 
 /// How much may be replaced at once.

@@ -89,6 +89,49 @@ fn what_the_example_shows_in_prose_is_valid_too() {
 }
 
 #[test]
+fn every_backend_that_the_example_shows_is_valid() {
+    let mut samples: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in EXAMPLE.lines() {
+        let Some(sample) = line.trim_start().strip_prefix("//     ") else { continue };
+        if sample.starts_with("provisioner: ") {
+            inside = true;
+            samples.push(String::new());
+        }
+        if inside {
+            samples.last_mut().unwrap().push_str(&format!("{sample}\n"));
+            inside = !sample.starts_with(')');
+        }
+    }
+    let shown: Vec<&str> = samples
+        .iter()
+        .map(|sample| {
+            let loaded = parse(&format!("({sample})"), "prose").unwrap_or_else(|error| {
+                panic!("{error}\n{sample}");
+            });
+            loaded.config.provisioner.name()
+        })
+        .collect();
+    assert_eq!(shown, ["fixed", "kumoscale", "http", "exec"]);
+}
+
+#[test]
+fn a_server_that_is_not_verified_takes_two_options() {
+    let with = |access: &str| {
+        let text = format!("(provisioner: Http(urls: [\"https://p/\"], access: ({access})))");
+        parse(&text, "heald.ron")
+    };
+    assert!(with("").unwrap().warnings.is_empty());
+    let one = with("skip_verification: true").unwrap_err().to_string();
+    assert!(one.contains("anybody_may_pose_as_the_provisioner"), "{one}");
+    let both = "skip_verification: true, anybody_may_pose_as_the_provisioner: true";
+    assert!(with(both).unwrap().warnings[0].to_string().contains("not verified"));
+    for bad in ["pins: [\"ab\"]", "token_file: \"token\"", "password: \"hunter2\""] {
+        assert!(with(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn an_unknown_option_is_refused_with_its_place_and_a_guess() {
     let message = refused("(\n    mode: Heal,\n    grase: \"10m\",\n)\n");
     assert!(message.starts_with("heald.ron:3:5: unknown field `grase`"), "{message}");

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Reactor;
-use crate::config::ProvisionerConfig;
 use crate::control::Inbound;
 use crate::hints::Hint;
 use crate::host::Host;
@@ -140,10 +139,7 @@ impl<H: Host> Reactor<H> {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: config.mode_word().to_owned(),
-            provisioner: match &config.provisioner {
-                ProvisionerConfig::None => "none".to_owned(),
-                ProvisionerConfig::Fixed { .. } => "fixed".to_owned(),
-            },
+            provisioner: config.provisioner.name().to_owned(),
             at: clock::now().wall,
             arrays: Vec::new(),
             reaction: self.shared.reactions.summary(),
