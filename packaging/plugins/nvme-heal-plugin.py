@@ -106,6 +106,28 @@ class Provisioner:
 
     # -- calls ---------------------------------------------------------------------------------------
 
+    @staticmethod
+    def stage(directory, call):
+        """For the conformance kit: stands its stage up, never over an inventory of yours."""
+        path = os.path.join(directory, "inventory.json")
+        if not load(path, {"stage": True}).get("stage"):
+            raise Fault("unsupported", "the inventory is in earnest")
+
+        def replica(name, number, size):
+            return {"id": name, "nqn": f"nqn.2026-11.example:{name}", "size": size,
+                    "namespace": f"6fd1ee4c-3f2c-4f6f-8a44-{number:012x}", "portals": [f"tcp://192.0.2.{number % 250}"]}
+
+        volume = {"id": "vol-7", "copies": call["replicas"], "grace": "10m",
+                  "replicas": [replica(f"r{n}", n, call["size"]) for n in range(1, call["replicas"] + 1)]}
+        if call["known_by"] != "alias":
+            volume["array"] = call["array"]
+        if call["known_by"] != "array":
+            volume["alias"] = call["alias"]
+        spares = [replica(f"s{n}", 100 + n, size) for n, size in enumerate(call["spares"])]
+        store(os.path.join(directory, "state.json"), {"words": {}, "grants": [], "seen": []})
+        store(path, {"stage": True, "volumes": [volume], "spares": spares})
+        return {}
+
     def describe(self, _):
         return {"name": "reference", "replacement": True}
 
@@ -217,7 +239,9 @@ def main():
             raise Fault("unreachable", str(error)) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            answer = {"protocol": PROTOCOL, "answer": Provisioner(directory).answer(call)}
+            staged = call.get("verb") == "stage" and call.get("protocol") == PROTOCOL
+            answer = Provisioner.stage(directory, call) if staged else Provisioner(directory).answer(call)
+            answer = {"protocol": PROTOCOL, "answer": answer}
     except Fault as fault:
         answer = {"protocol": PROTOCOL, "fault": {"class": fault.kind, "detail": str(fault)}}
     except (KeyError, TypeError, ValueError) as error:

@@ -98,6 +98,9 @@ enum Sabotage {
     ReportIsForgotten,
     NothingIsListed,
     EverythingIsAvailable,
+    EveryArrayIsThis,
+    RefusalIsSilence,
+    RemovalOfTheUnknownFails,
 }
 
 #[derive(Debug)]
@@ -143,6 +146,16 @@ impl Provisioner for Saboteur {
             (Sabotage::AwayIsNone, Err(_)) => return Ok(None),
             (_, answer) => answer?,
         };
+        if let (Sabotage::EveryArrayIsThis, None) = (self.how, &volume) {
+            let known = VolumeQuery {
+                array: ARRAY.parse().unwrap(),
+                alias: Some(Alias::new("db").unwrap()),
+            };
+            volume = self.inner.find_volume(context, &known).await?;
+            if let Some(volume) = &mut volume {
+                (volume.array, volume.alias) = (Some(query.array), query.alias.clone());
+            }
+        }
         match (self.how, &mut volume) {
             (Sabotage::NothingIsListed, Some(volume)) => {
                 volume.replicas.retain(|replica| replica.id.as_str().starts_with('r'));
@@ -183,7 +196,12 @@ impl Provisioner for Saboteur {
             return Ok(Replacement::Pending { after: std::time::Duration::ZERO });
         }
         let key = self.key(key);
-        let mut answer = self.inner.request_replacement(context, lost, why, &key).await?;
+        let mut answer = match self.inner.request_replacement(context, lost, why, &key).await {
+            Err(fault) if matches!(self.how, Sabotage::RefusalIsSilence) => {
+                return Err(ProvisionerFault::new(FaultClass::Unreachable, fault.detail));
+            }
+            answer => answer?,
+        };
         if let (Sabotage::LostOneIsGranted, Replacement::Granted(replica)) = (self.how, &mut answer)
         {
             replica.id = lost.replica.clone();
@@ -199,6 +217,10 @@ impl Provisioner for Saboteur {
     ) -> Result<(), ProvisionerFault> {
         if matches!(self.how, Sabotage::RemovalIsForgotten) {
             return Ok(());
+        }
+        let known = ["r", "s"].iter().any(|start| replica.replica.as_str().starts_with(start));
+        if matches!(self.how, Sabotage::RemovalOfTheUnknownFails) && !known {
+            return Err(ProvisionerFault::new(FaultClass::NotFound, "no such replica"));
         }
         let key = self.key(key);
         self.inner.confirm_removed(context, replica, &key).await
@@ -275,4 +297,20 @@ saboteur!(
     a_backend_that_calls_everything_available_is_caught,
     EverythingIsAvailable,
     ["a granted replica is listed as synchronizing beside the lost one"]
+);
+
+saboteur!(
+    a_backend_that_takes_every_array_for_its_own_is_caught,
+    EveryArrayIsThis,
+    ["an array that nobody knows is none and not a fault", "a name never overrules another uuid"]
+);
+saboteur!(
+    a_backend_whose_refusal_is_silence_is_caught,
+    RefusalIsSilence,
+    ["a request without a spare left is refused"]
+);
+saboteur!(
+    a_backend_that_cannot_remove_what_is_gone_is_caught,
+    RemovalOfTheUnknownFails,
+    ["a removal of an unknown replica is success"]
 );

@@ -6,6 +6,8 @@ use std::time::Duration;
 use heal_provisioner::text::parse_duration;
 use heal_types::control::Request;
 
+use crate::conformance::Conformance;
+
 /// Shows and steers the healing of MD arrays on NVMe-oF.
 ///
 /// ARRAY is a kernel name (md127), a path (/dev/md127, /dev/md/NAME), an array name or an MD UUID.
@@ -51,11 +53,25 @@ pub(crate) enum Ask {
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         duration: Option<Duration>,
     },
+    /// For those who write a provisioner's backend or plugin.
+    Provisioner {
+        /// What to do.
+        #[command(subcommand)]
+        task: ProvisionerTask,
+    },
     /// End a hold or a quarantine, and look again at what was refused. Needs to be root.
     Resume {
         /// Which array.
         array: String,
     },
+}
+
+/// What a vendor wants.
+#[derive(Debug, PartialEq, Eq, clap::Subcommand)]
+pub(crate) enum ProvisionerTask {
+    /// Hold a provisioner to every promise of the contract, case by case. It must be in its test mode:
+    /// every case makes it forget everything.
+    Conformance(Conformance),
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -74,15 +90,17 @@ fn reason(text: &str) -> Result<String, String> {
 }
 
 impl Ask {
-    pub(crate) fn request(&self) -> Request {
-        match self {
+    /// The request to the daemon, for what is asked of it.
+    pub(crate) fn request(&self) -> Option<Request> {
+        Some(match self {
             Self::Status { .. } => Request::Status,
             Self::Explain { array } => Request::Explain { array: array.clone() },
             Self::Hold { array, reason, duration } => {
                 Request::Hold { array: array.clone(), reason: reason.clone(), duration: *duration }
             }
             Self::Resume { array } => Request::Resume { array: array.clone() },
-        }
+            Self::Provisioner { .. } => return None,
+        })
     }
 }
 
@@ -93,7 +111,7 @@ mod tests {
 
     fn request(words: &[&str]) -> Result<Request, clap::Error> {
         let words = ["nvme-heal"].iter().chain(words);
-        Args::try_parse_from(words).map(|args| args.command.request())
+        Args::try_parse_from(words).map(|args| args.command.request().unwrap())
     }
 
     #[test]

@@ -14,17 +14,18 @@
 
 mod args;
 mod client;
+mod conformance;
 mod printer;
 mod render;
 mod verdict;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Parser;
 use heal_types::control::Response;
 
-use args::{Args, Ask};
+use args::{Args, Ask, ProvisionerTask};
 use printer::Printer;
 use verdict::Verdict;
 
@@ -49,7 +50,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, printer: &Printer) -> anyhow::Result<Verdict> {
-    let response = client::ask(&args.socket, args.command.request())?;
+    if let Ask::Provisioner { task: ProvisionerTask::Conformance(kit) } = &args.command {
+        return conformance::run(kit, printer);
+    }
+    let request = args.command.request().context("this is nothing to ask the daemon")?;
+    let response = client::ask(&args.socket, request)?;
     match (&args.command, response) {
         (Ask::Status { json: true }, Response::Status(status)) => {
             printer.print(&format!("{}\n", serde_json::to_string_pretty(&status)?));

@@ -10,6 +10,7 @@
 //!   deb, rpm  the packages, from one list of installed files
 //!   mutants   the recoverer without one of its rules: the simulator must notice
 //!   layering  who may depend on whom, checked against `cargo metadata`
+//!   emulator  a KumoScale provisioner to try the product against, over HTTPS
 //!   guest     what runs inside the lab's VM: workload, leg checksums
 //! ```
 //!
@@ -26,6 +27,7 @@
 mod bench;
 mod coverage;
 mod fuzz;
+mod emulator;
 mod guest;
 mod lab;
 mod layering;
@@ -66,6 +68,8 @@ enum Task {
     Mutants(mutants::Args),
     /// Compare the crates' dependencies with the layering table.
     Layering,
+    /// Serve an emulated KumoScale provisioner and print what it hears.
+    Emulator(emulator::Args),
     /// What runs inside the lab's VM.
     #[command(hide = true)]
     Guest(guest::Args),
@@ -83,6 +87,7 @@ fn main() -> anyhow::Result<()> {
         Task::Rpm(args) => package::rpm::run(&args),
         Task::Mutants(args) => mutants::run(&args),
         Task::Layering => layering::run(),
+        Task::Emulator(args) => emulator::run(&args),
         Task::Guest(args) => guest::run(&args),
     }
 }

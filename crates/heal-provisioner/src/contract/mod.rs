@@ -20,6 +20,7 @@
 
 mod bench;
 mod grants;
+pub mod live;
 mod lookup;
 mod reports;
 
@@ -175,7 +176,7 @@ pub async fn run(fixture: &mut dyn Fixture) -> SuiteReport {
 }
 
 /// Runs the cases whose name `wanted` accepts.
-pub async fn run_if(fixture: &mut dyn Fixture, wanted: fn(&str) -> bool) -> SuiteReport {
+pub async fn run_if(fixture: &mut dyn Fixture, wanted: impl Fn(&str) -> bool) -> SuiteReport {
     let mut cases = Vec::new();
     for case in all().filter(|case| wanted(&case.sentence())) {
         let verdict = match (case.run)(Bench::new(fixture)).await {

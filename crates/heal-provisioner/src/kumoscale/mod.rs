@@ -47,6 +47,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout_at;
 
 use crate::client::ClientOptions;
+use crate::contract::live::Stages;
+use crate::contract::{KnownBy, Stage as Wanted};
 use crate::store::Notebook;
 use crate::text::printable;
 use crate::{
@@ -448,6 +450,35 @@ impl KumoScale {
             self.rest.delete_request(context, volume, replica).await?;
         }
         self.rest.delete_confirm(context, volume, replica).await
+    }
+}
+
+/// Only the emulated provisioner has stages.
+#[async_trait]
+impl Stages for KumoScale {
+    async fn stage(
+        &self,
+        context: &CallContext,
+        stage: &Wanted,
+        query: &VolumeQuery,
+    ) -> Result<(), ProvisionerFault> {
+        let other = "11111111-2222-4333-8444-555555555555".to_owned();
+        let alias = query.alias.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (uuid, alias) = match stage.known_by {
+            KnownBy::Array => (rest::hyphenated(&query.array), "another-name".to_owned()),
+            KnownBy::Alias => (other, alias),
+            KnownBy::Both => (rest::hyphenated(&query.array), alias),
+        };
+        let spares: Vec<u64> = stage.spares.iter().map(|size| size.0).collect();
+        let stage = wire::Stage {
+            uuid: &uuid,
+            alias: &alias,
+            replicas: stage.replicas,
+            capacity: stage.size.0,
+            spares: &spares,
+            host: self.host_id.as_deref().unwrap_or_default(),
+        };
+        self.rest.stage(context, &stage).await
     }
 }
 

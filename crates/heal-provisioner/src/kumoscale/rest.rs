@@ -8,6 +8,7 @@ use heal_types::{Alias, ArrayId, FaultClass, ProvisionerFault, ReplicaId, Volume
 use hyper::Method;
 use serde::Serialize;
 
+use super::volume::check;
 use super::wire;
 use crate::CallContext;
 use crate::client::{Client, ClientOptions, Reply, Request, quoted};
@@ -170,6 +171,19 @@ impl Rest {
         wire::done(&reply, &[])
     }
 
+    /// Only the emulated provisioner has stages; another one answers with an error page.
+    pub(super) async fn stage(
+        &self,
+        context: &CallContext,
+        stage: &wire::Stage<'_>,
+    ) -> Result<(), ProvisionerFault> {
+        let reply =
+            self.call(context, Method::POST, "/emulator/stage".into(), body(stage)?, true).await?;
+        wire::done(&reply, &[]).map_err(|fault| {
+            ProvisionerFault::new(FaultClass::Unsupported, format_args!("no emulator: {fault}"))
+        })
+    }
+
     async fn list<T: serde::de::DeserializeOwned>(
         &self,
         context: &CallContext,
@@ -249,7 +263,7 @@ fn one_volume(
     let invalid = |why: String| ProvisionerFault::new(FaultClass::Invalid, why);
     match (found.len(), found.pop()) {
         (0 | 1, None) => Ok(None),
-        (1, Some(volume)) if is_it(&volume) => Ok(Some(volume)),
+        (1, Some(volume)) if is_it(&volume) => check(&volume).map(|()| Some(volume)),
         (1, Some(volume)) => Err(invalid(format!("asked for another volume, got {}", volume.uuid))),
         (count, _) => Err(invalid(format!("{count} volumes where one was asked for"))),
     }

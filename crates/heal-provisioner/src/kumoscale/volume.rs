@@ -1,7 +1,7 @@
 //! From what the provisioner lists to what the contract shows. Pure functions of its answers and our
 //! notes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heal_types::{
@@ -13,6 +13,8 @@ use super::notes::{Answered, Grant, Said, Stage, State};
 use super::wire;
 use crate::ReplicaRef;
 
+/// More replicas of one volume are not believed.
+const MOST_REPLICAS: u16 = 64;
 /// The longest host name the provisioner takes.
 const MAX_HOST_NAME: usize = 32;
 
@@ -54,6 +56,33 @@ pub(super) fn id(volume: &wire::Volume) -> Result<VolumeId, ProvisionerFault> {
 
 fn locations(volume: &wire::Volume) -> &[wire::Location] {
     volume.location.as_ref().map(|list| list.0.as_slice()).unwrap_or_default()
+}
+
+/// Whether the listing makes sense as a whole. Asked of every listing before anything is concluded from
+/// any part of it: half-believed answers are how arrays lose their last copy.
+pub(super) fn check(listed: &wire::Volume) -> Result<(), ProvisionerFault> {
+    let id = id(listed)?;
+    grace(listed)?;
+    match listed.num_replicas {
+        Some(1..=MOST_REPLICAS) => {}
+        Some(count) => return Err(invalid(format_args!("volume {id} has {count} replicas"))),
+        None => return Err(invalid(format_args!("volume {id} has no numReplicas"))),
+    }
+    let mut namespaces = BTreeSet::new();
+    for location in locations(listed) {
+        ReplicaId::new(&location.uuid).map_err(invalid)?;
+        let namespace: NamespaceId = location.uuid.parse().map_err(invalid)?;
+        if !namespaces.insert(namespace) {
+            return Err(invalid(format_args!("volume {id} lists {namespace} twice")));
+        }
+        if location.current_state_time.is_some_and(|time| !time.is_finite() || time < 0.0) {
+            return Err(invalid(format_args!("{namespace} has an impossible currentStateTime")));
+        }
+    }
+    if namespaces.len() > usize::from(MOST_REPLICAS) {
+        return Err(invalid(format_args!("volume {id} lists {} replicas", namespaces.len())));
+    }
+    Ok(())
 }
 
 /// The location of that name.
@@ -122,9 +151,6 @@ fn show_replica(
     let namespace: NamespaceId = location.uuid.parse().map_err(invalid)?;
     let seen = state_of(listed, state, volume, &id).unwrap_or(ReplicaState::Unknown);
     if let Some(time) = location.current_state_time {
-        if !time.is_finite() || time < 0.0 {
-            return Err(invalid(format_args!("replica {id} is in its state for {time} ms")));
-        }
         tracing::trace!(replica = %id, state = ?seen, milliseconds = time, "listed");
     }
     let known = place.known.get(&id);

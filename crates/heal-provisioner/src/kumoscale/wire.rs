@@ -141,6 +141,17 @@ pub(super) struct ForwardLog<'a> {
     pub(super) parameters_list: &'a std::collections::BTreeMap<String, String>,
 }
 
+/// For the emulated provisioner only.
+#[derive(Debug, Serialize)]
+pub(super) struct Stage<'a> {
+    pub(super) uuid: &'a str,
+    pub(super) alias: &'a str,
+    pub(super) replicas: u16,
+    pub(super) capacity: u64,
+    pub(super) spares: &'a [u64],
+    pub(super) host: &'a str,
+}
+
 /// A list of which no more than a bound is kept or even looked at.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bounded<T>(pub(super) Vec<T>);

@@ -36,13 +36,15 @@ use heal_types::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::contract::live::Stages;
+use crate::contract::{KnownBy, Stage};
 use crate::{
     CallContext, Capabilities, ForwardedEvent, HostInfo, Provisioner, ReplicaRef, Severity,
     dispatch,
 };
 use wire::{
-    Answer, Call, ConditionWord, Described, Done, Fault, Found, PROTOCOL, Question, Replaced,
-    SeverityWord,
+    Answer, Call, ConditionWord, Described, Done, Fault, Found, KnownByWord, PROTOCOL, Question,
+    Replaced, SeverityWord,
 };
 
 /// The largest document that is read.
@@ -218,6 +220,30 @@ impl<C: Carrier> Provisioner for Remote<C> {
     }
 }
 
+#[async_trait]
+impl<C: Carrier> Stages for Remote<C> {
+    async fn stage(
+        &self,
+        context: &CallContext,
+        stage: &Stage,
+        query: &VolumeQuery,
+    ) -> Result<(), ProvisionerFault> {
+        let call = Call::Stage {
+            array: query.array,
+            alias: query.alias.clone(),
+            known_by: match stage.known_by {
+                KnownBy::Array => KnownByWord::Array,
+                KnownBy::Alias => KnownByWord::Alias,
+                KnownBy::Both => KnownByWord::Both,
+            },
+            replicas: stage.replicas,
+            size: stage.size.bytes(),
+            spares: stage.spares.iter().map(|size| size.bytes()).collect(),
+        };
+        self.ask::<Done>(context, call, None).await.map(|_| ())
+    }
+}
+
 /// Answers one document from `provisioner`: the other end of the wire. Whatever comes in, a document
 /// goes out.
 pub async fn serve(provisioner: &dyn Provisioner, document: &[u8]) -> Vec<u8> {
@@ -280,6 +306,10 @@ async fn answer(provisioner: &dyn Provisioner, question: Question) -> Written {
             };
             let event = ForwardedEvent { severity, at: WallTime(at_ms), message, fields };
             return done(provisioner.forward(&context, &event).await);
+        }
+        Call::Stage { .. } => {
+            let why = "no stages here: this is in earnest";
+            return done(Err(ProvisionerFault::new(FaultClass::Unsupported, why)));
         }
         Call::FindVolume { array, alias } => {
             Ok(ProvisionerCall::FindVolume(VolumeQuery { array, alias }))

@@ -76,6 +76,30 @@ pub enum Call {
         message: String,
         fields: BTreeMap<String, String>,
     },
+    /// Forget everything and stand this stage up. Only a provisioner in its test mode has this call;
+    /// in earnest it is `unsupported`.
+    Stage {
+        array: ArrayId,
+        alias: Option<Alias>,
+        /// Which of the two the provisioner knows.
+        known_by: KnownByWord,
+        /// How many replicas the volume has; all good.
+        replicas: u16,
+        /// How large each is, in bytes.
+        size: u64,
+        /// How large each spare is, in bytes.
+        spares: Vec<u64>,
+    },
+}
+
+/// How the volume of a stage is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words are those of KnownBy")]
+pub enum KnownByWord {
+    Array,
+    Alias,
+    Both,
 }
 
 impl Call {
@@ -91,6 +115,7 @@ impl Call {
             Self::ConfirmRemoved { .. } => "confirm_removed",
             Self::Publish { .. } => "publish",
             Self::Forward { .. } => "forward",
+            Self::Stage { .. } => "stage",
         }
     }
 
