@@ -327,3 +327,39 @@ async fn a_change_is_heard_while_it_is_waited_for() {
     assert_eq!(heard.unwrap(), "8");
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
+
+/// The interface as vendors read it, and the one that is spoken, have the same verbs.
+#[test]
+fn the_openapi_document_has_every_verb() {
+    let text = include_str!("../../../packaging/doc/openapi.json");
+    let document: Value = serde_json::from_str(text).unwrap();
+    let described: Vec<&str> =
+        document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut spoken: Vec<String> = [
+        "describe",
+        "probe",
+        "find_volume",
+        "report",
+        "request_replacement",
+        "confirm_removed",
+        "publish",
+        "forward",
+        "stage",
+        "changes",
+    ]
+    .map(|verb| format!("/v1/{verb}"))
+    .into();
+    spoken.sort();
+    let mut described: Vec<String> = described.into_iter().map(str::to_owned).collect();
+    described.sort();
+    assert_eq!(described, spoken);
+    for path in document["paths"].as_object().unwrap().values() {
+        let Some(post) = path.get("post") else { continue };
+        let schema = &post["requestBody"]["content"]["application/json"]["schema"];
+        let verb = schema["properties"]["verb"]["const"].as_str().unwrap();
+        let unknown = json!({ "protocol": 1, "deadline_ms": 1, "verb": verb }).to_string();
+        let question = serde_json::from_str::<protocol::wire::Question>(&unknown);
+        let why = question.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!why.contains("unknown variant"), "{verb} is not spoken: {why}");
+    }
+}

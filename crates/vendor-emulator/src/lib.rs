@@ -11,10 +11,13 @@
 //! for what nobody outside knows. [`server`] serves it, or any other [`server::Service`], over HTTPS with
 //! certificates made on the spot, breaks on demand, and writes down what came in and when.
 //!
+//! [`polling`] is a model of the vendor's own agent, to be compared with.
+//!
 //! The price: it is made from what clients of the real thing do and expect. Where they never look, it may
 //! differ from the real thing; what is inferred is marked so.
 #![forbid(unsafe_code)]
 
 pub mod certificates;
 pub mod kumoscale;
+pub mod polling;
 pub mod server;

@@ -80,6 +80,11 @@ const fn file(source: &'static str, destination: &'static str) -> Entry {
     }
 }
 
+/// A program that needs no building.
+const fn plugin(source: &'static str, destination: &'static str) -> Entry {
+    Entry { mode: 0o755, ..file(source, destination) }
+}
+
 const fn config(source: &'static str, destination: &'static str) -> Entry {
     Entry { owner: Owner::Operator, ..file(source, destination) }
 }
@@ -120,6 +125,9 @@ static TREE: &[Entry] = &[
         "/usr/share/doc/nvme-heal/volumes.example.ron",
     ),
     file("packaging/doc/threat-model.md", "/usr/share/doc/nvme-heal/threat-model.md"),
+    file("packaging/doc/openapi.json", "/usr/share/doc/nvme-heal/openapi.json"),
+    plugin("packaging/plugins/nvme-heal-plugin.py", "/usr/libexec/nvme-heal/plugins/nvme-heal-plugin.py"),
+    plugin("packaging/plugins/nvme-heal-plugin.sh", "/usr/libexec/nvme-heal/plugins/nvme-heal-plugin.sh"),
     deb(Entry {
         source: Source::Gzip("packaging/deb/changelog"),
         ..file("packaging/deb/changelog", "/usr/share/doc/nvme-heal/changelog.gz")
