@@ -63,7 +63,11 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "listed += [(grant[\"replica\"], \"available\") for",
         "a granted replica is listed as synchronizing beside the lost one",
     ),
-    ("volume.get(\"array\") is None and volume", "volume", "a name never overrules another uuid"),
+    (
+        "by_array = volume.get(\"array\") == call[\"array\"]",
+        "by_array = True",
+        "an array that nobody knows is none and not a fault",
+    ),
     (
         "grant[\"stage\"] = \"withdrawn\"",
         "pass",
