@@ -7,7 +7,7 @@ The reference to start from. It keeps every promise of the contract with two fil
 reads the inventory by calls to your storage, and keep the rest.
 
     echo '{"protocol":1,"verb":"describe","deadline_ms":9000}' | nvme-heal-plugin.py /var/lib/nvme-heal-plugin
-    nvme-heal provisioner conformance --backend exec:/usr/libexec/nvme-heal/plugins/nvme-heal-plugin.py
+    nvme-heal provisioner conformance --backend exec:/usr/local/libexec/nvme-heal-plugin
 
 The one idea: find out who is there, change the state in memory, make it durable, answer. The lock keeps
 a second copy of this program out, and a key that was seen before changes nothing.

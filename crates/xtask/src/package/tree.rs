@@ -80,7 +80,7 @@ const fn file(source: &'static str, destination: &'static str) -> Entry {
     }
 }
 
-/// A program that needs no building.
+/// An example that can be run; one that needs an interpreter is no reason to depend on it.
 const fn plugin(source: &'static str, destination: &'static str) -> Entry {
     Entry { mode: 0o755, ..file(source, destination) }
 }
@@ -126,8 +126,8 @@ static TREE: &[Entry] = &[
     ),
     file("packaging/doc/threat-model.md", "/usr/share/doc/nvme-heal/threat-model.md"),
     file("packaging/doc/openapi.json", "/usr/share/doc/nvme-heal/openapi.json"),
-    plugin("packaging/plugins/nvme-heal-plugin.py", "/usr/libexec/nvme-heal/plugins/nvme-heal-plugin.py"),
-    plugin("packaging/plugins/nvme-heal-plugin.sh", "/usr/libexec/nvme-heal/plugins/nvme-heal-plugin.sh"),
+    plugin("packaging/plugins/nvme-heal-plugin.py", "/usr/share/doc/nvme-heal/examples/nvme-heal-plugin.py"),
+    plugin("packaging/plugins/nvme-heal-plugin.sh", "/usr/share/doc/nvme-heal/examples/nvme-heal-plugin.sh"),
     deb(Entry {
         source: Source::Gzip("packaging/deb/changelog"),
         ..file("packaging/deb/changelog", "/usr/share/doc/nvme-heal/changelog.gz")
