@@ -89,7 +89,6 @@ static LAYERS: &[Layer] = &[
     },
     // The cluster half: nothing of the host half but the words.
     Layer { name: "nvmeof-recoverer", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
-    Layer { name: "xtask", may: &[], tests_may: &[], outside: Outside::Any },
     Layer { name: "xtask", may: &["vendor-emulator"], tests_may: &[], outside: Outside::Any },
 ];
 

@@ -26,8 +26,8 @@
 
 mod bench;
 mod coverage;
-mod fuzz;
 mod emulator;
+mod fuzz;
 mod guest;
 mod lab;
 mod layering;
