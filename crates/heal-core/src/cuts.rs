@@ -148,7 +148,7 @@ fn of_leg(
     let namespace = leg.backing.namespace()?;
     let why = path.health.doubt()?;
     let controller = path.controller_ref(namespace.nqn.known()?)?;
-    has_another(namespace, &path.controller).then(|| Cut {
+    has_another(namespace, &path.controller).then_some(Cut {
         array: array.id,
         controller,
         why,

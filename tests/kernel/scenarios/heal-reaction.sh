@@ -1,5 +1,5 @@
 # what: from MD's notification to the decision in the journal, over more than fifty faults
-# timeout: 420
+# timeout: 700
 # needs: deb
 . /lab/lib/lab.sh
 
