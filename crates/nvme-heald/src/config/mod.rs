@@ -24,7 +24,7 @@ use std::time::Duration;
 use heal_core::budget::Limits;
 use heal_core::{Flapping, IsolateAfter, Mode, Policy};
 use heal_provisioner::ron_text;
-use heal_types::{Alias, ArrayId, ConnectOptions, GracePolicy};
+use heal_types::{Alias, ArrayId, ConnectOptions, Digests, GracePolicy};
 
 pub(crate) use options::{ArrayKey, Config, ProvisionerConfig, SafetyScan};
 pub(crate) use vendor::Access;
@@ -200,7 +200,7 @@ impl Config {
             reconnect_delay: self.connect.reconnect_delay.0,
             ctrl_loss: self.connect.ctrl_loss.0,
             host_nqn: self.connect.host_nqn.clone(),
-            digests: self.connect.digests,
+            digests: Digests { header: self.connect.header_digest, data: self.connect.data_digest },
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use heal_core::budget::{AfterStorm, Limits as CoreLimits};
 use heal_core::{IsolateAfter, Mode, Policy};
 use heal_provisioner::text::{HumanDuration, HumanGrace, parse_duration};
-use heal_types::{Alias, ArrayId, Digests, GracePolicy, InvalidText, Nqn};
+use heal_types::{Alias, ArrayId, GracePolicy, InvalidText, Nqn};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::vendor::Access;
@@ -182,7 +182,8 @@ pub(crate) struct Connect {
     pub(crate) reconnect_delay: HumanDuration,
     pub(crate) ctrl_loss: HumanDuration,
     pub(crate) host_nqn: Option<Nqn>,
-    pub(crate) digests: Digests,
+    pub(crate) header_digest: bool,
+    pub(crate) data_digest: bool,
 }
 
 /// The machine's clocks.
@@ -294,7 +295,8 @@ impl Default for Connect {
             reconnect_delay: HumanDuration(connect.reconnect_delay),
             ctrl_loss: HumanDuration(connect.ctrl_loss),
             host_nqn: connect.host_nqn,
-            digests: connect.digests,
+            header_digest: connect.digests.header,
+            data_digest: connect.digests.data,
         }
     }
 }
