@@ -1,4 +1,4 @@
-//! Cuts: paths that nothing gets through and that do not know it, where the leg has another one.
+//! Cuts: paths that nothing gets through and that do not know it, where nothing is lost with them.
 //!
 //! The kernel sends what waits on a dead path over another one only once it knows that the path is
 //! dead, and a controller whose cable is out goes on believing in it until its keep-alive fails: ten
@@ -13,6 +13,9 @@
 //! MD never hears of it, and nothing is armed for it: I/O that finds no path at all still queues or
 //! fails as [`crate::arming`] says. So a cut needs no survivor among the legs and is right on the last
 //! one too. What it needs is another path, to every namespace behind the controller.
+//!
+//! A leg that MD is still filling needs none. It is no copy yet, but every write of the application
+//! goes to it as well and would wait there; what it holds is written again when it is back.
 //!
 //! The price: a path that was dead by mistake connects again and costs two seconds without it. So none
 //! is cut twice within a minute ([`AGAIN`]).
@@ -119,24 +122,28 @@ pub fn permits(cut: &Cut, fresh: &HostSnapshot) -> Result<(), String> {
     let Some(array) = fresh.arrays.iter().find(|array| array.id == cut.array) else {
         return Err(format!("array {} is not there", cut.array));
     };
-    let legs: Vec<&NamespaceSnapshot> =
-        array.legs.iter().filter_map(|leg| leg.backing.namespace()).filter(leads).collect();
-    if legs.is_empty() {
+    let behind = |leg: &LegSnapshot| leg.backing.namespace().is_some_and(|space| leads(&space));
+    if !array.legs.iter().any(behind) {
         return Err(format!("{name} leads to no leg of {}", array.device));
     }
-    let others = fresh.namespaces.iter().filter(leads);
-    for namespace in legs.into_iter().chain(others) {
+    for namespace in namespaces(fresh).filter(leads) {
         let Some(path) = namespace.paths.iter().find(|path| path.controller == *name) else {
             continue;
         };
         if !is_dead(path) {
             return Err(format!("{name} is {} and {}", path.state, path.health));
         }
-        if !has_another(namespace, name) {
+        if !has_another(namespace, name) && !fresh.is_filled(namespace) {
             return Err(format!("nothing else leads to {}", namespace.device));
         }
     }
     Ok(())
+}
+
+/// Every namespace, as a leg and by itself.
+fn namespaces(snapshot: &HostSnapshot) -> impl Iterator<Item = &NamespaceSnapshot> {
+    let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
+    legs.filter_map(|leg| leg.backing.namespace()).chain(&snapshot.namespaces)
 }
 
 fn of_leg(
@@ -148,7 +155,7 @@ fn of_leg(
     let namespace = leg.backing.namespace()?;
     let why = path.health.doubt()?;
     let controller = path.controller_ref(namespace.nqn.known()?)?;
-    has_another(namespace, &path.controller).then_some(Cut {
+    (has_another(namespace, &path.controller) || leg.is_no_copy_yet()).then_some(Cut {
         array: array.id,
         controller,
         why,
@@ -188,7 +195,7 @@ fn has_another(namespace: &NamespaceSnapshot, name: &ControllerName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use heal_types::{FastIoFail, Observed};
+    use heal_types::{FastIoFail, LegFlag, LegFlags, Observed};
 
     use super::*;
     use crate::arming::tests::{DEAD, OFF, host, leg, mirror, namespace, on, path, wards};
@@ -230,6 +237,18 @@ mod tests {
         dead(&mut snapshot, "nvme4");
         assert!(planned(&snapshot).is_empty());
         assert!(permits(&cut, &snapshot).is_err());
+    }
+
+    #[test]
+    fn the_only_path_of_a_leg_that_is_still_filled_is_cut() {
+        let mut snapshot = two_paths();
+        dead(&mut snapshot, "nvme3");
+        dead(&mut snapshot, "nvme4");
+        assert!(planned(&snapshot).is_empty(), "it is a copy");
+        snapshot.arrays[0].legs[1].flags = LegFlags::of(&[LegFlag::Spare]);
+        assert_eq!(planned(&snapshot), ["nvme3", "nvme4"]);
+        snapshot.arrays[0].legs[1].flags = LegFlags::of(&[LegFlag::Spare, LegFlag::Replacement]);
+        assert!(planned(&snapshot).is_empty(), "it becomes the leg it stands beside");
     }
 
     #[test]

@@ -271,6 +271,24 @@ fn one_of_two_paths_is_no_reason_to_touch_the_array() {
 }
 
 #[test]
+fn the_application_does_not_wait_for_a_leg_that_is_still_filled() {
+    let mut world = well(&busy(ArraySetup { rebuild: seconds(600), ..mirror() }));
+    world.removed_by_hand("vol1-b");
+    world.namespace_removed("vol1-b");
+    world.run_for(seconds(1));
+    world.namespace_restored("vol1-b");
+    world.run_for(seconds(30));
+    assert_eq!(world.picture("vol1"), "[U_]", "\n{}", world.transcript.text());
+    world.kernel.forget_stalls();
+    world.pull("to-vol1-b");
+    world.run_for(seconds(20));
+    assert_eq!(lines(&world, LineKind::Daemon, "cut nvme"), 1, "\n{}", world.transcript.text());
+    assert!(stall(&world) < seconds(3), "{:?}", stall(&world));
+    world.plug("to-vol1-b");
+    whole_without_an_error(&mut world);
+}
+
+#[test]
 fn both_paths_of_a_leg_pulled_is_a_leg_without_a_path() {
     let mut world = well(&busy(ArraySetup { paths: 2, ..mirror() }));
     world.pull("to-vol1-b");

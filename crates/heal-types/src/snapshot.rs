@@ -31,6 +31,18 @@ pub struct HostSnapshot {
     pub unreadable: Vec<DeviceName>,
 }
 
+impl HostSnapshot {
+    /// Whether MD is filling `namespace`, and it is nobody's copy yet.
+    #[must_use]
+    pub fn is_filled(&self, namespace: &NamespaceSnapshot) -> bool {
+        let legs = self.arrays.iter().flat_map(|array| &array.legs);
+        let of_it =
+            |leg: &&LegSnapshot| leg.backing.namespace().is_some_and(|it| it.dev == namespace.dev);
+        let mut found = legs.filter(of_it).peekable();
+        found.peek().is_some() && found.all(LegSnapshot::is_no_copy_yet)
+    }
+}
+
 /// One MD array.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArraySnapshot {
@@ -295,6 +307,13 @@ impl LegSnapshot {
     #[must_use]
     pub fn is_recovering(&self) -> bool {
         self.slot.is_some() && !self.flags.has(LegFlag::InSync) && !self.is_faulty()
+    }
+
+    /// Whether nothing is lost with it: MD is filling it. One that takes another leg's place does so in
+    /// one step, and counts as that leg.
+    #[must_use]
+    pub fn is_no_copy_yet(&self) -> bool {
+        self.is_recovering() && !self.flags.has(LegFlag::Replacement)
     }
 
     /// Whether it is bound but holds no slot.

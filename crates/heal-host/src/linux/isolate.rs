@@ -304,7 +304,7 @@ fn none_destroyed(unknown: Option<String>) -> Outcome {
     retry(SOON, RetryWhy::ToolFailed { exit: None, detail })
 }
 
-/// Every namespace behind the controller has another path that is live.
+/// Every namespace behind the controller has another path that is live, or holds nothing yet.
 fn each_has_another(now: &HostSnapshot, name: &ControllerName) -> Step<()> {
     let legs = now.arrays.iter().flat_map(|array| &array.legs);
     let all = legs.filter_map(|leg| leg.backing.namespace()).chain(&now.namespaces);
@@ -315,7 +315,7 @@ fn each_has_another(now: &HostSnapshot, name: &ControllerName) -> Step<()> {
     }
     for namespace in behind {
         let mut others = namespace.paths.iter().filter(|path| path.controller != *name);
-        if !others.any(PathSnapshot::is_usable) {
+        if !others.any(PathSnapshot::is_usable) && !now.is_filled(namespace) {
             return Err(guarded(format!("nothing but {name} leads to {}", namespace.device)));
         }
     }

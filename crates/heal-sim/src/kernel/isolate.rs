@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Outcome,
+    ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Nqn, Outcome,
     RefusedWhy, RetryWhy,
 };
 
@@ -133,7 +133,7 @@ impl FakeKernel {
         Ok(changed_if(destroyed))
     }
 
-    /// Every leg behind the controller has another path that is live.
+    /// Every leg behind the controller has another path that is live, or is being filled.
     pub(crate) fn cut_path(
         &mut self,
         array: ArrayId,
@@ -148,10 +148,21 @@ impl FakeKernel {
             c.nqn == controller.nqn && c.name() != controller.name
         };
         let mut others = self.controllers.iter().filter(beside);
-        if !others.any(|other| other.state == ControllerState::Live) {
+        let another = others.any(|other| other.state == ControllerState::Live);
+        if !another && !self.is_filled(&controller.nqn) {
             return Err(guarded(format!("nothing else leads to {}", controller.nqn)));
         }
         Ok(changed_if(self.destroy_sockets(at)))
+    }
+
+    /// Whether what stands behind the subsystem is no copy of anything yet.
+    fn is_filled(&self, nqn: &Nqn) -> bool {
+        let of_it = |handle: usize| {
+            self.devices[handle].fabric.as_ref().is_some_and(|head| head.nqn == *nqn)
+        };
+        let rdevs = self.arrays.iter().filter(|md| md.running).flat_map(|md| &md.rdevs);
+        let mut legs = rdevs.filter(|rdev| of_it(rdev.handle)).peekable();
+        legs.peek().is_some() && legs.all(|rdev| !rdev.in_sync && rdev.slot.is_some())
     }
 
     /// Every survivor is told to queue, and afterwards one at least still works.
