@@ -159,7 +159,7 @@ kinds! {
     HostAlarm "host.alarm" "e7b080a2015745918ac2202f70c8ab02"
     /// How soon the kernel fails the I/O of a path that lost its connection was set.
     PathArmed "path.armed" "d3f5c1a27b8e4e0c9f6a4b2d8c7e1f35"
-    /// The sockets of a dead path were destroyed, beside which its legs have another one.
+    /// The sockets of a dead path were to be destroyed: nothing is lost with it.
     PathCut "path.cut" "5b0c6e9d41f24a7b8c3e17d2f6a90b84"
     /// The ledger cannot be written.
     LedgerFailed "ledger.failed" "2bb5cf0894bb4ae98ae7b22f5c46b160"

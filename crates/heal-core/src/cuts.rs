@@ -33,6 +33,9 @@ use crate::arming::{Ward, shared_controllers};
 /// No controller is cut again before.
 pub const AGAIN: Duration = Duration::from_secs(60);
 
+/// When to try again what could not be cut.
+const MISSED: Duration = Duration::from_secs(1);
+
 /// A path to be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
@@ -46,16 +49,17 @@ pub struct Cut {
     pub after: Duration,
 }
 
-/// Which paths have been dead since when, and which were cut when.
+/// Which paths have been dead since when, and which are not to be cut again yet.
 #[derive(Debug, Clone, Default)]
 pub struct Cuts {
     since: BTreeMap<ControllerRef, Moment>,
-    begun: BTreeMap<ControllerRef, Moment>,
+    /// Who is not to be cut before that moment.
+    not_before: BTreeMap<ControllerRef, Moment>,
 }
 
 impl Cuts {
-    /// What is to be cut now, and when to ask again if nothing else happens. Each is answered once:
-    /// it counts as cut from now on, whatever comes of it.
+    /// What is to be cut now, and when to ask again if nothing else happens. Each counts as cut from
+    /// now on, unless it was [missed](Self::missed).
     pub fn due(
         &mut self,
         now: Moment,
@@ -63,21 +67,26 @@ impl Cuts {
         wards: &BTreeMap<ArrayId, Ward>,
     ) -> (Vec<Cut>, Option<Moment>) {
         let plan = plan(snapshot, wards);
-        self.begun.retain(|_, at| now.since(*at) < AGAIN);
+        self.not_before.retain(|_, at| now < *at);
         self.since.retain(|path, _| plan.iter().any(|cut| cut.controller == *path));
         let (mut due, mut next) = (Vec::new(), None);
         for cut in plan {
             let since = *self.since.entry(cut.controller.clone()).or_insert(now);
-            let allowed = self.begun.get(&cut.controller).map_or(since, |at| at.after(AGAIN));
+            let allowed = self.not_before.get(&cut.controller).copied().unwrap_or(since);
             let at = since.after(cut.after).max(allowed);
             if at <= now {
-                self.begun.insert(cut.controller.clone(), now);
+                self.not_before.insert(cut.controller.clone(), now.after(AGAIN));
                 due.push(cut);
             } else {
                 next = next.into_iter().chain([at]).min();
             }
         }
         (due, next)
+    }
+
+    /// A cut that was due was not made: its sockets are as they were, and somebody may wait.
+    pub fn missed(&mut self, now: Moment, controller: &ControllerRef) {
+        self.not_before.insert(controller.clone(), now.after(MISSED));
     }
 }
 
@@ -94,7 +103,7 @@ pub fn plan(snapshot: &HostSnapshot, wards: &BTreeMap<ArrayId, Ward>) -> Vec<Cut
     for (array, leg) in ours.flat_map(|array| array.legs.iter().map(move |leg| (array, leg))) {
         for path in dead(leg).filter(|path| !shared.contains(&path.controller)) {
             let after = wards.get(&array.id).map_or(Duration::MAX, |ward| ward.isolate_after);
-            let cut = of_leg(array, leg, path, after);
+            let cut = of_leg(snapshot, array, leg, path, after);
             match plan.get_mut(&path.controller) {
                 // One leg behind it that nothing else leads to is enough.
                 Some(known) => {
@@ -147,6 +156,7 @@ fn namespaces(snapshot: &HostSnapshot) -> impl Iterator<Item = &NamespaceSnapsho
 }
 
 fn of_leg(
+    snapshot: &HostSnapshot,
     array: &ArraySnapshot,
     leg: &LegSnapshot,
     path: &PathSnapshot,
@@ -155,7 +165,7 @@ fn of_leg(
     let namespace = leg.backing.namespace()?;
     let why = path.health.doubt()?;
     let controller = path.controller_ref(namespace.nqn.known()?)?;
-    (has_another(namespace, &path.controller) || leg.is_no_copy_yet()).then_some(Cut {
+    (has_another(namespace, &path.controller) || snapshot.is_filled(namespace)).then_some(Cut {
         array: array.id,
         controller,
         why,
@@ -247,6 +257,9 @@ mod tests {
         assert!(planned(&snapshot).is_empty(), "it is a copy");
         snapshot.arrays[0].legs[1].flags = LegFlags::of(&[LegFlag::Spare]);
         assert_eq!(planned(&snapshot), ["nvme3", "nvme4"]);
+        snapshot.arrays[0].legs[0].flags = LegFlags::of(&[LegFlag::Faulty]);
+        assert!(planned(&snapshot).is_empty(), "it may be the best there is");
+        snapshot.arrays[0].legs[0].flags = LegFlags::of(&[LegFlag::InSync]);
         snapshot.arrays[0].legs[1].flags = LegFlags::of(&[LegFlag::Spare, LegFlag::Replacement]);
         assert!(planned(&snapshot).is_empty(), "it becomes the leg it stands beside");
     }
@@ -315,6 +328,19 @@ mod tests {
         let (due, next) = cuts.due(cut.after(after), &snapshot, &wards);
         assert_eq!((due.len(), next), (0, Some(cut.after(AGAIN))));
         assert_eq!(cuts.due(cut.after(AGAIN), &snapshot, &wards).0.len(), 1);
+    }
+
+    #[test]
+    fn a_cut_that_was_missed_is_tried_again_soon() {
+        let mut snapshot = two_paths();
+        dead(&mut snapshot, "nvme2");
+        let wards = wards(&snapshot);
+        let mut cuts = Cuts::default();
+        let begun = Moment(0).after(AGAIN);
+        let cut = cuts.due(begun, &snapshot, &wards).0.remove(0);
+        cuts.missed(begun, &cut.controller);
+        assert_eq!(cuts.due(begun, &snapshot, &wards), (vec![], Some(begun.after(MISSED))));
+        assert_eq!(cuts.due(begun.after(MISSED), &snapshot, &wards).0, [cut]);
     }
 
     #[test]

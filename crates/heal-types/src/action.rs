@@ -100,7 +100,7 @@ pub enum HostAction {
         survivors: Vec<ControllerRef>,
     },
     /// Destroy the sockets of a path that nothing gets through, while each leg behind it has another
-    /// one: what waits there goes on over that.
+    /// one, over which goes on what waits there, or is still being filled.
     CutPath {
         /// The array.
         array: ArrayId,

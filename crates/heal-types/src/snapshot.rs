@@ -32,14 +32,18 @@ pub struct HostSnapshot {
 }
 
 impl HostSnapshot {
-    /// Whether MD is filling `namespace`, and it is nobody's copy yet.
+    /// Whether MD is filling `namespace` from a leg that it counts complete, and it is nobody's copy
+    /// yet.
     #[must_use]
     pub fn is_filled(&self, namespace: &NamespaceSnapshot) -> bool {
-        let legs = self.arrays.iter().flat_map(|array| &array.legs);
-        let of_it =
+        let is_it =
             |leg: &&LegSnapshot| leg.backing.namespace().is_some_and(|it| it.dev == namespace.dev);
-        let mut found = legs.filter(of_it).peekable();
-        found.peek().is_some() && found.all(LegSnapshot::is_no_copy_yet)
+        let mut holding = self.arrays.iter().filter(|array| array.legs.iter().any(|l| is_it(&l)));
+        let filled = |array: &ArraySnapshot| {
+            array.legs.iter().filter(is_it).all(LegSnapshot::is_no_copy_yet)
+                && array.in_sync().next().is_some()
+        };
+        holding.next().is_some_and(filled) && holding.all(filled)
     }
 }
 

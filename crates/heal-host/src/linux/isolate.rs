@@ -112,7 +112,7 @@ impl LinuxHost {
         Ok(HostAnswer { outcome, content: None, done_at: sockets.at })
     }
 
-    /// Ends the sockets of a path beside which each leg has another one.
+    /// Ends the sockets of a path with which nothing is lost.
     pub(super) fn cut_path(
         &self,
         id: ArrayId,

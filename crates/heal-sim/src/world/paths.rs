@@ -301,11 +301,16 @@ impl World {
             let mut fresh = self.kernel.glance(array);
             self.watch.news.annotate_all(&mut fresh);
             if let Err(why) = cuts::permits(&cut, &fresh) {
+                self.watch.cuts.missed(now, &cut.controller);
                 self.daemon_says(format!("{} is not cut: {why}", cut.controller.name));
                 continue;
             }
-            let action = HostAction::CutPath { array, controller: Box::new(cut.controller) };
+            let controller = Box::new(cut.controller.clone());
+            let action = HostAction::CutPath { array, controller };
             let answer = self.act_now(array, &action);
+            if !answer.outcome.is_so() {
+                self.watch.cuts.missed(now, &cut.controller);
+            }
             self.daemon_says(format!("{}: {}: {}", action_words(&action), cut.why, answer.outcome));
             self.look_in(LOOK_LATENCY, LookCause::OwnAction);
         }

@@ -1,4 +1,4 @@
-//! The reactor's cuts: dead paths beside which their legs have another one ([`heal_core::cuts`]).
+//! The reactor's cuts: dead paths with which nothing is lost ([`heal_core::cuts`]).
 //!
 //! No array's act: MD never hears of it, no record holds it, no array waits for it. What is due is
 //! asked after every verdict and every look, and carried out on threads of its own, where the guards
@@ -49,18 +49,20 @@ impl<H: Host> Reactor<H> {
     pub(super) fn cut(&mut self, done: Vec<(Cut, HostAnswer)>) {
         for (cut, HostAnswer { outcome, .. }) in done {
             let severity = match &outcome {
-                Outcome::Changed | Outcome::AlreadySo => Severity::Notice,
-                Outcome::Retry { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => {
-                    Severity::Warning
-                }
+                // Refused is what came back, or changed, in the same moment.
+                Outcome::Changed | Outcome::AlreadySo | Outcome::Refused(_) => Severity::Notice,
+                Outcome::Retry { .. } | Outcome::Unknown(_) => Severity::Warning,
             };
+            if !outcome.is_so() {
+                self.paths.cuts.missed(clock::moment(), &cut.controller);
+            }
             let name = cut.controller.name.to_string();
             let entry = AuditEntry {
                 kind: AuditKind::PathCut,
                 severity,
                 at: clock::now().wall,
                 message: format!(
-                    "the sockets of {} are destroyed: {}, and its legs have another path: {outcome}",
+                    "destroy the sockets of {}, with which nothing is lost: {}: {outcome}",
                     cut.controller, cut.why
                 ),
                 incident: None,
