@@ -10,10 +10,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as Cache, PoisonError};
 
-use heal_types::{FaultClass, ProvisionerFault};
+use heal_types::{CallKey, FaultClass, ProvisionerFault, ReplicaId, VolumeId};
 use ron::ser::PrettyConfig;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
@@ -28,6 +28,25 @@ pub(crate) trait Notes: Serialize + DeserializeOwned + Default {
     const SCHEMA: u32;
     /// The form these notes were read in.
     fn schema(&self) -> u32;
+}
+
+/// A call that had its effect. Only the very same call counts as a repetition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Answered {
+    pub(crate) key: CallKey,
+    pub(crate) volume: VolumeId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) said: Said,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Said {
+    Missing,
+    Synchronizing,
+    Available,
+    Unusable,
+    Removed,
 }
 
 fn fault(class: FaultClass, detail: impl std::fmt::Display) -> ProvisionerFault {

@@ -303,11 +303,21 @@ pub trait HostPort: Send {
         action: &HostAction,
         permits: &mut Permits<'_>,
     ) -> HostAnswer {
-        let mut fresh = if action.is_urgent() { self.glance(array) } else { self.look() };
-        match permits(&mut fresh) {
-            Ok(()) => self.act(action),
-            Err(detail) => Outcome::Refused(RefusedWhy::Guard { detail }).into(),
-        }
+        ask_then_act(self, array, action, permits)
+    }
+}
+
+/// What [`HostPort::act_if`] does, for hosts that have something of their own for some actions only.
+pub fn ask_then_act<H: HostPort + ?Sized>(
+    host: &mut H,
+    array: ArrayId,
+    action: &HostAction,
+    permits: &mut Permits<'_>,
+) -> HostAnswer {
+    let mut fresh = if action.is_urgent() { host.glance(array) } else { host.look() };
+    match permits(&mut fresh) {
+        Ok(()) => host.act(action),
+        Err(detail) => Outcome::Refused(RefusedWhy::Guard { detail }).into(),
     }
 }
 

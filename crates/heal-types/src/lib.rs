@@ -43,7 +43,9 @@ mod text;
 mod time;
 mod transport;
 
-pub use action::{ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef, Permits};
+pub use action::{
+    ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef, Permits, ask_then_act,
+};
 pub use content::{Content, ForeignKind, MdRole, MdSuperblock};
 pub use ids::{
     Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, InterfaceName,

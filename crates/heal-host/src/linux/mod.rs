@@ -64,7 +64,7 @@ use std::time::{Duration, Instant};
 
 use heal_types::{
     ArrayId, ArraySnapshot, Backing, ControllerName, DevT, DeviceName, HostAction, HostAnswer,
-    HostPort, HostSnapshot, Outcome, Permits, RefusedWhy, RetryWhy, SocketReading,
+    HostPort, HostSnapshot, Outcome, Permits, RefusedWhy, RetryWhy, SocketReading, ask_then_act,
 };
 
 use crate::exec::{Call, Ended, Ending, Runner, Subject, Tools};
@@ -367,11 +367,7 @@ impl HostPort for LinuxHost {
         if let Some(answer) = isolated {
             return answer.unwrap_or_else(HostAnswer::from);
         }
-        let mut fresh = if action.is_urgent() { self.glance(array) } else { self.look() };
-        match permits(&mut fresh) {
-            Ok(()) => self.act(action),
-            Err(detail) => guarded(detail).into(),
-        }
+        ask_then_act(self, array, action, permits)
     }
 }
 

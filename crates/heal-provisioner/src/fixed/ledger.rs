@@ -9,7 +9,8 @@ use heal_types::{
 };
 
 use super::inventory::{Inventory, Marked, ReplicaEntry, VolumeEntry};
-use super::state::{Answered, Grant, Note, Said, Stage, State, Word};
+use super::state::{Grant, Note, Stage, State, Word};
+use crate::store::{Answered, Said};
 use crate::text::printable;
 
 /// The largest number of replicas of one volume that anyone believes (see [`Volume::check`]).

@@ -7,6 +7,8 @@
 use heal_types::{CallKey, NamespaceId, ReplicaId, Target, VolumeId};
 use serde::{Deserialize, Serialize};
 
+use crate::store::Answered;
+
 /// The form of the file that this version writes.
 pub(super) const SCHEMA: u32 = 1;
 /// Calls that are remembered for their repetition.
@@ -88,25 +90,6 @@ impl Stage {
             Self::Withdrawn | Self::Superseded => true,
         }
     }
-}
-
-/// A call that had its effect. Only the very same call counts as a repetition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Answered {
-    pub(super) key: CallKey,
-    pub(super) volume: VolumeId,
-    pub(super) replica: ReplicaId,
-    pub(super) said: Said,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Said {
-    Missing,
-    Synchronizing,
-    Available,
-    Unusable,
-    Removed,
 }
 
 impl State {

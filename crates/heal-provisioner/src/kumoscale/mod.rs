@@ -54,7 +54,9 @@ use crate::text::printable;
 use crate::{
     CallContext, Capabilities, ForwardedEvent, HostInfo, Provisioner, ReplicaRef, Severity,
 };
-use notes::{Answered, Grant, Said, Stage, State};
+use notes::{Grant, Stage, State};
+
+use crate::store::{Answered, Said};
 pub use rest::{HOST_ID_FILE, host_id};
 use rest::{Rest, Told};
 use volume::{Place, Shown};

@@ -4,7 +4,7 @@
 use heal_types::{CallKey, ReplicaId, VolumeId};
 use serde::{Deserialize, Serialize};
 
-use crate::store;
+use crate::store::{self, Answered, Said};
 
 /// Calls that are remembered for their repetition.
 const MAX_ANSWERED: usize = 512;
@@ -97,25 +97,6 @@ impl Grant {
         }
         self.keys.push(key.clone());
     }
-}
-
-/// A call that had its effect. Only the very same call counts as a repetition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Answered {
-    pub(super) key: CallKey,
-    pub(super) volume: VolumeId,
-    pub(super) replica: ReplicaId,
-    pub(super) said: Said,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Said {
-    Missing,
-    Synchronizing,
-    Available,
-    Unusable,
-    Removed,
 }
 
 impl State {

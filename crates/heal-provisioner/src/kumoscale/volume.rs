@@ -9,9 +9,10 @@ use heal_types::{
     Replica, ReplicaId, ReplicaState, Target, TransportAddress, TransportKind, Volume, VolumeId,
 };
 
-use super::notes::{Answered, Grant, Said, Stage, State};
+use super::notes::{Grant, Stage, State};
 use super::wire;
 use crate::ReplicaRef;
+use crate::store::{Answered, Said};
 
 /// More replicas of one volume are not believed.
 const MOST_REPLICAS: u16 = 64;
