@@ -28,6 +28,8 @@ use heal_types::{ArrayId, DevT, DeviceName, MdDeviceId, Observed, UnknownWhy};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::oneshot;
 
+use crate::priority;
+
 const CONTROL: &str = "/run/udev/control";
 const QUEUE: &str = "/run/udev/queue";
 
@@ -100,13 +102,16 @@ impl Enumerator {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let door = Arc::new(Door(bell.try_clone()?));
         let (ready, started) = mpsc::sync_channel(1);
-        std::thread::Builder::new().name("udev".into()).spawn(move || match Thread::new(bell) {
-            Ok(mut thread) => {
-                let _ = ready.send(Ok(()));
-                thread.run(&asked);
-            }
-            Err(error) => {
-                let _ = ready.send(Err(error));
+        std::thread::Builder::new().name("udev".into()).spawn(move || {
+            priority::step_back();
+            match Thread::new(bell) {
+                Ok(mut thread) => {
+                    let _ = ready.send(Ok(()));
+                    thread.run(&asked);
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
             }
         })?;
         started.recv().map_err(|_| io::Error::other("the udev thread ended at once"))??;

@@ -52,6 +52,7 @@ mod netlink;
 pub mod network;
 pub mod pathio;
 pub mod plugin;
+pub mod priority;
 mod readable;
 pub mod scan;
 pub mod sockdiag;

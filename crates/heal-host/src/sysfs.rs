@@ -254,19 +254,50 @@ impl Held {
         }
     }
 
+    /// One attribute, to be read again and again.
+    pub(crate) fn attribute(&self, name: &str) -> Result<Attribute, Errno> {
+        rustix::fs::openat(&self.fd, name, ASK, Mode::empty()).map(Attribute)
+    }
+
     fn bytes<T>(&self, name: &str, read: impl FnOnce(&[u8]) -> Observed<T>) -> Observed<T> {
-        let flags =
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut room = [0; ATTRIBUTE + 1];
-        let filled = rustix::fs::openat(&self.fd, name, flags, Mode::empty())
+        let filled = rustix::fs::openat(&self.fd, name, ASK, Mode::empty())
             .and_then(|fd| fill(&fd, &mut room));
-        match filled {
-            Ok(filled) if filled > ATTRIBUTE => Observed::Unknown(UnknownWhy::Malformed),
-            Ok(filled) => read(&room[..filled]),
-            Err(errno) => Observed::Unknown(why(&errno.into())),
-        }
+        within(filled, &room, read)
     }
 }
+
+/// One attribute of one object, held open: when the object is gone it says so (`ENODEV`), whoever has
+/// its name by then.
+#[derive(Debug)]
+pub(crate) struct Attribute(OwnedFd);
+
+impl Attribute {
+    /// What it says now.
+    pub(crate) fn value<T: FromStr>(&self) -> Observed<T> {
+        let mut room = [0; ATTRIBUTE + 1];
+        let filled = rustix::io::retry_on_intr(|| rustix::io::pread(&self.0, &mut room[..], 0));
+        parsed(&within(filled, &room, as_text), |text| text.parse().ok())
+    }
+}
+
+fn within<T>(
+    filled: Result<usize, Errno>,
+    room: &[u8],
+    read: impl FnOnce(&[u8]) -> Observed<T>,
+) -> Observed<T> {
+    match filled {
+        Ok(filled) if filled > ATTRIBUTE => Observed::Unknown(UnknownWhy::Malformed),
+        Ok(filled) => read(&room[..filled]),
+        Err(errno) => Observed::Unknown(why(&errno.into())),
+    }
+}
+
+const ASK: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
 
 const HOLD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 

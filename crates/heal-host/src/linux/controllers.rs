@@ -2,7 +2,8 @@
 //!
 //! A controller is proven by the inode of its directory: the last look read there where it leads, and
 //! the kernel gives the number to no other. The directory is then held open, and everything goes
-//! through that handle, so nothing can be written to a successor.
+//! through that handle, so nothing can be written to a successor. It stays open, with the attributes
+//! that are read when there is no time to find them: as long as they answer, it is the same one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,23 +18,23 @@ use rustix::io::Errno;
 use super::{
     LATER, LinuxHost, SOON, Step, guard, guarded, identity, other_device, refused_here, retry,
 };
-use crate::scan::Seen;
-use crate::sysfs::Held;
+use crate::scan::{FAST_IO_FAIL, Opened, Seen};
 
-/// The attribute that says how soon I/O fails.
-const FAST_IO_FAIL: &str = "fast_io_fail_tmo";
-
-/// The directory of the controller that was meant.
-#[derive(Debug)]
-pub(super) struct Proven {
-    pub(super) name: ControllerName,
-    pub(super) inode: u64,
-    dir: Held,
-}
+/// The controller that was meant.
+#[derive(Debug, Clone)]
+pub(super) struct Proven(Arc<Opened>);
 
 impl Proven {
+    pub(super) fn name(&self) -> &ControllerName {
+        &self.0.name
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.0.inode
+    }
+
     pub(super) fn state(&self) -> Observed<ControllerState> {
-        self.dir.value("state")
+        self.0.state()
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -45,24 +46,25 @@ impl Proven {
         if self.shown()? == value {
             return Ok(false);
         }
-        self.dir
+        self.0
+            .dir
             .write(FAST_IO_FAIL, &value.to_string())
-            .map_err(|errno| not_written(&self.name, errno))?;
+            .map_err(|errno| not_written(&self.0.name, errno))?;
         let now = self.shown()?;
         if now == value {
             return Ok(true);
         }
-        let detail = format!("{FAST_IO_FAIL} of {} reads {now} after {value}", self.name);
+        let detail = format!("{FAST_IO_FAIL} of {} reads {now} after {value}", self.0.name);
         Err(retry(LATER, RetryWhy::ToolFailed { exit: None, detail }))
     }
 
     fn shown(&self) -> Step<FastIoFail> {
-        match self.dir.value(FAST_IO_FAIL) {
+        match self.0.fast_io_fail() {
             Observed::Known(value) => Ok(value),
             Observed::Unknown(UnknownWhy::Vanished) if self.state().known().is_some() => {
                 Err(refused_here(format!("this kernel has no {FAST_IO_FAIL}")))
             }
-            Observed::Unknown(UnknownWhy::Vanished) => Err(gone(&self.name)),
+            Observed::Unknown(UnknownWhy::Vanished) => Err(gone(&self.0.name)),
             Observed::Unknown(why) => Err(Outcome::Unknown(why)),
         }
     }
@@ -71,12 +73,12 @@ impl Proven {
     /// multipath, the namespaces themselves.
     pub(super) fn disks(&self) -> Step<Vec<String>> {
         let mut found = Vec::new();
-        let listed = self.dir.names(|name| {
+        let listed = self.0.dir.names(|name| {
             found.extend(name.to_str().ok().filter(|name| is_disk(name)).map(str::to_owned));
         });
         match listed {
             Observed::Known(()) => Ok(found),
-            Observed::Unknown(UnknownWhy::Vanished) => Err(gone(&self.name)),
+            Observed::Unknown(UnknownWhy::Vanished) => Err(gone(&self.0.name)),
             Observed::Unknown(why) => Err(Outcome::Unknown(why)),
         }
     }
@@ -143,19 +145,15 @@ impl LinuxHost {
 
     /// The controller that `wanted` names, if it is still the one it was.
     pub(super) fn prove(&self, seen: &Seen, wanted: &ControllerRef) -> Step<Proven> {
-        let dir = match Held::open(&self.root.dir("sys/class/nvme").dir(wanted.name.as_str())) {
-            Observed::Known(dir) => dir,
+        let controller = match self.kept.controllers().get(&self.root, &wanted.name) {
+            Observed::Known((controller, _)) => Proven(controller),
             Observed::Unknown(UnknownWhy::Vanished) => return Err(gone(&wanted.name)),
-            Observed::Unknown(why) => return Err(Outcome::Unknown(why)),
-        };
-        let inode = match dir.inode() {
-            Observed::Known(inode) => inode,
             Observed::Unknown(why) => return Err(Outcome::Unknown(why)),
         };
         let Some(known) = seen.controllers.get(&wanted.name) else {
             return Err(Outcome::Unknown(UnknownWhy::NotReadYet));
         };
-        if known.inode != inode {
+        if known.inode != controller.inode() {
             return Err(other_device(format!("{} is another controller by now", wanted.name)));
         }
         if known.nqn != wanted.nqn {
@@ -164,7 +162,7 @@ impl LinuxHost {
         if known.portal != wanted.portal {
             return Err(other_device(format!("{} leads to {}", wanted.name, known.portal)));
         }
-        Ok(Proven { name: wanted.name.clone(), inode, dir })
+        Ok(controller)
     }
 
     fn others_queue(&self, seen: &Seen, controller: &ControllerName) -> Step<()> {

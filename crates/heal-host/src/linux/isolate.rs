@@ -46,9 +46,6 @@ use super::{
 use crate::exec::{Subject, argv};
 use crate::scan::Seen;
 
-/// How often to go through an isolation that is not one.
-const REHEARSALS: usize = 3;
-
 /// I/O fails as soon as the controller is connecting.
 const AT_ONCE: FastIoFail = FastIoFail::After(0);
 
@@ -143,27 +140,32 @@ impl LinuxHost {
         Ok(HostAnswer { outcome, content: None, done_at: sockets.at })
     }
 
-    /// Goes through everything an isolation of a leg of `id` needs, and changes nothing: code that was
+    /// Goes through everything an isolation of a leg of `id` reads, and changes nothing: code that was
     /// never run is slow the first time, and the first time is the one that counts.
     pub fn rehearse(&self, id: ArrayId) {
         let Some(seen) = self.last() else { return };
         if self.can_isolate().is_err() {
             return;
         }
-        for _ in 0..REHEARSALS {
-            let now = self.glance_from(&seen, id);
-            let legs = now.arrays.iter().flat_map(|array| &array.legs);
-            for namespace in legs.filter_map(|leg| leg.backing.namespace()) {
-                let Some(nqn) = namespace.nqn.known() else { continue };
-                for path in namespace.paths.iter().filter_map(|path| path.controller_ref(nqn)) {
-                    let proven = self.prove(&seen, &path);
-                    let disks = proven.as_ref().is_ok_and(|it| it.is_live() && it.disks().is_ok());
-                    tracing::trace!(controller = %path.name, disks, "rehearsed");
-                }
+        let now = self.glance_from(&seen, id);
+        let legs = now.arrays.iter().flat_map(|array| &array.legs);
+        for namespace in legs.filter_map(|leg| leg.backing.namespace()) {
+            let Some(nqn) = namespace.nqn.known() else { continue };
+            for path in namespace.paths.iter().filter_map(|path| path.controller_ref(nqn)) {
+                let proven = self.prove(&seen, &path);
+                let disks = proven.as_ref().is_ok_and(|it| it.is_live() && it.disks().is_ok());
+                tracing::trace!(controller = %path.name, disks, "rehearsed");
             }
-            if let Err(error) = self.sockets.rehearse() {
-                tracing::debug!(%error, "no socket of our own could be destroyed");
-            }
+        }
+    }
+
+    /// Destroys a socket that was made for that.
+    pub fn rehearse_sockets(&self) {
+        if self.can_isolate().is_err() {
+            return;
+        }
+        if let Err(error) = self.sockets.rehearse() {
+            tracing::debug!(%error, "no socket of our own could be destroyed");
         }
     }
 
@@ -201,7 +203,7 @@ impl LinuxHost {
         }
         self.survivors_queue(&seen, &trouble, survivors)?;
         is_connecting(&proven)?;
-        let call = argv::delete_controller(&controller.nqn, &controller.name, proven.inode);
+        let call = argv::delete_controller(&controller.nqn, &controller.name, proven.inode());
         let ended = self.run(&call);
         let is_gone = || self.prove(&seen, controller).is_err_and(|it| it != unread());
         let begun = Instant::now();
@@ -407,12 +409,12 @@ fn leads_nowhere_else(controller: &Proven, leg: &LegSnapshot) -> Step<()> {
     let Backing::Namespace(namespace) = &leg.backing else {
         return Err(not_in_that_state(format!("the device of {} is gone", leg.device)));
     };
-    let through = crate::scan::path_device(namespace.device.as_str(), controller.name.as_str());
+    let through = crate::scan::path_device(namespace.device.as_str(), controller.name().as_str());
     let other = controller
         .disks()?
         .into_iter()
         .find(|disk| *disk != *namespace.device.as_str() && Some(disk) != through.as_ref());
-    other.map_or(Ok(()), |disk| Err(guarded(format!("{} carries {disk}, too", controller.name))))
+    other.map_or(Ok(()), |disk| Err(guarded(format!("{} carries {disk}, too", controller.name()))))
 }
 
 /// RDMA has no socket to destroy: there the kernel's keep-alive finds out by itself.
@@ -438,7 +440,7 @@ fn is_connecting(controller: &Proven) -> Step<()> {
             | ControllerState::Live
             | ControllerState::Resetting
             | ControllerState::Dead),
-        ) => Err(not_in_that_state(format!("{} is {state}", controller.name))),
+        ) => Err(not_in_that_state(format!("{} is {state}", controller.name()))),
         Observed::Unknown(why) => Err(Outcome::Unknown(why)),
     }
 }

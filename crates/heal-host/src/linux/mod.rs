@@ -221,7 +221,7 @@ impl LinuxHost {
 
     /// Opens what glances will read, so that the first one is as quick as the next.
     fn prepare_glances(&self, seen: &Seen) {
-        self.kept.looked();
+        self.kept.looked(seen);
         let on_namespaces = |array: &&ArraySnapshot| {
             array.legs.iter().any(|leg| matches!(leg.backing, Backing::Namespace(_)))
         };

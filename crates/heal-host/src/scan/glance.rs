@@ -8,7 +8,7 @@
 //! ```text
 //!   last look                      same one?                     what moves
 //!   array ──────────► md/uuid                        array_state, sync_action, degraded, inflight
-//!    └─ leg ────────► block/{dev, diskseq}           state, slot, bad_blocks
+//!    └─ leg ────────► block/diskseq                  state, slot, bad_blocks
 //!        └─ path ───► inode of the controller        state, fast_io_fail_tmo, ana_state
 //! ```
 //!
@@ -240,14 +240,13 @@ impl Eye<'_> {
 /// Whether the disk behind a member is the one that was seen. A disk sequence number is given out
 /// once; without one, the array must still be the one that holds it.
 fn is_same(block: &Place<'_>, array: &DeviceName, known: &NamespaceSnapshot) -> bool {
-    let same_disk = match known.diskseq {
+    match known.diskseq {
         Observed::Known(then) => block.value("diskseq") == Observed::Known(then.0),
         Observed::Unknown(_) => {
             let holder = block.dir.dir("holders").link_target(array.as_str());
-            holder.known().is_some()
+            holder.known().is_some() && block.value("dev") == Observed::Known(known.dev)
         }
-    };
-    same_disk && block.value("dev") == Observed::Known(known.dev)
+    }
 }
 
 fn with_paths(known: &NamespaceSnapshot, paths: Vec<PathSnapshot>) -> NamespaceSnapshot {
@@ -301,20 +300,22 @@ impl Eye<'_> {
             // Another namespace of the subsystem, or the controller is gone.
             return None;
         }
-        let is_same = dir
-            .dir
-            .inode()
-            .is_known_and(|inode| self.seen.inodes.get(&name).is_some_and(|then| then == inode));
+        let open = self.kept.controllers().get(self.root, &name);
+        let is_same = open.is_known_and(|(it, _)| self.seen.inodes.get(&name) == Some(&it.inode));
+        let (state, fast_io_fail) = match open {
+            Observed::Known((it, state)) => (state, it.fast_io_fail()),
+            Observed::Unknown(why) => (Observed::Unknown(why), Observed::Unknown(why)),
+        };
         let last = known.paths.iter().find(|path| is_same && path.controller == name);
         let unseen = UnknownWhy::NotReadYet;
         Some(PathSnapshot {
             controller: name,
-            state: dir.value("state"),
+            state,
             portal: last.map_or(Observed::Unknown(unseen), |path| path.portal.clone()),
             ana_usable,
             health: PathHealth::Up,
             fast_io_fail: again(
-                dir.value("fast_io_fail_tmo"),
+                fast_io_fail,
                 last.map_or(Observed::Unknown(unseen), |path| path.fast_io_fail),
             ),
             params: last.map_or(Observed::Unknown(unseen), |path| path.params.clone()),

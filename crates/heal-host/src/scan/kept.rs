@@ -12,9 +12,10 @@
 //! process may open; what does not fit is opened each time.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heal_types::{Observed, UnknownWhy};
@@ -22,6 +23,8 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::Seen;
+use super::opened::Controllers;
 use crate::sysfs::{ATTRIBUTE, ENTRIES, as_text, open, why};
 
 /// Whoever was not read for so many looks is closed.
@@ -33,11 +36,13 @@ pub(crate) struct Kept {
     /// The most that are kept; none in a captured tree.
     room: usize,
     open: Mutex<Open>,
+    controllers: Controllers,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    files: HashMap<PathBuf, File>,
+    /// By the bytes of their paths: to compare paths as such takes longer than to read what is there.
+    files: HashMap<OsString, File>,
     look: u32,
 }
 
@@ -52,7 +57,12 @@ impl Kept {
     pub(crate) fn host() -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u16::MAX));
         let room = usize::try_from(limit / 4).unwrap_or(usize::MAX).min(16_384);
-        Self { room, open: Mutex::default() }
+        Self { room, open: Mutex::default(), controllers: Controllers::host() }
+    }
+
+    /// The controllers that are open.
+    pub(crate) fn controllers(&self) -> &Controllers {
+        &self.controllers
     }
 
     /// The text at `path`, as [`crate::sysfs::Dir::text`] has it.
@@ -76,19 +86,19 @@ impl Kept {
     fn listed(&self, path: &Path) -> Result<Vec<String>, Errno> {
         let mut open_files = self.lock();
         let look = open_files.look;
-        if let Some(file) = open_files.files.get_mut(path) {
+        if let Some(file) = open_files.files.get_mut(path.as_os_str()) {
             file.used = look;
             // Every object has attributes: a directory without a name in it is one that is gone.
             match rustix::fs::seek(&file.fd, SeekFrom::Start(0)).and_then(|_| names_in(&file.fd)) {
                 Ok(names) if !names.is_empty() => return Ok(names),
-                Ok(_) | Err(_) => drop(open_files.files.remove(path)),
+                Ok(_) | Err(_) => drop(open_files.files.remove(path.as_os_str())),
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
         let names = names_in(&fd)?;
         if open_files.files.len() < self.room {
-            open_files.files.insert(path.to_owned(), File { fd, used: look });
+            open_files.files.insert(path.as_os_str().to_owned(), File { fd, used: look });
         }
         Ok(names)
     }
@@ -96,24 +106,25 @@ impl Kept {
     fn read(&self, path: &Path, room: &mut [u8]) -> Result<usize, Errno> {
         let mut open_files = self.lock();
         let look = open_files.look;
-        if let Some(file) = open_files.files.get_mut(path) {
+        if let Some(file) = open_files.files.get_mut(path.as_os_str()) {
             file.used = look;
             // A page and no more comes with the first read, or an error: see `crate::sysfs::Held`.
             if let Ok(filled) = rustix::io::pread(&file.fd, &mut *room, 0) {
                 return Ok(filled);
             }
-            open_files.files.remove(path);
+            open_files.files.remove(path.as_os_str());
         }
         let fd = open(path)?;
         let filled = rustix::io::pread(&fd, room, 0)?;
         if open_files.files.len() < self.room {
-            open_files.files.insert(path.to_owned(), File { fd, used: look });
+            open_files.files.insert(path.as_os_str().to_owned(), File { fd, used: look });
         }
         Ok(filled)
     }
 
     /// Another look was made: closes what nobody has read for a while.
-    pub(crate) fn looked(&self) {
+    pub(crate) fn looked(&self, seen: &Seen) {
+        self.controllers.looked(seen);
         let mut open_files = self.lock();
         open_files.look = open_files.look.wrapping_add(1);
         let look = open_files.look;
@@ -202,7 +213,7 @@ mod tests {
         kept.text(&two);
         for _ in 0..UNUSED {
             kept.text(&one);
-            kept.looked();
+            kept.looked(&Seen::default());
         }
         assert_eq!(kept.lock().files.len(), 1);
     }

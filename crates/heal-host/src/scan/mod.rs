@@ -34,6 +34,7 @@ mod controller;
 mod glance;
 mod kept;
 mod namespace;
+mod opened;
 mod params;
 mod udevdb;
 mod usage;
@@ -51,6 +52,7 @@ pub(crate) use controller::path_device;
 pub(crate) use glance::glance;
 pub(crate) use kept::Kept;
 pub(crate) use namespace::Hung;
+pub(crate) use opened::{FAST_IO_FAIL, Opened};
 
 /// What one look leaves to the next.
 #[derive(Debug, Default)]
