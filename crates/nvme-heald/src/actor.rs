@@ -31,8 +31,8 @@ use heal_core::{ArrayMachine, Effect, Event, IncidentId, IsolateAfter, Operator,
 use heal_host::clock::{self, Alarm};
 use heal_types::status::TrailEntry;
 use heal_types::{
-    Alias, ArrayId, BootId, DeviceName, FaultClass, Moment, Observed, Outcome, ProvisionerFault,
-    RefusedWhy,
+    Alias, ArrayId, BootId, DeviceName, FaultClass, Moment, Now, Observed, Outcome,
+    ProvisionerFault, RefusedWhy,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -103,6 +103,8 @@ pub(crate) struct Actor {
     acted_at: Moment,
     /// When the first sign of the present doubt about a path was heard.
     path_sign: Option<Moment>,
+    /// When the machine had its last event.
+    handled: Moment,
     /// MD's notification of a look that was thrown away.
     first_sign: Option<Moment>,
     incident: Option<IncidentId>,
@@ -165,6 +167,7 @@ impl Actor {
             trail: VecDeque::new(),
             acted_at: Moment::default(),
             path_sign: None,
+            handled: now.mono,
             first_sign: None,
             brief: None,
             seen: false,
@@ -206,7 +209,10 @@ impl Actor {
                 if self.path_sign.is_none() {
                     self.path_sign = Some(heard_at);
                 }
-                self.handle(Event::Paths(news), None).await;
+                // Policy counts from when the path was lost, not from when somebody had time for it; but to
+                // the machine time never runs back.
+                let mono = heard_at.max(self.handled);
+                self.handle_at(Now { mono, ..clock::now() }, Event::Paths(news), None).await;
                 if !self.machine.doubts_a_path() {
                     self.path_sign = None;
                 }
@@ -278,7 +284,12 @@ impl Actor {
 
     /// One event, and everything that follows from it.
     async fn handle(&mut self, event: Event, signalled_at: Option<Moment>) {
-        let outbox = self.machine.handle(clock::now(), event);
+        self.handle_at(clock::now(), event, signalled_at).await;
+    }
+
+    async fn handle_at(&mut self, now: Now, event: Event, signalled_at: Option<Moment>) {
+        self.handled = now.mono;
+        let outbox = self.machine.handle(now, event);
         self.settle(outbox, signalled_at).await;
     }
 

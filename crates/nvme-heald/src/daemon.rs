@@ -15,7 +15,7 @@ use heal_host::events::Sources;
 use heal_host::network::NetworkReader;
 use heal_host::pathio;
 use heal_host::sysfs::Root;
-use heal_host::{Ledger, LedgerHome, LinuxHost, Tools, clock};
+use heal_host::{Ledger, LedgerHome, LinuxHost, Tools, clock, priority};
 use heal_types::{
     ArrayId, BootId, ControllerName, DevT, HostAction, HostAnswer, HostPort, HostSnapshot,
     IoReading, Observed, Permits, Portal, SocketReading,
@@ -28,7 +28,7 @@ use crate::backend;
 use crate::config::{Config, Loaded};
 use crate::control::{self, Control};
 use crate::hints::{self, Counted};
-use crate::host::{Host, Wiring};
+use crate::host::{Host, Rehearsal, Wiring};
 use crate::journal::{Diagnostics, JOURNALD, Journal};
 use crate::keeper::{self, Keeper};
 use crate::reactor::{Command, Inboxes, Reactor, Setup};
@@ -51,6 +51,7 @@ pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING)
+        .on_thread_start(priority::step_back)
         .build()
         .context("cannot start the runtime")?;
     stay_in_memory();
@@ -277,8 +278,12 @@ impl Host for RealHost {
         controllers.iter().filter_map(read).collect()
     }
 
-    fn rehearse(&mut self, array: ArrayId) {
+    fn rehearse(&mut self, array: ArrayId, how: Rehearsal) {
         self.linux.rehearse(array);
+        match how {
+            Rehearsal::Light => {}
+            Rehearsal::Whole => self.linux.rehearse_sockets(),
+        }
     }
 
     fn isolation_off(&mut self) -> Option<String> {

@@ -37,6 +37,7 @@ use crate::host::Host;
 use crate::mailbox::Mailbox;
 use crate::reaction::Reactions;
 use crate::report::{Report, Said};
+use crate::urgent::Standby;
 
 /// No act takes longer: the host's own deadlines are far shorter, and this is only for a host that
 /// does not keep them.
@@ -75,6 +76,7 @@ pub(crate) struct Board {
     news: Arc<RwLock<PathNews>>,
     isolations: Arc<Reactions>,
     urgent: Arc<Mutex<Hurry>>,
+    standby: Standby,
 }
 
 /// The urgent acts under way.
@@ -100,6 +102,11 @@ impl Board {
     pub(crate) fn hurried(&self) -> Option<Moment> {
         let hurry = self.hurry();
         hurry.until.filter(|until| hurry.acts > 0 && clock::moment() < *until)
+    }
+
+    /// The threads for what is urgent.
+    pub(crate) fn standby(&self) -> &Standby {
+        &self.standby
     }
 
     /// Somebody is in a hurry until the answer is dropped.
@@ -218,7 +225,8 @@ impl<H: Host> Lane<H> {
         let (id, verb) = (order.id, order.action.verb());
         let (end, ended) = oneshot::channel();
         let hurried = board.begins();
-        let thread = tokio::task::spawn_blocking(move || {
+        let standby = board.standby().clone();
+        let mut thread = standby.run(move || {
             let answer = carry_out(&mut host, array, &board, &order);
             drop(hurried);
             let _ = end.send(()); // Nobody may wait any more.
@@ -226,7 +234,7 @@ impl<H: Host> Lane<H> {
             answer.answer
         });
         tokio::spawn(async move {
-            let answer = limited(array, verb, thread, &mut None).await;
+            let answer = limited(array, verb, &mut thread).await;
             mailbox.answer(Event::Acted { id, answer });
             let _ = reports.send(Report { array, said: Said::Acted });
         });
@@ -248,11 +256,13 @@ impl<H: Host> Lane<H> {
                 let (host, board) = (self.host.clone(), self.board.clone());
                 let array = self.array;
                 let verb = order.action.verb();
-                let thread = tokio::task::spawn_blocking(move || {
+                let mut thread = tokio::task::spawn_blocking(move || {
                     let mut host = host;
                     carry_out(&mut host, array, &board, &order).answer
                 });
-                limited(array, verb, thread, &mut lost).await
+                let answer = limited(array, verb, &mut thread).await;
+                lost = (!thread.is_finished()).then_some(thread);
+                answer
             };
             self.mailbox.answer(Event::Acted { id, answer });
             let _ = self.reports.send(Report { array: self.array, said: Said::Acted });
@@ -261,13 +271,12 @@ impl<H: Host> Lane<H> {
 }
 
 /// The end of an act, or what is said of one that does not end.
-async fn limited(
+async fn limited<E: std::fmt::Display>(
     array: ArrayId,
     verb: &'static str,
-    mut thread: JoinHandle<HostAnswer>,
-    lost: &mut Option<JoinHandle<HostAnswer>>,
+    thread: impl Future<Output = Result<HostAnswer, E>>,
 ) -> HostAnswer {
-    match tokio::time::timeout(ACT_LIMIT, &mut thread).await {
+    match tokio::time::timeout(ACT_LIMIT, thread).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::error!(%array, verb, %error, "an act broke off");
@@ -275,7 +284,6 @@ async fn limited(
         }
         Err(_) => {
             tracing::error!(%array, verb, limit = ?ACT_LIMIT, "an act does not come back");
-            *lost = Some(thread);
             Outcome::Unknown(UnknownWhy::NoAnswer).into()
         }
     }

@@ -34,10 +34,19 @@ pub(crate) trait Host: HostPort + Clone + Send + 'static {
 
     /// Goes through everything an isolation of `array` needs, and changes nothing: what was never run is
     /// slow the first time, and the first time is the one that counts.
-    fn rehearse(&mut self, array: ArrayId);
+    fn rehearse(&mut self, array: ArrayId, how: Rehearsal);
 
     /// What this kernel lacks to isolate a leg safely, if anything.
     fn isolation_off(&mut self) -> Option<String>;
+}
+
+/// How thoroughly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rehearsal {
+    /// Reads what an isolation reads.
+    Light,
+    /// Destroys a socket as well, one made for that.
+    Whole,
 }
 
 /// The host's network as paths see it.

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use heal_core::record::ArrayRecord;
-use heal_host::{Ledger, LedgerError, LedgerHome, Records, Settled};
+use heal_host::{Ledger, LedgerError, LedgerHome, Records, Settled, priority};
 use heal_types::ArrayId;
 use tokio::sync::oneshot;
 
@@ -52,7 +52,10 @@ impl Keeper {
     /// Starts the thread over `ledger`.
     pub(crate) fn start(ledger: Ledger<ArrayRecord>) -> io::Result<Self> {
         let (tasks, inbox) = mpsc::channel();
-        std::thread::Builder::new().name("ledger".into()).spawn(move || keep(ledger, &inbox))?;
+        std::thread::Builder::new().name("ledger".into()).spawn(move || {
+            priority::step_back();
+            keep(ledger, &inbox);
+        })?;
         Ok(Self { tasks })
     }
 

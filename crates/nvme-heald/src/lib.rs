@@ -41,6 +41,7 @@ mod report;
 mod sim;
 #[cfg(test)]
 mod testing;
+mod urgent;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -27,6 +27,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use heal_core::audit::{AuditEntry, Severity};
+use heal_host::priority;
 use heal_types::{ArrayId, DeviceName};
 
 pub(crate) use layer::Diagnostics;
@@ -147,9 +148,10 @@ impl Journal {
         let sink = Sink::open(socket)?;
         let journal = Self { shared: Arc::default() };
         let shared = Arc::clone(&journal.shared);
-        std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || write_all(&shared, &sink))?;
+        std::thread::Builder::new().name("journal".into()).spawn(move || {
+            priority::step_back();
+            write_all(&shared, &sink);
+        })?;
         Ok(journal)
     }
 

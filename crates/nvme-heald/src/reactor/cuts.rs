@@ -8,7 +8,7 @@ use heal_core::LookCause;
 use heal_core::audit::{AuditEntry, AuditKind, Severity};
 use heal_core::cuts::{self, Cut};
 use heal_host::clock;
-use heal_types::{HostAction, HostAnswer, Outcome};
+use heal_types::{HostAction, HostAnswer, Outcome, UnknownWhy};
 
 use super::Reactor;
 use super::paths::Work;
@@ -31,7 +31,9 @@ impl<H: Host> Reactor<H> {
             return;
         }
         let (mut host, board) = (self.setup.host.clone(), self.paths.board.clone());
-        self.paths.work.spawn_blocking(move || {
+        let standby = board.standby().clone();
+        let asked = due.clone();
+        let made = standby.run(move || {
             let carry_out = |cut: Cut| {
                 let controller = Box::new(cut.controller.clone());
                 let action = HostAction::CutPath { array: cut.array, controller };
@@ -41,7 +43,12 @@ impl<H: Host> Reactor<H> {
                 });
                 (cut, answer)
             };
-            Work::Cut(due.into_iter().map(carry_out).collect())
+            due.into_iter().map(carry_out).collect()
+        });
+        self.paths.work.spawn(async move {
+            let broke_off = || Outcome::Unknown(UnknownWhy::NoAnswer).into();
+            let missed = |cut| (cut, broke_off());
+            Work::Cut(made.await.unwrap_or_else(|_| asked.into_iter().map(missed).collect()))
         });
     }
 

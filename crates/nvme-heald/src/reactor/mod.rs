@@ -23,6 +23,7 @@ mod cuts;
 mod looks;
 mod marks;
 mod paths;
+mod rehearsal;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

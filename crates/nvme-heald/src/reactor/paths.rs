@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Reactor;
+use super::rehearsal::Rehearsed;
 use crate::config::Config;
 use crate::executor::Board;
 use crate::hints::{Hint, Sign};
@@ -61,7 +62,6 @@ pub(super) enum Work {
     Armed(Vec<(Arming, Outcome)>),
     Cut(Vec<(Cut, HostAnswer)>),
     Support(Option<String>),
-    Rehearsed,
 }
 
 /// Which questions are out.
@@ -76,7 +76,7 @@ struct Out {
 /// What the reactor holds of paths.
 #[derive(Debug)]
 pub(super) struct PathWatch {
-    paths: Paths,
+    pub(super) paths: Paths,
     pub(super) board: Board,
     pub(super) news: PathNews,
     pub(super) work: JoinSet<Work>,
@@ -101,6 +101,7 @@ pub(super) struct PathWatch {
     pub(super) cuts: Cuts,
     pub(super) cut_at: Option<Moment>,
     controllers: BTreeMap<ControllerName, Portal>,
+    pub(super) rehearsed: Rehearsed,
 }
 
 impl PathWatch {
@@ -126,6 +127,7 @@ impl PathWatch {
             cuts: Cuts::default(),
             cut_at: None,
             controllers: BTreeMap::new(),
+            rehearsed: Rehearsed::default(),
         }
     }
 
@@ -234,6 +236,7 @@ impl<H: Host> Reactor<H> {
             seat.mailbox.paths(news.clone(), heard_at);
         }
         self.paths.news = news;
+        self.rehearse_waiting(&concerned);
     }
 
     /// Whether the host is cut off, as machines are to hear it: one alarm for the whole host. An array
@@ -254,8 +257,14 @@ impl<H: Host> Reactor<H> {
             let since = self.paths.without_legs.get(array);
             since.is_some_and(|since| now.since(*since) >= CUT_OFF)
         };
-        wards.retain(|array| !old(array));
-        let fresh = self.paths.paths.cut_off(snapshot, &wards).map(|cut_off| cut_off.reason());
+        let fresh = match &of_all {
+            Some(_) => {
+                wards.retain(|array| !old(array));
+                self.paths.paths.cut_off(snapshot, &wards).map(|cut_off| cut_off.reason())
+            }
+            // With fewer arrays there is even less.
+            None => None,
+        };
         let Some(of_all) = of_all else {
             if self.alarms.remove("cut_off").is_some() {
                 tracing::info!("the host is no longer cut off");
@@ -348,6 +357,7 @@ impl<H: Host> Reactor<H> {
             self.paths.out.io = true;
             let mut host = self.setup.host.clone();
             self.paths.work.spawn_blocking(move || Work::Io(host.read_io(&legs)));
+            self.rehearse_next();
         }
         if due(self.paths.support_at) {
             self.paths.support_at = None;
@@ -469,7 +479,6 @@ impl<H: Host> Reactor<H> {
             Work::Armed(done) => self.armed(done),
             Work::Cut(done) => self.cut(done),
             Work::Support(off) => self.supported(off),
-            Work::Rehearsed => {}
         }
     }
 
@@ -529,39 +538,7 @@ impl<H: Host> Reactor<H> {
             self.looks.want_again(); // Later each time: it may fail the same way again.
         }
         if self.paths.news.verdicts.is_empty() {
-            self.rehearse();
-        }
-    }
-
-    /// What was never run is slow the first time: everything between a sign and its act is run while
-    /// nothing is at stake, on copies of what is pure.
-    fn rehearse(&mut self) {
-        let wards: Vec<ArrayId> = self.wards().into_keys().collect();
-        self.rehearse_links();
-        for ward in &wards {
-            if let Some(seat) = self.seats.get(ward) {
-                seat.mailbox.rehearse();
-            }
-        }
-        let mut host = self.setup.host.clone();
-        self.paths.work.spawn_blocking(move || {
-            for ward in wards {
-                host.rehearse(ward);
-            }
-            Work::Rehearsed
-        });
-    }
-
-    fn rehearse_links(&self) {
-        let Some(snapshot) = &self.snapshot else { return };
-        for index in self.paths.paths.interfaces() {
-            let (mut paths, mut shown) = (self.paths.paths.clone(), HostSnapshot::clone(snapshot));
-            paths.handle(clock::moment(), PathEvent::Link { index, up: false, removed: false });
-            paths.annotate(&mut shown);
-            let wards = self.wards().into_keys().collect();
-            let cut_off = paths.cut_off(&shown, &wards).map(|cut_off| cut_off.reason());
-            let news = PathNews::of(&shown, cut_off);
-            tracing::trace!(index, paths = news.verdicts.len(), "rehearsed");
+            self.rehearse_all();
         }
     }
 

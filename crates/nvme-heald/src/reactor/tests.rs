@@ -23,7 +23,7 @@ use super::*;
 use crate::config::ProvisionerConfig;
 use crate::control::Peer;
 use crate::hints::Sign;
-use crate::host::Wiring;
+use crate::host::{Rehearsal, Wiring};
 use crate::journal::Entry;
 use crate::keeper;
 use crate::testing::Scratch;
@@ -96,7 +96,7 @@ impl Host for FakeHost {
         Vec::new()
     }
 
-    fn rehearse(&mut self, _: ArrayId) {}
+    fn rehearse(&mut self, _: ArrayId, _: Rehearsal) {}
 
     fn isolation_off(&mut self) -> Option<String> {
         None
