@@ -35,10 +35,18 @@ impl Accel {
     fn args(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Tcg => ["-accel", TRANSLATOR, "-cpu", TRANSLATED],
         }
     }
 }
+
+/// The most that fits: when it is full (with a gibibyte, every eighty seconds of a scenario) everything
+/// is thrown away, and whatever runs next is slow once more.
+const TRANSLATOR: &str = "tcg,thread=multi,tb-size=2047";
+
+/// Without what takes longer when it is emulated than what it replaces: string moves byte by byte, page
+/// tables of five levels, a flag to be changed around every copy to a user.
+const TRANSLATED: &str = "max,la57=off,smap=off,erms=off,fsrm=off";
 
 /// What every kernel is booted with. `tsc=reliable`: an emulated processor's counters fail the kernel's
 /// test for being in step although they are read from one clock, and what is left then, the HPET, is an
