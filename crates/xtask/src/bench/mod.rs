@@ -20,9 +20,9 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 
 use crate::lab::kernel::Series;
-use crate::lab::run_all;
 use crate::lab::scenario::{self, Figure, Multipath};
 use crate::lab::session::BootOptions;
+use crate::lab::{Printed, run_all};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -187,7 +187,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let seconds = u64::from(args.pulls.max(1)) * SECONDS_PER_PULL + 300;
             scenario.timeout = std::time::Duration::from_secs(seconds);
         }
-        for result in run_all(&options, &scenario.iter().collect::<Vec<_>>(), args.verbose)? {
+        let printed = Printed { verbose: args.verbose, ..Printed::default() };
+        for result in run_all(&options, &scenario.iter().collect::<Vec<_>>(), printed)? {
             rows.extend(Row::all(&kernel.to_string(), &Pull::all(&result.figures)));
             if !result.passed {
                 failed.push(kernel.to_string());

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use super::command::{program, run, stdout};
 
 /// A kernel series the lab knows how to boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, clap::ValueEnum)]
 pub(crate) enum Series {
     /// Debian 12's own.
     #[default]

@@ -20,7 +20,7 @@ mod boot;
 mod command;
 mod cpio;
 pub(crate) mod demo;
-mod image;
+pub(crate) mod image;
 pub(crate) mod kernel;
 mod report;
 pub(crate) mod scenario;
@@ -39,6 +39,8 @@ use clap::Subcommand;
 use kernel::Series;
 use scenario::{Boot, Multipath, Scenario};
 use session::{BootOptions, ScenarioResult, Session};
+
+pub(crate) use report::Printed;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -95,6 +97,12 @@ struct RunArgs {
     /// Print every line of the scenarios, not only what they tell.
     #[arg(long, short)]
     verbose: bool,
+}
+
+impl RunArgs {
+    fn printed(&self) -> Printed {
+        Printed { verbose: self.verbose, ..Printed::default() }
+    }
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -156,7 +164,7 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         // Those that share a boot together: one that wants its own ends it for all others.
         wanted.sort_by_key(|scenario| scenario.boot_group());
         options.keep = options.keep && !wanted.is_empty();
-        results.extend(run_all(&options, &wanted, args.verbose)?);
+        results.extend(run_all(&options, &wanted, args.printed())?);
         if options.keep {
             println!("lab: the VM is kept: `cargo xtask lab shell`, then `cargo xtask lab stop`");
         }
@@ -210,7 +218,7 @@ fn told(args: &RunArgs) -> anyhow::Result<Vec<Scenario>> {
 pub(crate) fn run_all(
     options: &BootOptions,
     scenarios: &[&Scenario],
-    verbose: bool,
+    printed: Printed,
 ) -> anyhow::Result<Vec<ScenarioResult>> {
     let mut session: Option<Session> = None;
     let mut results = Vec::new();
@@ -231,7 +239,7 @@ pub(crate) fn run_all(
             None => Session::boot(options, scenario.multipath)?,
         };
         println!("---- {}: {}", scenario.name, scenario.what);
-        let mut on_line = |line: &session::Line| report::print_line(line, verbose);
+        let mut on_line = |line: &session::Line| report::print_line(&scenario.name, line, printed);
         let mut result = current.run(scenario, &mut on_line)?;
         // The one before left a guest that cannot be cleaned: that is not this scenario's failure.
         if had_one && result.failures == [verdict::FailureWhy::GuestNotClean] {

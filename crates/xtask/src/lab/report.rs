@@ -8,6 +8,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 
@@ -21,6 +22,8 @@ fn lab_directory() -> PathBuf {
 
 /// A new directory for this run, named after the time.
 pub(crate) fn run_directory() -> anyhow::Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     let lab = lab_directory();
     std::fs::create_dir_all(&lab)?;
@@ -91,9 +94,19 @@ pub(crate) fn is_narration(text: &str) -> bool {
     ["-- ", "FIGURE ", "CLAIM ", "FAIL"].iter().any(|prefix| text.starts_with(prefix))
 }
 
-pub(crate) fn print_line(line: &Line, verbose: bool) {
-    if verbose || is_narration(&line.text) {
-        println!("  {:7.1}s  {}", line.at.as_secs_f64(), line.text);
+/// What of a run is printed while it goes on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Printed {
+    /// Every line, not only what is told.
+    pub(crate) verbose: bool,
+    /// Another run prints as well: each line says whose it is.
+    pub(crate) mixed: bool,
+}
+
+pub(crate) fn print_line(scenario: &str, line: &Line, printed: Printed) {
+    if printed.verbose || is_narration(&line.text) {
+        let whose = if printed.mixed { format!("{scenario:<24}") } else { String::new() };
+        println!("{whose}  {:7.1}s  {}", line.at.as_secs_f64(), line.text);
     }
 }
 
