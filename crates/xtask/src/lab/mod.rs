@@ -17,6 +17,8 @@
 //! order of scenarios could matter in ways the reset does not know; `# boot: fresh` is the way out.
 
 mod boot;
+#[cfg(test)]
+mod catalogue;
 mod command;
 mod cpio;
 pub(crate) mod demo;
