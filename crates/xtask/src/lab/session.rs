@@ -214,10 +214,11 @@ impl Session {
             env: scenario.env.clone(),
         })?)?;
         let mut lines = Vec::new();
+        let mut awake = Awake::new();
         loop {
-            let message = match self.incoming.recv_timeout(limit.saturating_sub(started.elapsed()))
-            {
+            let message = match self.incoming.recv_timeout(TICK) {
                 Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) if awake.tick() < limit => continue,
                 Err(RecvTimeoutError::Timeout) => {
                     let lost = anyhow::anyhow!("silent for {} s", limit.as_secs());
                     return Ok(Heard { outcome: Err(lost), lines, took: started.elapsed() });
@@ -246,6 +247,29 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// How often a wait looks at the clock.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Time that passes only while this process runs: a guest that was stopped together with it, by a
+/// machine that slept or by whoever wanted it quiet, has not been silent.
+#[derive(Debug)]
+struct Awake {
+    spent: Duration,
+    last: Instant,
+}
+
+impl Awake {
+    fn new() -> Self {
+        Self { spent: Duration::ZERO, last: Instant::now() }
+    }
+
+    fn tick(&mut self) -> Duration {
+        self.spent += self.last.elapsed().min(2 * TICK);
+        self.last = Instant::now();
+        self.spent
     }
 }
 
