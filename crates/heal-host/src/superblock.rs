@@ -146,7 +146,17 @@ fn fields(whole: &[u8], roles: usize) -> Result<MdSuperblock, DamageWhy> {
         data_offset: SectorCount(u64_at(whole, 128).ok_or(DamageWhy::Short)?),
         data_size: SectorCount(u64_at(whole, 136).ok_or(DamageWhy::Short)?),
         bad_blocks: features & FEATURE_BAD_BLOCKS != 0,
+        number,
+        active: active(whole, roles),
     })
+}
+
+/// The members that held a slot when this was written: MD gives those their slot as a role that are in
+/// sync or are being filled (`super_1_sync`).
+fn active(whole: &[u8], roles: usize) -> Vec<u32> {
+    let holds_a_slot =
+        |index: &usize| u16_at(whole, FIXED + index * 2).is_some_and(|role| role <= ROLE_MAX);
+    (0..roles).filter(holds_a_slot).filter_map(|index| u32::try_from(index).ok()).collect()
 }
 
 /// A member whose number is outside the table is a spare (`super_1_validate`).
@@ -251,6 +261,16 @@ pub(crate) mod tests {
         assert_eq!(found.data_offset, SectorCount(2048));
         assert_eq!(found.data_size, SectorCount(0x8800));
         assert!(!found.bad_blocks);
+    }
+
+    #[test]
+    fn a_superblock_says_whom_it_counted_as_a_member() {
+        let found = parse(&written(8, 1), 8).unwrap().unwrap();
+        assert_eq!((found.number, found.active), (1, vec![0, 1]));
+        let mut alone = written(8, 1);
+        alone[FIXED..FIXED + 2].copy_from_slice(&0xffffu16.to_le_bytes());
+        seal(&mut alone);
+        assert_eq!(parse(&alone, 8).unwrap().unwrap().active, [1]);
     }
 
     #[test]

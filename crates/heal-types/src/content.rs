@@ -48,6 +48,12 @@ pub struct MdSuperblock {
     pub data_size: SectorCount,
     /// Whether the member carries a non-empty bad block log.
     pub bad_blocks: bool,
+    /// Its number among the members, which it keeps for as long as it is one.
+    #[serde(default)]
+    pub number: u32,
+    /// The numbers of the members that held a slot when this was written.
+    #[serde(default)]
+    pub active: Vec<u32>,
 }
 
 /// A member's role in its own superblock.

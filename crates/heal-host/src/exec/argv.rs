@@ -218,9 +218,11 @@ pub(crate) fn re_add(array: ArrayNode<'_>, device: NamespaceNode<'_>) -> Call {
     manage(array, &["--re-add"], &[device])
 }
 
-/// Adds a device as a member.
+/// Adds a device as a member, to be filled from the beginning to the end. Not `--add`: that takes a
+/// device with a superblock of this array back by the bitmap first, also one that is an old copy of a
+/// leg and lacks what the bitmap has forgotten (`Manage_add`, `attempt_re_add`).
 pub(crate) fn add(array: ArrayNode<'_>, device: NamespaceNode<'_>) -> Call {
-    manage(array, &["--add"], &[device])
+    manage(array, &["--add-spare"], &[device])
 }
 
 /// Copies a member to a spare while both are in use.
@@ -433,7 +435,7 @@ mod tests {
         );
         assert_eq!(
             line(&add(array, namespace(&one))),
-            "mdadm --manage /dev/md127 --add /dev/nvme1n1"
+            "mdadm --manage /dev/md127 --add-spare /dev/nvme1n1"
         );
         assert_eq!(
             line(&replace(array, namespace(&one), namespace(&two))),

@@ -20,7 +20,7 @@ use crate::superblock::Trace;
 /// `attempt_re_add`, 4.2 to 4.4).
 const RE_ADD_REFUSED: [&str; 2] = ["is not possible", "invalid argument"];
 
-/// The same for `--add`.
+/// The same for `--add-spare`.
 const ADD_REFUSED: [&str; 2] = ["not large enough", "cannot work"];
 
 impl LinuxHost {
@@ -37,7 +37,7 @@ impl LinuxHost {
         guard::free(namespace)?;
         let nodes = self.pair(array, namespace, device)?;
         let superblock = self.carries_our_superblock(id, device, &nodes.leg)?;
-        self.is_not_newer(array, &superblock)?;
+        self.is_of_one_history(array, &superblock)?;
         let ended = self.run(&argv::re_add(nodes.array(id), nodes.leg(device)));
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
@@ -195,38 +195,51 @@ impl LinuxHost {
         }
     }
 
-    /// After a start from a stale leg the one that comes late has the newer copy. MD takes such a
-    /// leg back by the stale one's bitmap, which knows nothing of what the newer one has
-    /// (`super_1_validate` refuses older event counts only). Event counts show it, as long as the
-    /// stale leg has not counted past the newer one.
-    fn is_not_newer(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
-        let sources = array.legs.iter().filter(|leg| leg.is_in_sync());
-        let source = sources.into_iter().find_map(|leg| match &leg.backing {
-            Backing::Namespace(namespace) if namespace.has_usable_path() => {
-                let id = namespace.ids.known()?.iter().next().copied()?;
-                Some((namespace, namespace.identity(&id)?))
+    /// After a start from a stale leg the one that comes late has writes that nobody else has. MD
+    /// takes such a leg back by the stale one's bitmap, which knows nothing of them
+    /// (`super_1_validate` refuses older event counts only). Its event count is no proof either way:
+    /// the stale one may have counted past it. Its roles are: a leg that left counts those that
+    /// stayed as members for ever, and one that went on without them does not.
+    fn is_of_one_history(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
+        let mut without = None;
+        for (namespace, identity) in sources(array) {
+            let own = self.superblock_of(namespace, &identity)?;
+            not_newer(&identity, &own, candidate)?;
+            if candidate.active.contains(&own.number) {
+                return Ok(());
             }
-            Backing::Namespace(_) | Backing::Local | Backing::Gone | Backing::Unreadable => None,
-        });
-        let Some((namespace, identity)) = source else {
+            without = Some(identity);
+        }
+        let Some(without) = without else {
             return Ok(()); // A local leg is MD's own to judge.
         };
-        let node = self.open_node(namespace, &identity)?;
-        let report = self.superblocks(&identity, &node)?;
-        let [Trace::V1(own)] = report.traces.as_slice() else {
-            return Err(Outcome::Unknown(UnknownWhy::Malformed));
-        };
-        if candidate.events <= own.events {
-            return Ok(());
-        }
-        let detail = format!(
-            "it counts {} events, {} of the running array {}",
-            candidate.events, identity.device, own.events
-        );
+        let detail = format!("it went on without {}, and the array without it", without.device);
         Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))
     }
 
-    /// `mdadm --add` overwrites whatever is there, without a word. Answers with the superblock of
+    /// What is written over from the beginning to the end must at least not be known to be newer.
+    fn is_not_newer(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
+        let Some((namespace, identity)) = sources(array).next() else {
+            return Ok(());
+        };
+        not_newer(&identity, &self.superblock_of(namespace, &identity)?, candidate)
+    }
+
+    /// What MD has on a leg of the running array.
+    fn superblock_of(
+        &self,
+        namespace: &NamespaceSnapshot,
+        identity: &DeviceIdentity,
+    ) -> Step<MdSuperblock> {
+        let node = self.open_node(namespace, identity)?;
+        let report = self.superblocks(identity, &node)?;
+        match report.traces.as_slice() {
+            [Trace::V1(own)] => Ok(own.clone()),
+            _ => Err(Outcome::Unknown(UnknownWhy::Malformed)),
+        }
+    }
+
+    /// `mdadm --add-spare` overwrites whatever is there, without a word. Answers with the superblock of
     /// this very array, if the device carries one.
     fn may_be_overwritten(
         &self,
@@ -275,6 +288,29 @@ impl LinuxHost {
             Ok(_) | Err(_) => outcome,
         }
     }
+}
+
+/// The legs in sync that can be read now, on fabrics.
+fn sources(array: &ArraySnapshot) -> impl Iterator<Item = (&NamespaceSnapshot, DeviceIdentity)> {
+    let in_sync = array.legs.iter().filter(|leg| leg.is_in_sync());
+    in_sync.filter_map(|leg| match &leg.backing {
+        Backing::Namespace(namespace) if namespace.has_usable_path() => {
+            let id = namespace.ids.known()?.iter().next().copied()?;
+            Some((&**namespace, namespace.identity(&id)?))
+        }
+        Backing::Namespace(_) | Backing::Local | Backing::Gone | Backing::Unreadable => None,
+    })
+}
+
+fn not_newer(source: &DeviceIdentity, own: &MdSuperblock, candidate: &MdSuperblock) -> Step<()> {
+    if candidate.events <= own.events {
+        return Ok(());
+    }
+    let detail = format!(
+        "it counts {} events, {} of the running array {}",
+        candidate.events, source.device, own.events
+    );
+    Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))
 }
 
 /// The nodes of an array and of a device that is to become its leg.

@@ -279,6 +279,9 @@ impl FakeKernel {
             }
         }
         self.arrays[array].superblocks_behind = behind;
+        let members = self.arrays[array].rdevs.iter();
+        let active: Vec<u32> =
+            members.filter(|r| !r.faulty && r.slot.is_some()).map(|r| number_of(r.uuid)).collect();
         for (handle, rdev) in writes {
             let md = &self.arrays[array];
             let disk = self.devices[handle].disk;
@@ -292,6 +295,8 @@ impl FakeKernel {
                     (self.disks[disk.0].size.0).saturating_sub(md.data_offset.0),
                 ),
                 bad_blocks: rdev.bad_blocks,
+                number: number_of(rdev.uuid),
+                active: active.clone(),
             };
             let recovery = match (rdev.in_sync, rdev.by_bitmap) {
                 (true, _) => Recovery::Complete,
@@ -639,4 +644,13 @@ impl FakeKernel {
         }
         lost
     }
+}
+
+/// A member's number: here as good as its UUID, which it is made from.
+fn number_of(uuid: MdDeviceId) -> u32 {
+    let words = uuid.as_bytes().chunks_exact(4);
+    words.fold(0, |number: u32, word| {
+        let word = word.iter().fold(0, |word: u32, byte| word << 8 | u32::from(*byte));
+        number.rotate_left(7) ^ word
+    })
 }

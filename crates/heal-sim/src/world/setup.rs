@@ -358,6 +358,8 @@ impl FakeKernel {
                     data_offset: DATA_OFFSET,
                     data_size: COMPONENT,
                     bad_blocks: false,
+                    number: 0,
+                    active: vec![0],
                 });
                 self.disks[disk].recovery = Recovery::Complete;
             }

@@ -7,7 +7,7 @@ fn a_blank_device_is_added_and_read_back() {
     let lab = Lab::new(&degraded());
     lab.turns("mdadm", &with_third(Some(1), SPARE), "");
     assert_eq!(lab.act(&add()), Outcome::Changed);
-    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --add /dev/nvme3n1"]);
+    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --add-spare /dev/nvme3n1"]);
     assert_eq!(lab.act(&add()), Outcome::AlreadySo);
     assert_eq!(lab.acts().len(), 1);
     lab.shows(&with_third(None, FAULTY));
@@ -84,6 +84,36 @@ fn a_returned_leg_is_taken_back_by_bitmap() {
     assert_eq!(lab.act(&re_add()), Outcome::Changed);
     assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --re-add /dev/nvme3n1"]);
     assert_eq!(lab.act(&re_add()), Outcome::AlreadySo);
+}
+
+/// A superblock of the array, written when only these members held a slot.
+pub(super) fn counting(number: u32, active: &[u32], events: u64) -> String {
+    let found = parse(&written(8, 1), 8).unwrap().unwrap();
+    let found = heal_types::MdSuperblock { number, active: active.to_vec(), events, ..found };
+    let report = Report { size: SectorCount(2_097_152), traces: vec![Trace::V1(found)] };
+    serde_json::to_string(&report).unwrap()
+}
+
+#[test]
+fn a_leg_that_went_on_by_itself_is_not_taken_back_whatever_it_counts() {
+    let lab = Lab::new(&degraded());
+    lab.reads_member("");
+    lab.dir.file("bin/source.json", &counting(0, &[0], 50));
+    let reading = r#"[ "$2" = probe ] || exit 0
+        case "$3" in *nvme3n1) cat "$dir/candidate.json";; *) cat "$dir/source.json";; esac"#;
+    lab.dir.tool_does("helper", reading);
+    for events in [40, 50, 60] {
+        lab.dir.file("bin/candidate.json", &counting(1, &[1], events));
+        let said = refusal(lab.act(&re_add()));
+        assert!(said.contains("newer copy"), "{events}: {said}");
+    }
+    assert_eq!(lab.acts(), Vec::<String>::new());
+
+    // One that left while the other stayed counts it as a member.
+    lab.dir.file("bin/candidate.json", &counting(1, &[0, 1], 40));
+    lab.dir.tool_does("mdadm", "exit 1");
+    lab.act(&re_add());
+    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --re-add /dev/nvme3n1"]);
 }
 
 #[test]
