@@ -10,7 +10,7 @@
 //! | `nvme disconnect` | a controller that is dead but still live waits for its commands | 70 s |
 //! | `mdadm --manage`, `--grow` | MD waits until the array's I/O stands still | 20 s |
 //! | `blkid`, `helper probe` | a read of a device whose path just died | 10 s |
-//! | `helper set-attr` | MD's lock | 5 s |
+//! | `helper set-attr`, `helper thaw` | MD's lock | 5 s |
 //! | `helper rewrite-bad-blocks` | repair, which it gives 30 s itself | 45 s |
 //! | `helper delete-controller` | a controller that came back while it was told to go | 20 s |
 //!
@@ -191,6 +191,16 @@ pub(crate) fn set_attribute(id: ArrayId, array: &DeviceName, leg: &DeviceName, v
             leg.to_string(),
             verb.to_string(),
         ],
+        deadline: SET_ATTRIBUTE,
+        subjects: vec![Subject::Array(id)],
+    }
+}
+
+/// Thaws an array that is frozen.
+pub(crate) fn thaw(id: ArrayId, array: &DeviceName) -> Call {
+    Call {
+        tool: Tool::OurHelper,
+        args: vec!["helper".to_owned(), "thaw".to_owned(), array.to_string(), id.to_string()],
         deadline: SET_ATTRIBUTE,
         subjects: vec![Subject::Array(id)],
     }

@@ -1,8 +1,11 @@
 //! Children that do not die, and what is kept away from them meanwhile.
 
+use std::collections::BTreeSet;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use heal_types::ArrayId;
 
 use super::Subject;
 
@@ -10,6 +13,8 @@ use super::Subject;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Breaker {
     stuck: Arc<Mutex<Vec<Stuck>>>,
+    /// Arrays in whose change a child was killed.
+    cut_short: Arc<Mutex<BTreeSet<ArrayId>>>,
 }
 
 #[derive(Debug)]
@@ -25,6 +30,26 @@ impl Breaker {
         tracing::warn!(pid = child.id(), ?subjects, "a child hangs in the kernel");
         let since = Instant::now();
         self.lock().push(Stuck { child, subjects, since });
+    }
+
+    /// A child that changes an array was killed, or is being killed.
+    pub(super) fn cuts_short(&self, subjects: &[Subject]) {
+        let arrays = subjects.iter().filter_map(|subject| match subject {
+            Subject::Array(id) => Some(*id),
+            Subject::Namespace(_) | Subject::Subsystem(_) => None,
+        });
+        whole(&self.cut_short).extend(arrays);
+    }
+
+    /// The arrays in whose change a child was killed, and is gone.
+    pub(crate) fn cut_short(&self) -> Vec<ArrayId> {
+        let arrays: Vec<ArrayId> = whole(&self.cut_short).iter().copied().collect();
+        arrays.into_iter().filter(|id| !self.holds(&[Subject::Array(*id)])).collect()
+    }
+
+    /// Nothing of a killed child is left in this array.
+    pub(crate) fn is_well(&self, array: ArrayId) {
+        whole(&self.cut_short).remove(&array);
     }
 
     /// Whether a child hangs on any of `subjects`.
@@ -53,7 +78,11 @@ impl Breaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Stuck>> {
-        // The list is whole after every statement, so a panic elsewhere does not spoil it.
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+        whole(&self.stuck)
     }
+}
+
+/// A list is whole after every statement, so a panic elsewhere does not spoil it.
+fn whole<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }

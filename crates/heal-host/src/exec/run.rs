@@ -17,7 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::breaker::Breaker;
-use super::{Call, Subject, Tools};
+use super::{Call, Subject, Tool, Tools};
 
 /// As much of each output as is kept; the rest is read and dropped, so that the child can go on.
 const OUTPUT: usize = 64 * 1024;
@@ -180,6 +180,10 @@ impl Runner {
                 Err(error) => Ending::NotStarted(error),
             }
         };
+        let cut_short = matches!(ending, Ending::TimedOut | Ending::Stuck);
+        if cut_short && call.tool == Tool::Mdadm {
+            self.breaker.cuts_short(&call.subjects);
+        }
         Ended { ending, stdout: stdout.heard, stderr: stderr.heard }
     }
 }

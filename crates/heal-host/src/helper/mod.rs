@@ -7,6 +7,7 @@
 //! ```text
 //!   nvme-heald helper probe /dev/nvme1n1 259:3        one JSON line: which superblocks stand there
 //!   nvme-heald helper set-attr md127 UUID nvme1n1 remove   one word written to one file below /sys
+//!   nvme-heald helper thaw md127 UUID                      the same, if a killed `mdadm` left it frozen
 //! ```
 //!
 //! The helper takes names and words, never paths to write to and never values: it builds the path
@@ -127,6 +128,7 @@ impl fmt::Display for Verb {
 enum Job {
     Probe { node: PathBuf, dev: DevT },
     SetAttr { array: DeviceName, id: ArrayId, leg: DeviceName, verb: Verb },
+    Thaw { array: DeviceName, id: ArrayId },
     RewriteBadBlocks { array: DeviceName, id: ArrayId, leg: DeviceName },
     DeleteController { name: ControllerName, inode: u64 },
 }
@@ -161,6 +163,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
                 .find(|known| known.to_string() == *verb)
                 .ok_or_else(|| Failure::usage(format!("{verb:?} is not a word for a member")))?,
         }),
+        ["thaw", array, id] => Ok(Job::Thaw { array: array_name(array)?, id: value(id)? }),
         ["rewrite-bad-blocks", array, id, leg] => Ok(Job::RewriteBadBlocks {
             array: array_name(array)?,
             id: value(id)?,
@@ -171,7 +174,8 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
         }
         _ => Err(Failure::usage(
             "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY UUID MEMBER WORD \
-             | helper rewrite-bad-blocks ARRAY UUID MEMBER | helper delete-controller NAME INODE",
+             | helper thaw ARRAY UUID | helper rewrite-bad-blocks ARRAY UUID MEMBER \
+             | helper delete-controller NAME INODE",
         )),
     }
 }
@@ -207,6 +211,7 @@ fn run(job: &Job) -> Result<(), Failure> {
         Job::SetAttr { array, id, leg, verb } => {
             set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)
         }
+        Job::Thaw { array, id } => set_attr::thaw(Path::new("/sys/block"), array, *id),
         Job::RewriteBadBlocks { array, id, leg } => {
             rewrite::bad_blocks(Path::new("/"), (array, *id), leg)
         }
@@ -255,6 +260,9 @@ mod tests {
             &["set-attr", "md/../sda", UUID, "nvme1n1", "remove"],
             &["set-attr", "md127", UUID, "nvme1n1", "remove", "more"],
             &["set-attr", "md127", "nvme1n1", "remove"],
+            &["thaw", "sda", UUID],
+            &["thaw", "md127"],
+            &["thaw", "md127", UUID, "more"],
             &["rewrite-bad-blocks", "sda", UUID, "nvme1n1"],
             &["rewrite-bad-blocks", "md127", UUID],
             &["delete-controller", "nvme3"],

@@ -6,12 +6,15 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use heal_types::{ArrayId, DeviceName};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Exit, Failure, Verb};
+
+/// Longer than any word of MD.
+const WORD: u64 = 32;
 
 /// Longer than any UUID in any form.
 const UUID_TEXT: u64 = 64;
@@ -25,15 +28,35 @@ pub(super) fn write(
     verb: Verb,
 ) -> Result<(), Failure> {
     let (name, id) = array;
+    let (directory, path) = proven(block, name, id)?;
+    put(&directory, &path, &format!("dev-{leg}/state"), verb.word())
+}
+
+/// Lets MD go on with an array that is frozen. One that is not is left alone.
+pub(super) fn thaw(block: &Path, name: &DeviceName, id: ArrayId) -> Result<(), Failure> {
+    const ACTION: &str = "sync_action";
+    let (directory, path) = proven(block, name, id)?;
+    let mut action = String::new();
+    open(&directory, ACTION, OFlags::RDONLY)
+        .and_then(|file| file.take(WORD).read_to_string(&mut action))
+        .map_err(|error| Failure::kernel(path.join(ACTION).display(), &error))?;
+    if action.trim() == "frozen" { put(&directory, &path, ACTION, "idle") } else { Ok(()) }
+}
+
+/// The array's directory, once its UUID is the one that was meant.
+fn proven(block: &Path, name: &DeviceName, id: ArrayId) -> Result<(OwnedFd, PathBuf), Failure> {
     let path = block.join(name.as_str()).join("md");
     let directory =
         rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| Failure::kernel(path.display(), &errno.into()))?;
     prove(&directory, &path, id)?;
-    let path = path.join(format!("dev-{leg}")).join("state");
-    let mut file = open(&directory, &format!("dev-{leg}/state"), OFlags::WRONLY)
+    Ok((directory, path))
+}
+
+fn put(directory: &OwnedFd, path: &Path, name: &str, word: &str) -> Result<(), Failure> {
+    let path = path.join(name);
+    let mut file = open(directory, name, OFlags::WRONLY)
         .map_err(|error| Failure::kernel(path.display(), &error))?;
-    let word = verb.word();
     let written = file
         .write(word.as_bytes())
         .map_err(|error| Failure::kernel(format!("{word} to {}", path.display()), &error))?;
@@ -91,6 +114,19 @@ mod tests {
         let failure = write(dir.path(), (&array, id), &leg, Verb::Faulty).unwrap_err();
         assert_eq!(failure.exit, Exit::OtherDevice);
         assert_eq!(dir.read("md127/md/dev-nvme1n1/state"), "");
+    }
+
+    #[test]
+    fn only_a_frozen_array_is_thawed() {
+        let (array, id) = ("md127".parse().unwrap(), UUID.parse().unwrap());
+        for (before, after) in [("frozen\n", "idle"), ("check\n", "check\n")] {
+            let dir = TempDir::new();
+            dir.file("md127/md/uuid", UUID);
+            dir.file("md127/md/sync_action", before);
+            thaw(dir.path(), &array, id).unwrap();
+            // A file keeps what a shorter word does not cover; MD takes the word.
+            assert!(dir.read("md127/md/sync_action").starts_with(after), "{before}");
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod sockets;
 mod support;
 #[cfg(test)]
 mod tests;
+mod thaw;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -319,7 +320,10 @@ impl LinuxHost {
 
 impl HostPort for LinuxHost {
     fn look(&mut self) -> HostSnapshot {
-        let seen = self.survey();
+        let mut seen = self.survey();
+        if self.thaw(&seen) {
+            seen = self.survey();
+        }
         self.note_sockets(&seen);
         self.prepare_glances(&seen);
         seen.snapshot.clone()

@@ -22,6 +22,35 @@ fn an_act_past_its_deadline_is_read_back_and_tried_again() {
 }
 
 #[test]
+fn what_a_killed_mdadm_left_frozen_is_thawed_and_nothing_else() {
+    let mut frozen = degraded();
+    frozen.arrays[0].sync_action = Observed::Known(SyncAction::Frozen);
+    let mut lab = Lab::new(&frozen);
+    // Somebody else's: nobody of ours was killed.
+    lab.host.look();
+    assert_eq!(lab.acts(), Vec::<String>::new());
+
+    lab.shows(&degraded());
+    lab.reads_member(&super::arrays::counting(1, &[1], 42));
+    let deadline = Duration::from_millis(300);
+    lab.host.runner = lab.host.runner.impatient(deadline, Duration::from_secs(5), |pid| {
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    });
+    lab.turns("mdadm", &frozen, "sleep 60");
+    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::TimedOut);
+    lab.turns("helper", &degraded(), "");
+    let seen = lab.host.look();
+    assert_eq!(seen.arrays[0].sync_action, Observed::Known(SyncAction::Idle));
+    let thaw = format!("helper helper thaw md127 {ARRAY}");
+    assert_eq!(lab.acts().last(), Some(&thaw));
+    // Once is enough: it may be frozen by others from now on.
+    lab.shows(&frozen);
+    lab.host.look();
+    assert_eq!(lab.acts().last(), Some(&thaw));
+    assert_eq!(lab.acts().len(), 2);
+}
+
+#[test]
 fn nothing_is_begun_behind_a_child_that_hangs() {
     let now = second_gone(FAULTY, None);
     let mut lab = Lab::new(&now);
