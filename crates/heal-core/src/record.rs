@@ -47,7 +47,7 @@ pub struct ArrayRecord {
     pub intents: Vec<Intent>,
     /// Subsystems that we connected, with the controllers they were seen to have since.
     pub connected: BTreeMap<Nqn, BTreeSet<ControllerName>>,
-    /// Controllers that we deleted and have to connect again.
+    /// Controllers that we deleted, or the kernel gave up, and that have to be connected again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lapsed: Vec<Lapsed>,
     /// How often legs were lost lately.
@@ -59,7 +59,8 @@ pub struct ArrayRecord {
     pub quarantine: Option<QuarantinedWhy>,
 }
 
-/// A controller that we deleted because I/O was stuck behind it: the kernel forgot it, we must not.
+/// A controller that we deleted because I/O was stuck behind it, or that the kernel gave up
+/// (`ctrl_loss_tmo`): the kernel forgot it, we must not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lapsed {
     /// How it was connected.

@@ -2,20 +2,25 @@
 //!
 //! | duty | from | until |
 //! |---|---|---|
-//! | connect again | a controller was deleted by us | it is back, or its subsystem is no replica's any more |
+//! | connect again | a controller was deleted by us, or given up by the kernel | it is back, or its subsystem is no replica's any more |
 //! | rewrite | an array that is whole has a leg with blocks MD must not read | they are rewritten |
 //!
 //! They are driven like a repair's steps: derived from the look, let through by the same guards, one
 //! at a time, each with a durable intent. What is owed to a controller survives a crash in the record;
 //! a bad block survives in the leg itself.
 
-use heal_types::{ArraySnapshot, HostAction, LegSnapshot, Level, Now, Observed, Outcome, Slot};
+use std::collections::BTreeSet;
+
+use heal_types::{
+    ArraySnapshot, ConnectParams, ControllerState, HostAction, LegSnapshot, Level, Now, Nqn,
+    Observed, Outcome, Slot,
+};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
-use crate::phase::{Turn, TurnState};
+use crate::phase::{Phase, Repair, Turn, TurnState};
 use crate::policy::Mode;
-use crate::record::Intent;
+use crate::record::{Intent, Lapsed, Member};
 
 use super::want::leg_ref;
 use super::{ArrayMachine, Standing, due_at};
@@ -116,6 +121,68 @@ impl ArrayMachine {
             }
         };
         true
+    }
+
+    /// The kernel connects a lost controller anew for a while (`ctrl_loss_tmo`), and then for good no
+    /// more. One that was seen in that state, and is gone without having come back, is connected again
+    /// by us for as long as its subsystem is a replica's: whoever put it away for a reason takes the
+    /// replica away as well.
+    pub(super) fn note_given_up(&mut self, now: Now) {
+        let mut there = BTreeSet::new();
+        for namespace in &self.namespaces {
+            let Some(nqn) = namespace.nqn.known() else { continue };
+            for path in &namespace.paths {
+                // A name alone may be another controller's by now.
+                let who = (path.controller.clone(), nqn.clone());
+                match path.state {
+                    Observed::Known(ControllerState::Connecting | ControllerState::Resetting) => {
+                        if let Some(params) = path.params.known() {
+                            self.trying.insert(who.clone(), (**params).clone());
+                        }
+                    }
+                    Observed::Known(ControllerState::New | ControllerState::Live) => {
+                        self.trying.remove(&who);
+                    }
+                    // On its way out, by whoever's hand: what it was before decides.
+                    Observed::Known(
+                        ControllerState::Deleting
+                        | ControllerState::DeletingNoIo
+                        | ControllerState::Dead,
+                    )
+                    | Observed::Unknown(_) => {}
+                }
+                there.insert(who);
+            }
+        }
+        let gone = self.trying.keys().filter(|who| !there.contains(*who));
+        for who in gone.cloned().collect::<Vec<_>>() {
+            let Some(mut params) = self.trying.remove(&who) else { continue };
+            params.digests = self.policy.connect.digests;
+            if self.waits_for(&params.nqn) && !self.stays(&params) {
+                self.owe_connection(now, params);
+            }
+        }
+    }
+
+    /// Whether a leg of this array is behind this subsystem, or one that was lost and may return.
+    fn waits_for(&self, nqn: &Nqn) -> bool {
+        let putting_away = |repair: &&Repair| matches!(repair.phase, Phase::Retiring { .. });
+        let behind = |member: &Member| member.nqn.as_ref() == Some(nqn);
+        let lost = |repair: &Repair| repair.lost.as_ref().is_some_and(behind);
+        if self.repairs.values().filter(putting_away).any(lost) {
+            return false;
+        }
+        self.members.values().any(behind) || self.repairs.values().any(lost)
+    }
+
+    /// From now on it is ours to connect it again.
+    pub(super) fn owe_connection(&mut self, now: Now, params: ConnectParams) {
+        // In its place, if it is owed already: the first of them may be under way.
+        match self.lapsed.iter_mut().find(|lapsed| lapsed.params == params) {
+            Some(lapsed) => lapsed.since = now.wall,
+            None => self.lapsed.push(Lapsed { params, since: now.wall }),
+        }
+        self.dirty = true;
     }
 
     /// A controller that is back is owed nothing, and neither is one whose subsystem is no replica's.

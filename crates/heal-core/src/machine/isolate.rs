@@ -29,7 +29,6 @@ use crate::event::{Event, PathNews};
 use crate::guards::{self, GuardWhy};
 use crate::phase::Repair;
 use crate::policy::IsolateAfter;
-use crate::record::Lapsed;
 use crate::signal::Signal;
 use crate::view::leg_health;
 use crate::why::HeldWhy;
@@ -177,12 +176,7 @@ impl ArrayMachine {
             .find_map(|path| path.params.known());
         if let Some(mut params) = params.cloned() {
             params.digests = self.policy.connect.digests;
-            // In its place, if it is owed already: the first of them may be under way.
-            match self.lapsed.iter_mut().find(|lapsed| lapsed.params == *params) {
-                Some(lapsed) => lapsed.since = now.wall,
-                None => self.lapsed.push(Lapsed { params: *params, since: now.wall }),
-            }
-            self.dirty = true;
+            self.owe_connection(now, *params);
         }
     }
 

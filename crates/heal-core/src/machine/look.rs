@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use heal_types::{
-    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Moment, NamespaceId,
-    NamespaceIds, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
+    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Level, Moment,
+    NamespaceId, NamespaceIds, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -33,6 +33,7 @@ impl ArrayMachine {
         }
         self.blind = false;
         self.namespaces = look.namespaces;
+        self.note_given_up(now);
         let was_there = self.snapshot().is_some();
         let was_broken = self.is_broken();
         self.array = look.array;
@@ -63,6 +64,11 @@ impl ArrayMachine {
         if let Some(why) = self.duplicate_leg() {
             self.quarantine(now, why);
         }
+        if !self.blind && !std::mem::replace(&mut self.ran, true) {
+            if let Some(why) = self.started_from_a_lost_leg() {
+                self.quarantine(now, why);
+            }
+        }
         self.decide_standing(now);
         self.look_at_slots(now);
         // A slot that became whole or empty may be what a wish of the provisioner waited for.
@@ -86,6 +92,7 @@ impl ArrayMachine {
         }
         self.members.clear();
         self.lapsed.clear();
+        self.trying.clear();
         self.intents.clear();
         self.dirty = true;
     }
@@ -145,6 +152,33 @@ impl ArrayMachine {
             }
         }
         None
+    }
+
+    /// A boot may find one leg only, start the array from it, and find the others later. If that one
+    /// was lost before, it lacks what was written since, and everything would be filled from it: the
+    /// first look of a life shows a leg in sync that was out, and nothing of what was good.
+    fn started_from_a_lost_leg(&self) -> Option<QuarantinedWhy> {
+        let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
+        let in_sync = |member: &Member| {
+            let id = member.namespace?;
+            array.in_sync().find(|leg| leg.is_namespace(&id))
+        };
+        let out = self.repairs.values().filter(|repair| was_out(repair));
+        let stale = out.filter_map(|repair| in_sync(repair.lost.as_ref()?)).next()?;
+        let mut kept = self.members.iter().filter(|(slot, _)| !self.repairs.contains_key(*slot));
+        let good = kept.next().map(|(_, member)| member)?;
+        if in_sync(good).is_some() || kept.any(|(_, member)| in_sync(member).is_some()) {
+            return None;
+        }
+        let good = match &good.replica {
+            Some(replica) => format!("replica {replica}"),
+            None => "another leg".to_owned(),
+        };
+        let stale = &stale.device;
+        let detail = format!(
+            "the array was started from {stale}, which was lost; {good} went on without it"
+        );
+        Some(QuarantinedWhy::NewerCopy { detail })
     }
 
     /// Raises whatever the slots show.
@@ -661,6 +695,30 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
 
 /// Whether the array is being assembled or stopped: an empty slot, or a leg that is gone, means
 /// nothing then, and nothing is decided on it.
+/// Whether the record says that the leg that was lost was not taken back since.
+fn was_out(repair: &Repair) -> bool {
+    let step = match &repair.phase {
+        Phase::Reporting
+        | Phase::Grace
+        | Phase::Requesting { .. }
+        | Phase::Connecting { .. }
+        | Phase::Verifying { .. } => return repair.cause == Cause::LegLost,
+        Phase::Suspect { .. }
+        | Phase::Isolating { .. }
+        | Phase::Returning { .. }
+        | Phase::Adding { .. }
+        | Phase::Rebuilding { .. }
+        | Phase::Retiring { .. }
+        | Phase::Quarantined { .. } => return false,
+        Phase::Held { then, .. } => then,
+    };
+    let out = match step {
+        Step::Report | Step::Grace | Step::Request { .. } | Step::Connect => true,
+        Step::Doubt | Step::Rebuild | Step::Retire | Step::Hold { .. } => false,
+    };
+    out && repair.cause == Cause::LegLost
+}
+
 fn is_half_there(array: &ArraySnapshot) -> bool {
     match array.state {
         Observed::Known(ArrayState::Clear | ArrayState::Inactive) | Observed::Unknown(_) => true,

@@ -34,8 +34,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use heal_types::{
-    ArrayId, ArraySnapshot, BootId, CallKey, ControllerName, Deadline, DevT, HostAction, Moment,
-    NamespaceId, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy, WallTime,
+    ArrayId, ArraySnapshot, BootId, CallKey, ConnectParams, ControllerName, Deadline, DevT,
+    HostAction, Moment, NamespaceId, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
+    WallTime,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -123,6 +124,8 @@ pub struct ArrayMachine {
     blind: bool,
     /// The array was there at some time of this life.
     seen: bool,
+    /// It ran at some time of this life.
+    ran: bool,
     volume: VolumeView,
     standing: Standing,
     /// Since when a namespace has had a usable path.
@@ -142,6 +145,8 @@ pub struct ArrayMachine {
     intents: BTreeMap<EffectId, Intent>,
     connected: BTreeMap<Nqn, BTreeSet<ControllerName>>,
     lapsed: Vec<Lapsed>,
+    /// Controllers that the kernel was seen to connect anew, and how they were connected.
+    trying: BTreeMap<(ControllerName, Nqn), ConnectParams>,
     flaps: Flaps,
     hold: Option<OperatorHold>,
     quarantine: Option<QuarantinedWhy>,
@@ -175,6 +180,7 @@ impl ArrayMachine {
             cause: LookCause::Start,
             blind: true,
             seen: false,
+            ran: false,
             volume: VolumeView::new(),
             standing: Standing::Undecided,
             up_since: BTreeMap::new(),
@@ -189,6 +195,7 @@ impl ArrayMachine {
             intents: BTreeMap::new(),
             connected: BTreeMap::new(),
             lapsed: Vec::new(),
+            trying: BTreeMap::new(),
             flaps: Flaps::default(),
             hold: None,
             quarantine: None,

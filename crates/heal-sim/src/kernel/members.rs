@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use heal_types::{Level, MdDeviceId, MdRole, Outcome, RetryWhy};
+use heal_types::{Level, MdDeviceId, MdRole, NamespaceId, Outcome, RetryWhy};
 
 use super::disk::Recovery;
 use super::fabric::{Handle, refused_state};
@@ -225,6 +225,28 @@ impl FakeKernel {
         let md = &mut self.arrays[array];
         md.running = true;
         md.events = newest + 1;
+        let device = md.device.clone();
+        self.uevent("add", "block", device.as_str());
+        self.uevent("change", "block", device.as_str());
+    }
+
+    /// `mdadm-last-resort`: one leg is there in time, and its superblock knows of no loss.
+    pub(crate) fn start_alone(&mut self, array: usize, leg: &NamespaceId) {
+        let id = self.arrays[array].id;
+        let there = self.devices.iter().position(|device| {
+            device.present && device.fabric.as_ref().is_some_and(|head| head.ids.contains(leg))
+        });
+        let Some(handle) = there else { return };
+        let Some(sb) = self.disks[self.devices[handle].disk.0].superblock.clone() else { return };
+        let (MdRole::Active(slot), true) = (sb.role, sb.array == id) else { return };
+        self.bind(array, handle, sb.device, None, sb.bad_blocks);
+        if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
+            rdev.slot = Some(slot);
+            rdev.in_sync = true;
+        }
+        let md = &mut self.arrays[array];
+        md.running = true;
+        md.events = sb.events + 1;
         let device = md.device.clone();
         self.uevent("add", "block", device.as_str());
         self.uevent("change", "block", device.as_str());

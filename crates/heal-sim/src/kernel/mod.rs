@@ -372,6 +372,14 @@ impl FakeKernel {
         }
     }
 
+    /// Starts a stopped array from one leg, whatever others may know: at a boot they came too late.
+    pub fn start_array_from(&mut self, array: ArrayId, leg: &NamespaceId) {
+        let stopped = self.arrays.iter().position(|md| md.id == array && !md.running);
+        if let Some(index) = stopped {
+            self.start_alone(index, leg);
+        }
+    }
+
     /// The target stops exporting its namespace: an asynchronous event makes the host drop it.
     pub fn remove_namespace(&mut self, nqn: &Nqn) {
         if let Some(target) = self.target_mut(nqn) {

@@ -71,6 +71,14 @@ impl World {
         self.after_kernel();
     }
 
+    /// The array is started from one leg, which came before the others.
+    pub fn started_alone_from(&mut self, array: &str, replica: &str) {
+        self.say(format!("{array} is started from {replica} alone"));
+        let (id, leg) = (self.array(array), self.namespace(replica));
+        self.kernel.start_array_from(id, &leg);
+        self.after_kernel();
+    }
+
     /// From now on a reader sees something wrongly.
     pub fn blurred(&mut self, blur: Blur) {
         self.say(format!("seen wrongly: {blur:?}"));

@@ -180,3 +180,26 @@ fn a_returned_namespace_whose_ids_are_not_filled_in_yet_is_looked_at_again() {
     assert_in_sync(&world, "vol1-b");
     asked_nothing(&world);
 }
+
+// found by the lab's catalogue: after a boot that started the array from a leg that had been lost, the
+// fresh leg was reported missing, and after the grace period replaced by a copy of the stale one.
+#[test]
+fn an_array_that_a_boot_started_from_a_lost_leg_is_left_to_a_person() {
+    let mut world = mirror();
+    world.provisioner_refuses(Some("not now"));
+    world.namespace_removed("vol1-b");
+    world.run_for(seconds(120));
+    world.reboot();
+    world.namespace_removed("vol1-a");
+    world.namespace_restored("vol1-b");
+    world.provisioner_refuses(None);
+    world.started_alone_from("vol1", "vol1-b");
+    world.run_for(seconds(600));
+    let array = world.array("vol1");
+    assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
+    world.namespace_restored("vol1-a");
+    world.run_for(seconds(600));
+    assert_picture(&world, "vol1", "[_U]");
+    assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
+    assert_eq!(world.provisioner.grants(), 0);
+}

@@ -157,3 +157,41 @@ fn seeds_with_cables_that_broke_a_rule_once_keep_every_rule() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
+
+// found by the lab's catalogue: the kernel gives a controller up after ctrl_loss_tmo, and nobody connected
+// it again when its target was back.
+#[test]
+fn a_controller_that_the_kernel_gave_up_is_connected_again() {
+    let mut world = well(&one_array(ArraySetup {
+        grace: Some(GracePolicy::After(seconds(7200))),
+        ..ArraySetup::mirror("vol1")
+    }));
+    let array = world.array("vol1");
+    world.target_serving("vol1-b", false);
+    world.run_for(seconds(900));
+    assert_eq!(world.picture("vol1"), "[U_]");
+    assert_eq!(world.record(array).unwrap().lapsed.len(), 1, "{}", world.transcript.text());
+    let tries = lines(&world, LineKind::Effect, "connect nqn.2014-08.com.example:vol1-b");
+    assert!((1..40).contains(&tries), "{tries}\n{}", world.transcript.text());
+    world.crash_daemon();
+    world.run_for(seconds(10));
+    world.target_serving("vol1-b", true);
+    heals(&mut world);
+    assert_in_sync(&world, "vol1-b");
+    assert!(world.record(array).unwrap().lapsed.is_empty());
+    asked_nothing(&world);
+}
+
+// A namespace that left for good, or a controller that somebody disconnected while it was live, is not
+// connected again behind that somebody's back.
+#[test]
+fn a_controller_that_was_live_when_it_went_is_left_alone() {
+    let mut world = well(&one_array(ArraySetup {
+        grace: Some(GracePolicy::After(seconds(7200))),
+        ..ArraySetup::mirror("vol1")
+    }));
+    world.controllers_give_up("vol1-b");
+    world.run_for(seconds(120));
+    assert!(world.record(world.array("vol1")).unwrap().lapsed.is_empty());
+    assert_never(&world, LineKind::Effect, "connect nqn.2014-08.com.example:vol1-b");
+}
