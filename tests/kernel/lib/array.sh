@@ -1,12 +1,15 @@
 # Arrays: RAID1 over replicas, and what can be seen of them.
 
-# array_create NAME [--MDADM-OPTION…] REPLICA…: with a bitmap, as provisioners make them.
+# array_create NAME [--level=10] [--MDADM-OPTION…] REPLICA…: with a bitmap, as provisioners make them.
 array_create() {
-    local name=$1 options=() legs=() replica
+    local name=$1 level=--level=1 options=() legs=() replica
     shift
-    while [[ $1 == --* ]]; do options+=("$1"); shift; done
+    while [[ $1 == --* ]]; do
+        if [[ $1 == --level=* ]]; then level=$1; else options+=("$1"); fi
+        shift
+    done
     for replica; do legs+=("$(replica_dev "$replica")"); done
-    mdadm --create "/dev/md/$name" --quiet --run --level=1 --raid-devices="${#legs[@]}" \
+    mdadm --create "/dev/md/$name" --quiet --run "$level" --raid-devices="${#legs[@]}" \
         --metadata=1.2 --bitmap=internal --homehost=any "${options[@]}" "${legs[@]}"
     array_remember "$name" "$(basename /sys/block/"${legs[0]#/dev/}"/holders/md*)"
     udevadm settle --timeout=20
@@ -24,6 +27,38 @@ array_create_local() {
         --homehost=any --assume-clean "${legs[@]}"
     array_remember "$name" "$(basename /sys/block/"${legs[0]#/dev/}"/holders/md*)"
     udevadm settle --timeout=20
+}
+
+# array_stop NAME: as at the end of a boot.
+array_stop() {
+    wait_until 30 "[[ \$(cat $(array_md "$1")/array_state) != write-pending ]]"
+    udevadm settle --timeout=20
+    mdadm --quiet --stop "$(array_dev "$1")"
+}
+
+# array_start NAME REPLICA…: from these legs, which the stock rules may have put together already;
+# what is missing is not waited for, as mdadm-last-resort does after half a minute.
+array_start() {
+    local name=$1 holder replica
+    shift
+    for replica; do udevadm settle --timeout=20; replica_dev "$replica" >/dev/null; done
+    holder=$(holder_of "$1")
+    if [[ -z $holder ]]; then
+        for replica; do mdadm --quiet --incremental "$(replica_dev "$replica")" || true; done
+        holder=$(holder_of "$1")
+    fi
+    array_remember "$name" "$holder"
+    if [[ $(cat "$(array_md "$name")/array_state") == inactive ]]; then
+        mdadm --quiet --run "/dev/$holder"
+    fi
+    udevadm settle --timeout=20
+}
+
+# holder_of REPLICA: the array that has it, if one has.
+holder_of() {
+    local device
+    device=$(replica_dev "$1")
+    ls "/sys/block/${device#/dev/}/holders" | head -n 1
 }
 
 array_remember() {
@@ -90,4 +125,14 @@ leg_checksums() {
         first=${first:-$sum}
         [[ $sum == "$first" ]] || fail "the legs of $1 differ"
     done
+}
+
+# leg_sum REPLICA: checksum of its data area, read at the target: whoever has it, and if nobody has.
+leg_sum() { "$XTASK" guest leg-sum "$(replica_get "$1" device)"; }
+
+# leg_dir ARRAY REPLICA: what MD shows of the leg.
+leg_dir() {
+    local device
+    device=$(replica_dev "$2")
+    echo "$(array_md "$1")/dev-${device#/dev/}"
 }

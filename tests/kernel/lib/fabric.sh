@@ -195,10 +195,10 @@ backing_create() {
 }
 
 # replica_connect NAME [--path N] [--queues N] [--reconnect-delay S] [--ctrl-loss S]
-#     [--fast-io-fail S]
+#     [--fast-io-fail S] [--keep-alive S]
 # nvme-cli 2.3 has no --fast_io_fail_tmo: it is written to sysfs afterwards.
 replica_connect() {
-    local name=$1 path=1 queues=2 delay=2 loss=600 fail_after=''
+    local name=$1 path=1 queues=2 delay=2 loss=600 fail_after='' keep_alive=5
     shift
     while (($#)); do
         case $1 in
@@ -207,13 +207,14 @@ replica_connect() {
             --reconnect-delay) delay=$2 ;;
             --ctrl-loss) loss=$2 ;;
             --fast-io-fail) fail_after=$2 ;;
+            --keep-alive) keep_alive=$2 ;;
             *) fail "replica_connect: unknown option $1" ;;
         esac
         shift 2
     done
     nvme connect --transport=tcp --traddr="$(replica_address "$name" "$path")" --trsvcid=4420 \
         --nqn="$(replica_nqn "$name")" --nr-io-queues="$queues" --reconnect-delay="$delay" \
-        --ctrl-loss-tmo="$loss"
+        --ctrl-loss-tmo="$loss" --keep-alive-tmo="$keep_alive"
     wait_until 20 "replica_live $name $path && replica_dev $name >/dev/null"
     if [[ $fail_after ]]; then
         echo "$fail_after" >"/sys/class/nvme/$(replica_controller "$name" "$path")/fast_io_fail_tmo"

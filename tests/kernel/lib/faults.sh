@@ -12,6 +12,35 @@ replica_revive() { echo 1 >"$NVMET/subsystems/$(replica_nqn "$1")/namespaces/1/e
 replica_freeze() { dmsetup suspend --noflush --nolockfs "lab-$1"; }
 replica_thaw() { dmsetup resume "lab-$1"; }
 
+# replica_break NAME FROM COUNT / replica_mend NAME: these sectors of its disk (--backing freezable) take
+# no read and no write; the rest does.
+replica_break() {
+    local size below=$2 above=$(($2 + $3)) device
+    device=$(dmsetup table "lab-$1" | awk '{ print $4 }')
+    size=$(($(replica_get "$1" size) * 2048))
+    replica_table "$1" <<TABLE
+0 $below linear $device 0
+$below $3 error
+$above $((size - above)) linear $device $above
+TABLE
+}
+replica_mend() {
+    local device
+    device=$(dmsetup table "lab-$1" | awk 'NR == 1 { print $4 }')
+    replica_table "$1" <<<"0 $(($(replica_get "$1" size) * 2048)) linear $device 0"
+}
+replica_table() {
+    dmsetup load "lab-$1"
+    dmsetup suspend --nolockfs "lab-$1"
+    dmsetup resume "lab-$1"
+}
+
+# replica_copy FROM TO: what stands on one of them now is on the other, byte by byte.
+replica_copy() {
+    dd if="$(replica_get "$1" device)" of="$(replica_get "$2" device)" bs=1M iflag=direct oflag=direct \
+        status=none
+}
+
 # replica_ana NAME optimized|non-optimized|inaccessible|persistent-loss [PATH]: what the target says.
 replica_ana() { echo "$2" >"$(replica_port "$1" "${3:-1}")/ana_groups/1/ana_state"; }
 

@@ -10,7 +10,8 @@ note() { echo "reset: $*"; }
 modprobe -a nvmet nvmet-tcp nvme-tcp loop raid1 raid10 veth dm_mod
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 
-udevadm control --log-level=info
+udevadm control --log-level=info --start-exec-queue
+mountpoint -q /var/lib/nvme-heal && umount --lazy /var/lib/nvme-heal
 systemctl unmask --runtime nvme-heald.service 2>/dev/null
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
@@ -69,6 +70,8 @@ for namespace in "$NVMET"/subsystems/*/namespaces/*; do
 done
 for subsystem in "$NVMET"/subsystems/*; do [[ -d $subsystem ]] && rmdir "$subsystem"; done
 for ns in /run/netns/tgt-*; do [[ -e $ns ]] && ip netns del "${ns##*/}"; done
+[[ -e /sys/class/infiniband/rxe-lab ]] && rdma link delete rxe-lab
+[[ -e /sys/class/net/rdma-lab ]] && ip link del rdma-lab
 for link in /sys/class/net/bo-*; do [[ -e $link ]] && ip link del "${link##*/}"; done
 for disk in /dev/mapper/lab-*; do [[ -e $disk ]] && dmsetup remove "$disk"; done
 losetup --detach-all

@@ -3,12 +3,6 @@
 # needs: deb
 . /lab/lib/lab.sh
 
-leg_dir() {
-    local device
-    device=$(replica_dev "$2")
-    echo "$(array_md "$1")/dev-${device#/dev/}"
-}
-
 heald_isolates
 volume_create vol one two
 heald_manages vol
