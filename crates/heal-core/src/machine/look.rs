@@ -693,8 +693,6 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
     }
 }
 
-/// Whether the array is being assembled or stopped: an empty slot, or a leg that is gone, means
-/// nothing then, and nothing is decided on it.
 /// Whether the record says that the leg that was lost was not taken back since.
 fn was_out(repair: &Repair) -> bool {
     let step = match &repair.phase {
@@ -719,6 +717,8 @@ fn was_out(repair: &Repair) -> bool {
     out && repair.cause == Cause::LegLost
 }
 
+/// Whether the array is being assembled or stopped: an empty slot, or a leg that is gone, means
+/// nothing then, and nothing is decided on it.
 fn is_half_there(array: &ArraySnapshot) -> bool {
     match array.state {
         Observed::Known(ArrayState::Clear | ArrayState::Inactive) | Observed::Unknown(_) => true,
