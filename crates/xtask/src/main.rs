@@ -8,6 +8,7 @@
 //!   fuzz      explores what reads outside bytes, guided by coverage
 //!   demo      the main job on a real kernel, told while it happens
 //!   deb, rpm  the packages, from one list of installed files
+//!   wheel     what os-brick imports, for os-bricks that came by pip
 //!   mutants   the recoverer without one of its rules: the simulator must notice
 //!   layering  who may depend on whom, checked against `cargo metadata`
 //!   emulator  a KumoScale provisioner to try the product against, over HTTPS
@@ -64,6 +65,8 @@ enum Task {
     Deb(package::deb::Args),
     /// Build the RPM package and check it with rpm's own tools.
     Rpm(package::rpm::Args),
+    /// Build the wheel of the module that os-brick imports.
+    Wheel,
     /// Take the recoverer's rules out, one by one, and see whether the simulator notices.
     Mutants(mutants::Args),
     /// Compare the crates' dependencies with the layering table.
@@ -85,6 +88,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => lab::demo::run(&args),
         Task::Deb(args) => package::deb::run(&args),
         Task::Rpm(args) => package::rpm::run(&args),
+        Task::Wheel => package::wheel::run(),
         Task::Mutants(args) => mutants::run(&args),
         Task::Layering => layering::run(),
         Task::Emulator(args) => emulator::run(&args),

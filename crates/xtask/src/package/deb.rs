@@ -1,4 +1,4 @@
-//! `cargo xtask deb`: the Debian package, built by `dpkg-deb` from the staged tree.
+//! `cargo xtask deb`: the Debian packages, built by `dpkg-deb` from the staged trees.
 //!
 //! Two builds of the same sources give the same bytes: one time stamp (the changelog's), owners and
 //! modes set here, build paths kept out of the programs.
@@ -7,14 +7,19 @@ use super::VERSION;
 use super::program::{need, output};
 use super::scriptlets::forbidden_words;
 use super::stage::{self, Inputs};
-use super::tree::{self, Format, Owner};
+use super::tree::{self, Format, Owner, Package};
 use anyhow::{Context, ensure};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+fn scripts(package: Package) -> &'static [&'static str] {
+    match package {
+        Package::Heal => &["postinst", "prerm", "postrm"],
+        Package::OpenStack => &["postinst", "prerm"],
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -24,31 +29,46 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let package = match &args.programs {
-        Some(programs) => build_from(&Inputs::of_workspace(programs.clone()))?,
-        None => build()?,
+    let programs = match &args.programs {
+        Some(programs) => programs.clone(),
+        None => stage::build_programs()?,
     };
-    println!("deb: {}", package.display());
+    let inputs = Inputs::of_workspace(programs);
+    // The daemon's own comes last: that is the one a script takes.
+    for package in [Package::OpenStack, Package::Heal] {
+        println!("deb: {}", build_from(&inputs, package)?.display());
+    }
     Ok(())
 }
 
-/// Builds the programs and the package; answers where the package is.
+/// Builds the programs and the daemon's package; answers where the package is.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    build_from(&Inputs::of_workspace(stage::build_programs()?))
+    build_from(&Inputs::of_workspace(stage::build_programs()?), Package::Heal)
 }
 
-pub(super) fn build_from(inputs: &Inputs) -> anyhow::Result<PathBuf> {
+/// Where a package's control file and scripts are.
+fn templates(package: Package) -> &'static str {
+    match package {
+        Package::Heal => "packaging/deb",
+        Package::OpenStack => "packaging/openstack/deb",
+    }
+}
+
+pub(super) fn build_from(inputs: &Inputs, package: Package) -> anyhow::Result<PathBuf> {
     need("dpkg-deb", "dpkg")?;
     let epoch = inputs.epoch()?;
-    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    let architecture = architecture.trim();
-    let root = inputs.packages.join("deb");
+    let architecture = match package.is_for_all_machines() {
+        true => "all".to_owned(),
+        false => output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned(),
+    };
+    let root = inputs.packages.join("deb").join(package.name());
     println!("staging {}", root.display());
-    stage::lay_out(inputs, Format::Deb, &root)?;
-    write_control(inputs, architecture, &root)?;
+    stage::lay_out(inputs, package, Format::Deb, &root)?;
+    write_control(inputs, package, &architecture, &root)?;
     stage::set_times(&root, epoch)?;
 
-    let package = inputs.packages.join(format!("nvme-heal_{VERSION}_{architecture}.deb"));
+    let name = package.name();
+    let package = inputs.packages.join(format!("{name}_{VERSION}_{architecture}.deb"));
     output(
         Command::new("dpkg-deb")
             // xz is what Debian's dpkg reads in every release; elsewhere the default differs.
@@ -60,42 +80,56 @@ pub(super) fn build_from(inputs: &Inputs) -> anyhow::Result<PathBuf> {
     Ok(package)
 }
 
-fn write_control(inputs: &Inputs, architecture: &str, root: &Path) -> anyhow::Result<()> {
+fn write_control(
+    inputs: &Inputs,
+    package: Package,
+    architecture: &str,
+    root: &Path,
+) -> anyhow::Result<()> {
     let size = installed_kibibytes(root)?;
-    let sums = md5sums(root)?;
-    let libraries = shared_libraries(inputs, root)?;
+    let sums = md5sums(package, root)?;
+    let libraries = match package.is_for_all_machines() {
+        true => String::new(),
+        false => shared_libraries(inputs, package, root)?,
+    };
     let directory = root.join("DEBIAN");
     fs::create_dir(&directory)?;
     fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
 
-    let templates = inputs.repository.join("packaging/deb");
+    let from = templates(package);
+    let templates = inputs.repository.join(from);
     let control = read(&templates.join("control.in"))?
         .replace("@VERSION@", VERSION)
         .replace("@ARCHITECTURE@", architecture)
         .replace("@INSTALLED_SIZE@", &size.to_string())
         .replace("@SHLIBS@", &libraries);
     write(&directory.join("control"), &control, 0o644)?;
-    write(&directory.join("conffiles"), &conffiles(), 0o644)?;
+    let conffiles = conffiles(package);
+    if !conffiles.is_empty() {
+        write(&directory.join("conffiles"), &conffiles, 0o644)?;
+    }
     write(&directory.join("md5sums"), &sums, 0o644)?;
-    for name in SCRIPTS {
+    for name in scripts(package) {
         let script = read(&templates.join(name))?;
         let forbidden = forbidden_words(&script);
-        ensure!(forbidden.is_empty(), "packaging/deb/{name} must not use {}", forbidden.join(", "));
+        ensure!(forbidden.is_empty(), "{from}/{name} must not use {}", forbidden.join(", "));
         write(&directory.join(name), &script, 0o755)?;
     }
     Ok(())
 }
 
-fn conffiles() -> String {
-    tree::entries(Format::Deb)
+fn conffiles(package: Package) -> String {
+    package
+        .entries(Format::Deb)
         .filter(|entry| entry.owner == Owner::Operator)
         .map(|entry| format!("{}\n", entry.destination))
         .collect()
 }
 
 /// Sums of what upgrades replace; conffiles have their own in dpkg's status.
-fn md5sums(root: &Path) -> anyhow::Result<String> {
-    let files = tree::entries(Format::Deb)
+fn md5sums(package: Package, root: &Path) -> anyhow::Result<String> {
+    let files = package
+        .entries(Format::Deb)
         .filter(|entry| entry.owner == Owner::Package && !entry.is_directory())
         .map(tree::Entry::below_root);
     output(Command::new("md5sum").args(files).current_dir(root))
@@ -113,7 +147,7 @@ fn installed_kibibytes(root: &Path) -> anyhow::Result<u64> {
 
 /// The libraries the programs are linked to, with the versions their symbols need, as Debian
 /// packages.
-fn shared_libraries(inputs: &Inputs, root: &Path) -> anyhow::Result<String> {
+fn shared_libraries(inputs: &Inputs, package: Package, root: &Path) -> anyhow::Result<String> {
     need("dpkg-shlibdeps", "dpkg-dev")?;
     // dpkg-shlibdeps wants a source package around it.
     let source = inputs.packages.join("shlibdeps");
@@ -123,7 +157,8 @@ fn shared_libraries(inputs: &Inputs, root: &Path) -> anyhow::Result<String> {
         "Source: nvme-heal\n\nPackage: nvme-heal\nArchitecture: any\n",
         0o644,
     )?;
-    let programs = tree::entries(Format::Deb)
+    let programs = package
+        .entries(Format::Deb)
         .filter(|entry| matches!(entry.source, tree::Source::Program(_)))
         .map(|entry| root.join(entry.below_root()));
     let found =

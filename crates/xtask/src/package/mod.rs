@@ -1,4 +1,4 @@
-//! The packages: one list of installed files, two formats.
+//! The packages: one list of installed files for each, two formats.
 //!
 //! ```text
 //!   tree.rs (the list, as data) ──► stage.rs (lays it out, strips, sets modes and times)
@@ -12,6 +12,9 @@
 //! as a distribution's maintainer expects it, and the deb and the rpm cannot drift apart. The price
 //! is that the scriptlets are written out by hand. `scriptlets.rs` therefore holds them to the one
 //! rule that matters: no package operation touches an array or a connection.
+//!
+//! There are two: the daemon with its command, and what os-brick imports. The latter is also a wheel,
+//! for os-bricks that came by pip.
 
 pub(crate) mod deb;
 mod program;
@@ -21,6 +24,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub(crate) mod wheel;
 
 /// The version of every package: the workspace's.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

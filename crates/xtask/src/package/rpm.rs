@@ -1,4 +1,4 @@
-//! `cargo xtask rpm`: the RPM package, built by `rpmbuild` from the staged tree, then checked by
+//! `cargo xtask rpm`: the RPM packages, built by `rpmbuild` from the staged trees, then checked by
 //! rpm itself.
 //!
 //! The check reads the package back (files, modes, configuration, scripts, requirements), installs
@@ -9,7 +9,7 @@ use super::VERSION;
 use super::program::{need, output, runs_as_root};
 use super::scriptlets::forbidden_words;
 use super::stage::{self, Inputs};
-use super::tree::{self, Entry, Format, Owner};
+use super::tree::{Entry, Format, Owner, Package};
 use anyhow::{Context, ensure};
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,34 +25,35 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let package = match &args.programs {
-        Some(programs) => checked(&Inputs::of_workspace(programs.clone()))?,
-        None => build()?,
+    let programs = match &args.programs {
+        Some(programs) => programs.clone(),
+        None => stage::build_programs()?,
     };
-    println!("rpm: {}", package.display());
+    let inputs = Inputs::of_workspace(programs);
+    for package in Package::ALL {
+        let built = build_from(&inputs, package)?;
+        check(&built, package, &inputs.packages.join("rpm-root"))?;
+        println!("rpm: {}", built.display());
+    }
     Ok(())
 }
 
-/// Builds the programs and the package, and checks it; answers where the package is.
-pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    checked(&Inputs::of_workspace(stage::build_programs()?))
+fn spec(package: Package) -> &'static str {
+    match package {
+        Package::Heal => "packaging/rpm/nvme-heal.spec",
+        Package::OpenStack => "packaging/openstack/rpm/nvme-heal-openstack.spec",
+    }
 }
 
-fn checked(inputs: &Inputs) -> anyhow::Result<PathBuf> {
-    let package = build_from(inputs)?;
-    check(&package, &inputs.packages.join("rpm-root"))?;
-    Ok(package)
-}
-
-pub(super) fn build_from(inputs: &Inputs) -> anyhow::Result<PathBuf> {
+pub(super) fn build_from(inputs: &Inputs, package: Package) -> anyhow::Result<PathBuf> {
     need("rpmbuild", "rpm")?;
     let epoch = inputs.epoch()?;
-    let root = inputs.packages.join("rpm");
+    let root = inputs.packages.join("rpm").join(package.name());
     println!("staging {}", root.display());
-    stage::lay_out(inputs, Format::Rpm, &root)?;
+    stage::lay_out(inputs, package, Format::Rpm, &root)?;
     stage::set_times(&root, epoch)?;
-    let list = inputs.packages.join("rpm-files");
-    fs::write(&list, tree::entries(Format::Rpm).map(files_line).collect::<String>())?;
+    let list = inputs.packages.join(format!("rpm-files-{}", package.name()));
+    fs::write(&list, package.entries(Format::Rpm).map(files_line).collect::<String>())?;
 
     let top = inputs.packages.join("rpmbuild");
     let define = |name: &str, value: &str| ["--define".to_owned(), format!("{name} {value}")];
@@ -69,11 +70,11 @@ pub(super) fn build_from(inputs: &Inputs) -> anyhow::Result<PathBuf> {
             .args(define("_build_id_links", "none"))
             .args(define("use_source_date_epoch_as_buildtime", "1"))
             .args(define("clamp_mtime_to_source_date_epoch", "1"))
-            .arg(inputs.repository.join("packaging/rpm/nvme-heal.spec"))
+            .arg(inputs.repository.join(spec(package)))
             .env("SOURCE_DATE_EPOCH", epoch.to_string()),
     )?;
-    let machine = std::env::consts::ARCH;
-    let name = format!("nvme-heal-{VERSION}-1.{machine}.rpm");
+    let machine = if package.is_for_all_machines() { "noarch" } else { std::env::consts::ARCH };
+    let name = format!("{}-{VERSION}-1.{machine}.rpm", package.name());
     let package = inputs.packages.join(&name);
     fs::copy(top.join("RPMS").join(machine).join(&name), &package)
         .with_context(|| format!("rpmbuild left no {name}"))?;
@@ -91,21 +92,21 @@ fn files_line(entry: &Entry) -> String {
 }
 
 /// Reads the package back, installs it below `scratch` and takes it out again.
-pub(super) fn check(package: &Path, scratch: &Path) -> anyhow::Result<()> {
-    check_contents(package)?;
-    check_scripts(package)?;
-    check_requirements(package)?;
-    check_installation(package, scratch)
+pub(super) fn check(built: &Path, package: Package, scratch: &Path) -> anyhow::Result<()> {
+    check_contents(built, package)?;
+    check_scripts(built, package)?;
+    check_requirements(built, package)?;
+    check_installation(built, package, scratch)
 }
 
 fn query(package: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     output(Command::new("rpm").args(["--query", "--package"]).args(arguments).arg(package))
 }
 
-fn check_contents(package: &Path) -> anyhow::Result<()> {
+fn check_contents(built: &Path, package: Package) -> anyhow::Result<()> {
     let format =
         "[%{FILENAMES} %{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEFLAGS:fflags}\n]";
-    let shown = query(package, &["--queryformat", format])?;
+    let shown = query(built, &["--queryformat", format])?;
     // Documentation and licences are flagged by their place; only configuration is of interest.
     let shown: BTreeSet<String> = shown
         .lines()
@@ -116,7 +117,8 @@ fn check_contents(package: &Path) -> anyhow::Result<()> {
             format!("{}{config}", fields.iter().take(3).copied().collect::<Vec<_>>().join(" "))
         })
         .collect();
-    let expected: BTreeSet<String> = tree::entries(Format::Rpm)
+    let expected: BTreeSet<String> = package
+        .entries(Format::Rpm)
         .map(|entry| {
             let kind = if entry.is_directory() { 'd' } else { '-' };
             let config = if entry.owner == Owner::Operator { " config" } else { "" };
@@ -135,32 +137,43 @@ fn permissions(mode: u32) -> String {
         .collect()
 }
 
-fn check_scripts(package: &Path) -> anyhow::Result<()> {
-    let scripts = query(package, &["--scripts"])?;
+fn check_scripts(built: &Path, package: Package) -> anyhow::Result<()> {
+    let scripts = query(built, &["--scripts"])?;
     let forbidden = forbidden_words(&scripts);
     ensure!(forbidden.is_empty(), "the rpm's scripts must not use {}", forbidden.join(", "));
-    for needed in ["install-system-units", "remove-system-units", "mark-restart-system-units"] {
-        ensure!(scripts.contains(needed), "no scriptlet calls {needed}");
+    match package {
+        Package::Heal => {
+            for needed in
+                ["install-system-units", "remove-system-units", "mark-restart-system-units"]
+            {
+                ensure!(scripts.contains(needed), "no scriptlet calls {needed}");
+            }
+            println!(
+                "rpm -qp --scripts: units handled on install, upgrade and removal; nothing else touched"
+            );
+        }
+        Package::OpenStack => ensure!(scripts.trim().is_empty(), "it has scripts: {scripts}"),
     }
-    println!(
-        "rpm -qp --scripts: units handled on install, upgrade and removal; nothing else touched"
-    );
     Ok(())
 }
 
-fn check_requirements(package: &Path) -> anyhow::Result<()> {
-    let requires = query(package, &["--requires"])?;
-    for needed in ["mdadm", "nvme-cli", "systemd", "libc.so.6"] {
+fn check_requirements(built: &Path, package: Package) -> anyhow::Result<()> {
+    let requires = query(built, &["--requires"])?;
+    let all: &[&str] = match package {
+        Package::Heal => &["mdadm", "nvme-cli", "systemd", "libc.so.6"],
+        Package::OpenStack => &["python(abi) = 3.9", "python3-os-brick"],
+    };
+    for &needed in all {
         ensure!(
             requires.lines().any(|line| line.starts_with(needed)),
             "the rpm does not require {needed}"
         );
     }
-    println!("rpm -qp --requires: mdadm, nvme-cli, systemd and the programs' libraries");
+    println!("rpm -qp --requires: {}", all.join(", "));
     Ok(())
 }
 
-fn check_installation(package: &Path, scratch: &Path) -> anyhow::Result<()> {
+fn check_installation(built: &Path, package: Package, scratch: &Path) -> anyhow::Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(scratch)
             .with_context(|| format!("cannot clear {}", scratch.display()))?;
@@ -177,19 +190,20 @@ fn check_installation(package: &Path, scratch: &Path) -> anyhow::Result<()> {
                 .args(arguments),
         )
     };
-    rpm(&["--install", &package.display().to_string()])?;
-    let expected: BTreeSet<String> = tree::entries(Format::Rpm)
+    rpm(&["--install", &built.display().to_string()])?;
+    let expected: BTreeSet<String> = package
+        .entries(Format::Rpm)
         .filter(|entry| !entry.is_directory())
         .map(|entry| entry.destination.to_owned())
         .collect();
     same("files below the scratch root", &expected, &installed(&scratch)?)?;
-    for entry in tree::entries(Format::Rpm) {
+    for entry in package.entries(Format::Rpm) {
         let mode = fs::metadata(scratch.join(entry.below_root()))?.permissions().mode() & 0o7777;
         ensure!(mode == entry.mode, "{} is installed with mode {mode:04o}", entry.destination);
     }
-    rpm(&["--erase", "nvme-heal"])?;
+    rpm(&["--erase", package.name()])?;
     same("files left after removal", &BTreeSet::new(), &installed(&scratch)?)?;
-    for entry in tree::entries(Format::Rpm).filter(|entry| entry.is_directory()) {
+    for entry in package.entries(Format::Rpm).filter(|entry| entry.is_directory()) {
         let left = scratch.join(entry.below_root()).exists();
         ensure!(!left, "{} is left after removal", entry.destination);
     }

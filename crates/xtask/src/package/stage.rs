@@ -3,7 +3,7 @@
 
 use super::VERSION;
 use super::program::{need, output};
-use super::tree::{self, Entry, Format, Source};
+use super::tree::{Entry, Format, Package, Source};
 use crate::workspace;
 use anyhow::{Context, ensure};
 use std::fs::{self, File, Permissions};
@@ -74,17 +74,23 @@ pub(super) fn build_programs() -> anyhow::Result<PathBuf> {
 }
 
 /// Lays out everything a package of this format installs. What was below `root` is gone.
-pub(super) fn lay_out(inputs: &Inputs, format: Format, root: &Path) -> anyhow::Result<()> {
+pub(super) fn lay_out(
+    inputs: &Inputs,
+    package: Package,
+    format: Format,
+    root: &Path,
+) -> anyhow::Result<()> {
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("cannot clear {}", root.display()))?;
     }
-    for entry in tree::entries(format) {
+    for entry in package.entries(format) {
         place(inputs, entry, &root.join(entry.below_root()))
             .with_context(|| format!("cannot stage {}", entry.destination))?;
     }
     // Parents of installed files get the mode every host has, whatever the umask of whoever builds.
     for directory in directories(root)? {
-        let owned = tree::entries(format).find(|entry| root.join(entry.below_root()) == directory);
+        let owned =
+            package.entries(format).find(|entry| root.join(entry.below_root()) == directory);
         let mode = owned.map_or(0o755, |entry| entry.mode);
         fs::set_permissions(&directory, Permissions::from_mode(mode))?;
     }

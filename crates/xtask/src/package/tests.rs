@@ -2,7 +2,7 @@
 
 use super::scriptlets::forbidden_words;
 use super::stage::Inputs;
-use super::tree::{self, Entry, Format, Owner};
+use super::tree::{Entry, Format, Owner, Package};
 use super::{deb, program, rpm};
 use crate::workspace;
 use std::collections::BTreeSet;
@@ -81,7 +81,8 @@ fn dpkg_deb(option: &str, package: &Path) -> String {
 fn every_installed_path_is_absolute_listed_once_and_outside_local_policy() {
     for format in [Format::Deb, Format::Rpm] {
         let mut seen = BTreeSet::new();
-        for Entry { destination, owner, mode, .. } in tree::entries(format) {
+        let all = Package::ALL.into_iter().flat_map(|package| package.entries(format));
+        for Entry { destination, owner, mode, .. } in all {
             assert!(destination.starts_with('/') && !destination.contains(".."), "{destination}");
             assert!(seen.insert(*destination), "{destination} is listed twice");
             assert!(!destination.starts_with("/usr/local"), "{destination}");
@@ -95,7 +96,7 @@ fn every_installed_path_is_absolute_listed_once_and_outside_local_policy() {
 #[test]
 fn the_deb_installs_the_list_and_nothing_else() {
     let scratch = Scratch::new("deb-list");
-    let package = deb::build_from(&dummy_inputs(&scratch)).unwrap();
+    let package = deb::build_from(&dummy_inputs(&scratch), Package::Heal).unwrap();
     let contents = dpkg_deb("--contents", &package);
     let shown: BTreeSet<String> = contents
         .lines()
@@ -106,7 +107,8 @@ fn the_deb_installs_the_list_and_nothing_else() {
         })
         .map(|fields| fields[5].trim_start_matches('.').to_owned())
         .collect();
-    let expected: BTreeSet<String> = tree::entries(Format::Deb)
+    let expected: BTreeSet<String> = Package::Heal
+        .entries(Format::Deb)
         .filter(|entry| !entry.is_directory())
         .map(|entry| entry.destination.to_owned())
         .collect();
@@ -121,7 +123,7 @@ fn the_deb_installs_the_list_and_nothing_else() {
 #[test]
 fn the_deb_says_what_it_needs_and_keeps_what_the_operator_changed() {
     let scratch = Scratch::new("deb-control");
-    let package = deb::build_from(&dummy_inputs(&scratch)).unwrap();
+    let package = deb::build_from(&dummy_inputs(&scratch), Package::Heal).unwrap();
     let field = |name: &str| {
         program::output(Command::new("dpkg-deb").arg("--field").arg(&package).arg(name)).unwrap()
     };
@@ -142,8 +144,8 @@ fn the_deb_says_what_it_needs_and_keeps_what_the_operator_changed() {
 fn two_builds_of_the_deb_are_the_same_bytes() {
     let scratch = Scratch::new("deb-twice");
     let inputs = dummy_inputs(&scratch);
-    let first = fs::read(deb::build_from(&inputs).unwrap()).unwrap();
-    let second = fs::read(deb::build_from(&inputs).unwrap()).unwrap();
+    let first = fs::read(deb::build_from(&inputs, Package::Heal).unwrap()).unwrap();
+    let second = fs::read(deb::build_from(&inputs, Package::Heal).unwrap()).unwrap();
     assert!(first == second);
 }
 
@@ -152,7 +154,7 @@ fn a_missing_configuration_file_is_named() {
     let scratch = Scratch::new("deb-missing");
     let inputs = dummy_inputs(&scratch);
     fs::remove_file(inputs.repository.join("packaging/config/nvme-heald.ron")).unwrap();
-    let refused = deb::build_from(&inputs).unwrap_err();
+    let refused = deb::build_from(&inputs, Package::Heal).unwrap_err();
     assert!(
         format!("{refused:#}").contains("packaging/config/nvme-heald.ron is missing"),
         "{refused:#}"
@@ -165,7 +167,7 @@ fn a_script_that_touches_an_array_does_not_get_into_a_deb() {
     let inputs = dummy_inputs(&scratch);
     let prerm = inputs.repository.join("packaging/deb/prerm");
     fs::write(&prerm, "#!/bin/sh\n/sbin/mdadm --stop /dev/md0\n").unwrap();
-    let refused = deb::build_from(&inputs).unwrap_err();
+    let refused = deb::build_from(&inputs, Package::Heal).unwrap_err();
     assert!(format!("{refused:#}").contains("prerm must not use mdadm, --stop"), "{refused:#}");
 }
 
@@ -249,7 +251,7 @@ fn install_upgrade_remove_and_purge_leave_what_each_should() {
         return;
     }
     let scratch = Scratch::new("deb-life");
-    let package = deb::build_from(&dummy_inputs(&scratch)).unwrap();
+    let package = deb::build_from(&dummy_inputs(&scratch), Package::Heal).unwrap();
     let package = package.to_str().unwrap();
     let root = scratch.0.join("root");
     fs::create_dir_all(root.join("var/lib/dpkg/updates")).unwrap();
@@ -291,8 +293,8 @@ fn an_upgrade_restarts_after_the_new_program_is_there_and_never_stops_before() {
 fn the_rpm_installs_the_list_and_leaves_nothing_behind() {
     let scratch = Scratch::new("rpm");
     let inputs = dummy_inputs(&scratch);
-    let package = rpm::build_from(&inputs).unwrap();
-    rpm::check(&package, &inputs.packages.join("rpm-root")).unwrap();
+    let package = rpm::build_from(&inputs, Package::Heal).unwrap();
+    rpm::check(&package, Package::Heal, &inputs.packages.join("rpm-root")).unwrap();
 }
 
 #[test]
@@ -308,8 +310,9 @@ fn an_rpm_without_a_listed_file_does_not_pass() {
          rm %{buildroot}/usr/lib/udev/rules.d/65-nvme-heal.rules\n",
     );
     fs::write(&spec, text).unwrap();
-    let package = rpm::build_from(&inputs).unwrap();
-    let refused = rpm::check(&package, &inputs.packages.join("rpm-root")).unwrap_err();
+    let package = rpm::build_from(&inputs, Package::Heal).unwrap();
+    let refused =
+        rpm::check(&package, Package::Heal, &inputs.packages.join("rpm-root")).unwrap_err();
     assert!(refused.to_string().contains("65-nvme-heal.rules"), "{refused}");
 }
 
@@ -320,7 +323,7 @@ fn the_deb_satisfies_lintian() {
         return;
     }
     let scratch = Scratch::new("lintian");
-    let package = deb::build_from(&dummy_inputs(&scratch)).unwrap();
+    let package = deb::build_from(&dummy_inputs(&scratch), Package::Heal).unwrap();
     // Not checked: how the dummy programs were linked.
     program::output(
         Command::new("lintian")
@@ -330,4 +333,48 @@ fn the_deb_satisfies_lintian() {
     )
     .map_err(|refused| panic!("{refused:#}"))
     .unwrap();
+}
+
+const AGENT: &str = "os_brick/initiator/connectors/nvmeof_agent.py";
+
+#[test]
+fn the_openstack_deb_is_for_every_machine_and_puts_one_module_beside_os_bricks() {
+    let scratch = Scratch::new("deb-openstack");
+    let package = deb::build_from(&dummy_inputs(&scratch), Package::OpenStack).unwrap();
+    assert!(package.to_string_lossy().ends_with("_all.deb"), "{}", package.display());
+    let contents = dpkg_deb("--contents", &package);
+    let modules: Vec<&str> = contents.lines().filter(|line| line.ends_with(".py")).collect();
+    assert_eq!(modules.len(), 1, "{contents}");
+    assert!(
+        modules[0].ends_with(&format!("./usr/lib/python3/dist-packages/{AGENT}")),
+        "{contents}"
+    );
+    let depends =
+        program::output(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Depends"));
+    assert!(depends.unwrap().contains("python3-os-brick"), "alone it would be a namespace package");
+    for name in ["postinst", "prerm"] {
+        let path = workspace::root().join("packaging/openstack/deb").join(name);
+        let script = fs::read_to_string(&path).unwrap();
+        assert_eq!(forbidden_words(&script), [""; 0], "{name}");
+        program::output(Command::new("sh").arg("-n").arg(path)).unwrap();
+    }
+}
+
+#[test]
+fn the_openstack_rpm_installs_the_list_and_leaves_nothing_behind() {
+    let scratch = Scratch::new("rpm-openstack");
+    let inputs = dummy_inputs(&scratch);
+    let package = rpm::build_from(&inputs, Package::OpenStack).unwrap();
+    rpm::check(&package, Package::OpenStack, &inputs.packages.join("rpm-root")).unwrap();
+}
+
+#[test]
+fn the_wheel_is_of_the_workspaces_version() {
+    let project = workspace::root().join("packaging/openstack/pyproject.toml");
+    let project = fs::read_to_string(project).unwrap();
+    let version = format!("\nversion = \"{}\"\n", super::VERSION);
+    assert!(
+        project.contains(&version),
+        "packaging/openstack/pyproject.toml does not say {version}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The installed tree as data: every file of the packages, once.
+//! The installed trees as data: every file of the packages, once.
 //!
 //! Adding a file to the product means adding a line here; both packages, the check of the rpm and
 //! the tests follow. Nothing is found by globbing: a file that is not in this list is not shipped.
@@ -16,7 +16,44 @@ pub(super) enum Source {
     Directory,
 }
 
-/// Which package carries a file.
+/// Which of the packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Package {
+    /// The daemon and the operator's command.
+    Heal,
+    /// What os-brick imports, for hosts that have os-brick as a distribution's package.
+    OpenStack,
+}
+
+impl Package {
+    pub(super) const ALL: [Self; 2] = [Self::Heal, Self::OpenStack];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Heal => "nvme-heal",
+            Self::OpenStack => "nvme-heal-openstack",
+        }
+    }
+
+    /// Whether it is the same on every machine: it has no programs.
+    pub(super) fn is_for_all_machines(self) -> bool {
+        match self {
+            Self::Heal => false,
+            Self::OpenStack => true,
+        }
+    }
+
+    /// What a package of this format installs.
+    pub(super) fn entries(self, format: Format) -> impl Iterator<Item = &'static Entry> {
+        let tree = match self {
+            Self::Heal => TREE,
+            Self::OpenStack => OPENSTACK,
+        };
+        tree.iter().filter(move |entry| entry.only.is_none_or(|only| only == format))
+    }
+}
+
+/// Which format of package carries a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Deb,
@@ -53,11 +90,6 @@ impl Entry {
     pub(super) fn is_directory(&self) -> bool {
         self.source == Source::Directory
     }
-}
-
-/// What a package of this format installs.
-pub(super) fn entries(format: Format) -> impl Iterator<Item = &'static Entry> {
-    TREE.iter().filter(move |entry| entry.only.is_none_or(|only| only == format))
 }
 
 const fn program(name: &'static str, destination: &'static str) -> Entry {
@@ -135,3 +167,21 @@ static TREE: &[Entry] = &[
     deb(file("packaging/deb/lintian-overrides", "/usr/share/lintian/overrides/nvme-heal")),
     rpm(file("LICENSE", "/usr/share/licenses/nvme-heal/LICENSE")),
 ];
+
+/// Where os-brick is: a Python package is one directory. Debian has one for every Python 3; rpms have
+/// one for each, and 3.9 is that of EL 9, where RDO's os-brick is. Elsewhere there is the wheel.
+#[rustfmt::skip]
+static OPENSTACK: &[Entry] = &[
+    deb(file(AGENT, "/usr/lib/python3/dist-packages/os_brick/initiator/connectors/nvmeof_agent.py")),
+    rpm(file(AGENT, "/usr/lib/python3.9/site-packages/os_brick/initiator/connectors/nvmeof_agent.py")),
+
+    file("packaging/openstack/README.md", "/usr/share/doc/nvme-heal-openstack/README.md"),
+    file("packaging/deb/copyright", "/usr/share/doc/nvme-heal-openstack/copyright"),
+    deb(Entry {
+        source: Source::Gzip("packaging/deb/changelog"),
+        ..file("packaging/deb/changelog", "/usr/share/doc/nvme-heal-openstack/changelog.gz")
+    }),
+    rpm(file("LICENSE", "/usr/share/licenses/nvme-heal-openstack/LICENSE")),
+];
+
+const AGENT: &str = "packaging/openstack/os_brick/initiator/connectors/nvmeof_agent.py";
