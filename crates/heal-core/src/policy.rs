@@ -81,6 +81,9 @@ pub struct Policy {
     /// I/O that is still stuck this long after a controller lost its connection is freed by deleting
     /// the controller.
     pub delete_after: Duration,
+    /// How long after an array was stopped the subsystems are disconnected that were connected for it
+    /// here. `None`: they stay, for whoever assembles it again.
+    pub put_away_after: Option<Duration>,
     /// Legs that come and go.
     pub flapping: Flapping,
     /// How controllers of ours are connected.
@@ -107,6 +110,7 @@ impl Default for Policy {
             isolate_after: IsolateAfter::After(Duration::from_millis(250)),
             isolation_off: None,
             delete_after: Duration::from_secs(3),
+            put_away_after: None,
             flapping: Flapping::default(),
             connect: ConnectOptions::default(),
         }

@@ -200,6 +200,9 @@ pub struct Intent {
     pub slot: Option<Slot>,
     /// The subsystem it disconnects, if that is what it does.
     pub disconnects: Option<Nqn>,
+    /// The subsystem it connects, if that is what it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connects: Option<Nqn>,
     /// When it was begun.
     pub at: WallTime,
 }

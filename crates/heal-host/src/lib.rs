@@ -41,6 +41,7 @@ mod linux;
 mod superblock;
 
 pub mod clock;
+pub mod connect_lock;
 pub mod enumerate;
 pub mod events;
 pub mod filewatch;

@@ -5,29 +5,46 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use heal_provisioner::{CallContext, Capabilities, HostInfo, Provisioner, ReplicaRef, async_trait};
+use heal_provisioner::{
+    CallContext, Capabilities, ForwardedEvent, HostInfo, Provisioner, ReplicaRef, async_trait,
+};
 use heal_types::{
     CallKey, Condition, FaultClass, ProvisionerAnswer, ProvisionerCall, ProvisionerFault,
-    Replacement, Volume, VolumeQuery, WallTime,
+    Replacement, Volume, VolumeId, VolumeQuery, WallTime,
 };
 
 use crate::provisioner::FakeProvisioner;
 
-/// A [`FakeProvisioner`] that several callers share.
+/// A [`FakeProvisioner`] that several callers share, with the calls that change nothing in it.
 #[derive(Debug, Clone, Default)]
-pub struct SharedProvisioner(Arc<Mutex<FakeProvisioner>>);
+pub struct SharedProvisioner {
+    provisioner: Arc<Mutex<FakeProvisioner>>,
+    published: Arc<Mutex<Vec<VolumeId>>>,
+    log: Arc<Mutex<Vec<ForwardedEvent>>>,
+}
 
 impl SharedProvisioner {
     /// Shares `provisioner`.
     #[must_use]
     pub fn new(provisioner: FakeProvisioner) -> Self {
-        Self(Arc::new(Mutex::new(provisioner)))
+        Self { provisioner: Arc::new(Mutex::new(provisioner)), ..Self::default() }
+    }
+
+    /// What was published, in this order.
+    #[must_use]
+    pub fn published(&self) -> Vec<VolumeId> {
+        held(&self.published).clone()
+    }
+
+    /// What hosts wrote to its log.
+    #[must_use]
+    pub fn log(&self) -> Vec<ForwardedEvent> {
+        held(&self.log).clone()
     }
 
     /// The provisioner itself, to look at it or to change its mood.
     pub fn lock(&self) -> MutexGuard<'_, FakeProvisioner> {
-        // A caller that panicked left a value behind that is still a provisioner.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.provisioner)
     }
 
     fn noted(&self, call: &ProvisionerCall) -> Result<(), ProvisionerFault> {
@@ -36,6 +53,11 @@ impl SharedProvisioner {
             ProvisionerAnswer::Volume(_) | ProvisionerAnswer::Replacement(_) => Err(unfit(call)),
         }
     }
+}
+
+/// A caller that panicked left a value behind that is still a provisioner.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unfit(call: &ProvisionerCall) -> ProvisionerFault {
@@ -52,7 +74,7 @@ impl Provisioner for SharedProvisioner {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { replacement: true, publish: false, forward: false }
+        Capabilities { replacement: true, publish: true, forward: true }
     }
 
     async fn probe(&self, _: &CallContext, _: &HostInfo) -> Result<(), ProvisionerFault> {
@@ -121,5 +143,29 @@ impl Provisioner for SharedProvisioner {
             replica: replica.replica.clone(),
             key: key.clone(),
         })
+    }
+
+    async fn publish(&self, _: &CallContext, volume: &VolumeId) -> Result<(), ProvisionerFault> {
+        let provisioner = self.lock();
+        if provisioner.mood.down {
+            return Err(ProvisionerFault::new(FaultClass::Unreachable, "connection refused"));
+        }
+        if provisioner.volume(volume).is_none() {
+            return Err(ProvisionerFault::new(FaultClass::NotFound, "no such volume"));
+        }
+        held(&self.published).push(volume.clone());
+        Ok(())
+    }
+
+    async fn forward(
+        &self,
+        _: &CallContext,
+        event: &ForwardedEvent,
+    ) -> Result<(), ProvisionerFault> {
+        if self.lock().mood.down {
+            return Err(ProvisionerFault::new(FaultClass::Unreachable, "connection refused"));
+        }
+        held(&self.log).push(event.clone());
+        Ok(())
     }
 }

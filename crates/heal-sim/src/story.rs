@@ -77,6 +77,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "killed-in-every-phase", title: "The daemon is killed once in every phase of a repair.", setup: Setup::default, tell: killed_in_every_phase },
     Story { name: "hold-and-resume", title: "A person holds the array during a repair, and lets it go on.", setup: Setup::default, tell: hold_and_resume },
     Story { name: "array-stopped", title: "The array is stopped in the middle of a repair, and assembled again.", setup: Setup::default, tell: array_stopped },
+    Story { name: "detached", title: "os-brick detaches a healed volume: what was connected for it is put away, and not before.", setup: with_os_brick, tell: detached },
     Story { name: "foreign-file-system", title: "The replacement has a file system on it: nothing is written to it.", setup: Setup::default, tell: foreign_file_system },
     Story { name: "foreign-array", title: "The replacement is a leg of another MD array: nothing is written to it.", setup: Setup::default, tell: foreign_array },
     Story { name: "too-small", title: "The replacement is too small: nothing is written to it.", setup: Setup::default, tell: too_small },
@@ -224,6 +225,13 @@ fn busy_never() -> Setup {
 fn busy_observed() -> Setup {
     let mut setup = busy();
     setup.policy.mode = Mode::Observe;
+    setup
+}
+
+/// A host whose arrays are attached and detached by os-brick.
+fn with_os_brick() -> Setup {
+    let mut setup = Setup::default();
+    setup.policy.put_away_after = Some(seconds(5));
     setup
 }
 
@@ -425,6 +433,13 @@ fn array_stopped(world: &mut World) {
     world.run_for(minutes(1));
     world.array_assembled("vol1");
     settle(world);
+}
+
+fn detached(world: &mut World) {
+    world.namespace_removed("vol1-b");
+    world.run_for(minutes(2));
+    world.array_stopped("vol1");
+    world.run_for(minutes(1));
 }
 
 fn rejected(world: &mut World, flaw: &Flaw) {

@@ -231,6 +231,71 @@ fn an_array_that_is_stopped_under_a_repair_heals_when_it_is_back() {
 }
 
 #[test]
+fn what_was_connected_for_a_detached_volume_is_put_away() {
+    let world = told("detached");
+    assert!(!is_connected(&world, "vol1-c"));
+    assert!(is_connected(&world, "vol1-a"), "that one is os-brick's to disconnect");
+}
+
+fn is_connected(world: &World, replica: &str) -> bool {
+    world.kernel.has_controllers(&world.nqn(replica))
+}
+
+/// os-brick stops the array at every moment of a repair, and attaches it again a minute later: by then
+/// nothing of it is left, and the repair goes on where it was.
+#[test]
+fn a_detach_at_any_moment_of_a_repair_leaves_nothing_connected() {
+    for tenths in (0..=500_u64).step_by(7) {
+        let mut world = story::find("detached").unwrap().begin();
+        world.namespace_removed("vol1-b");
+        world.run_for(Duration::from_millis(tenths * 100));
+        let connected = is_connected(&world, "vol1-c");
+        world.array_stopped("vol1");
+        world.run_for(Duration::from_secs(60));
+        assert!(
+            !is_connected(&world, "vol1-c"),
+            "after {tenths}/10 s: {}",
+            world.transcript.text()
+        );
+        assert_eq!(world.machine(world.array("vol1")).map(|_| ()), None, "{tenths}: it is done");
+        world.array_assembled("vol1");
+        let whole = |world: &World| world.picture("vol1") == "[UU]";
+        let healed = world.run_until(whole, Duration::from_secs(600));
+        assert!(healed, "after {tenths}/10 s, connected {connected}: {}", world.transcript.text());
+        world.check_end();
+        assert_eq!(world.violations().len(), 0, "{tenths}: {:?}", world.violations());
+    }
+}
+
+#[test]
+fn without_os_brick_a_stopped_arrays_legs_stay_connected() {
+    let mut world = World::new(&heal_sim::Setup::default());
+    world.run_for(Duration::from_secs(60));
+    world.namespace_removed("vol1-b");
+    world.run_for(Duration::from_secs(120));
+    assert!(is_connected(&world, "vol1-c"));
+    world.array_stopped("vol1");
+    world.run_for(Duration::from_secs(60));
+    assert!(is_connected(&world, "vol1-c"), "whoever stopped it may assemble it again");
+    world.array_assembled("vol1");
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.picture("vol1"), "[UU]");
+}
+
+#[test]
+fn a_controller_that_somebody_uses_is_not_put_away() {
+    let mut world = story::find("detached").unwrap().begin();
+    world.namespace_removed("vol1-b");
+    world.run_for(Duration::from_secs(120));
+    world.array_stopped("vol1");
+    world.run_for(Duration::from_secs(2));
+    world.array_assembled("vol1");
+    world.run_for(Duration::from_secs(60));
+    assert!(is_connected(&world, "vol1-c"));
+    assert_eq!(world.picture("vol1"), "[UU]");
+}
+
+#[test]
 fn nothing_is_ever_written_to_a_replica_that_is_rejected() {
     for name in ["foreign-file-system", "foreign-array", "too-small", "wrong-namespace"] {
         let world = told(name);

@@ -25,7 +25,7 @@ pub struct Envelope {
     pub request: Request,
 }
 
-/// What an operator may ask of the daemon.
+/// What may be asked of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
@@ -49,6 +49,13 @@ pub enum Request {
     Resume {
         /// Kernel name, `/dev` path, array name or UUID.
         array: String,
+    },
+    /// Look at the host now, and ask the provisioner again about what is not known to be ours.
+    /// Whoever attaches or detaches volumes says this; it is the one request that everybody on the
+    /// host may make.
+    Look {
+        /// Kernel name, `/dev` path, array name or UUID of the one array that it is about.
+        array: Option<String>,
     },
 }
 

@@ -39,6 +39,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::executor::{Answered, Caller, Executor, Order};
+use crate::forward::Forwarder;
 use crate::journal::{Entry, Journal};
 use crate::keeper::Keeper;
 use crate::mailbox::{Mail, Mailbox, Question, Sight, earliest};
@@ -69,6 +70,7 @@ pub(crate) enum Origin {
 pub(crate) struct Shared {
     pub(crate) boot: BootId,
     pub(crate) journal: Journal,
+    pub(crate) forwarder: Forwarder,
     pub(crate) keeper: Keeper,
     pub(crate) reactions: Arc<Reactions>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
@@ -469,6 +471,9 @@ impl Actor {
         for entry in audit {
             let about = Some((self.id, self.device.as_ref()));
             self.shared.journal.send(Entry::audit(entry, about));
+            if self.machine.heals() {
+                self.shared.forwarder.tell(entry, self.id, self.alias.as_ref());
+            }
             if matches!(entry.kind, AuditKind::LegLost | AuditKind::LegSuspected) {
                 // The first decision of this event is the reaction; the others follow from it.
                 if let Some(at) = signalled_at.take() {

@@ -12,6 +12,10 @@
 //!
 //! A client that sends nothing, too much, or reads nothing costs one connection for some seconds. The
 //! number of connections is bounded, so it cannot cost more.
+//!
+//! Beside it is a second socket, [`knock`], for those who may do nothing but ask for a look.
+
+pub(crate) mod knock;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -76,8 +80,7 @@ impl Control {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let path = directory.join(SOCKET);
-        make_room(&path)?;
-        let listener = UnixListener::bind(&path)?;
+        let listener = listen(&path)?;
         if let Some(gid) = group_id(Path::new("/etc/group"), GROUP) {
             if let Err(error) = std::os::unix::fs::chown(&path, None, Some(gid)) {
                 tracing::warn!(group = GROUP, %error, "the control socket is for root only");
@@ -113,6 +116,11 @@ impl Control {
             });
         }
     }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    make_room(path)?;
+    UnixListener::bind(path)
 }
 
 /// Takes a socket away that nobody answers on. Anything else at that name is somebody's.
@@ -194,7 +202,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Request, String> {
 
 async fn pass_on(request: Request, peer: Peer, inbound: &mpsc::Sender<Inbound>) -> Response {
     let changes = match &request {
-        Request::Status | Request::Explain { .. } => false,
+        Request::Status | Request::Explain { .. } | Request::Look { .. } => false,
         Request::Hold { .. } | Request::Resume { .. } => true,
     };
     if changes && peer.uid != 0 {

@@ -26,6 +26,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::backend;
 use crate::config::{Config, Loaded};
+use crate::control::knock::Knocker;
 use crate::control::{self, Control};
 use crate::hints::{self, Counted};
 use crate::host::{Host, Rehearsal, Wiring};
@@ -103,6 +104,11 @@ async fn live(loaded: Loaded, config_path: PathBuf, journal: Journal) -> anyhow:
     let counted = Counted::default();
     tokio::spawn(hints::pump_log(told_sender.clone()));
     tokio::spawn(hints::pump(sources, told_sender, counted.clone()));
+    match Knocker::open(&config.runtime_dir) {
+        Ok(knocker) => drop(tokio::spawn(knocker.serve(request_sender.clone()))),
+        // The kernel tells of new arrays, too.
+        Err(error) => tracing::warn!(%error, "whoever attaches volumes cannot say so"),
+    }
     tokio::spawn(control.serve(request_sender));
     if let Some(path) = backend::watched(&config.provisioner) {
         tokio::spawn(backend::watch(path, news_sender.clone()));

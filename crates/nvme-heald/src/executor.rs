@@ -14,6 +14,10 @@
 //! and for no tool that is at the array, and its guards speak on a glance, which reads again only what
 //! can have changed.
 //!
+//! Where os-brick attaches volumes to the same host, the ordinary lane keeps it out: from before the
+//! fresh look until the act has ended, or for [`HOLD_LIMIT`] if that is longer. No call to a provisioner
+//! is made in a lane, so no attach ever waits for one.
+//!
 //! Each array has one such thread a lane and no share in anybody else's: a device that holds its
 //! caller in the kernel holds its own array only. An act that does not come back in time is
 //! answered `Unknown`, its thread is written off, and until it returns every further act of that array
@@ -25,7 +29,8 @@ use std::time::Duration;
 use heal_core::guards::Footing;
 use heal_core::{EffectId, Event, PathNews};
 use heal_host::clock;
-use heal_provisioner::Provisioner;
+use heal_host::connect_lock::{ConnectLock, Hold, LockFault};
+use heal_provisioner::{Provisioner, dispatch};
 use heal_types::{
     ArrayId, DevT, FaultClass, HostAction, HostAnswer, Moment, Outcome, ProvisionerCall,
     ProvisionerFault, RetryWhy, UnknownWhy,
@@ -42,6 +47,12 @@ use crate::urgent::Standby;
 /// No act takes longer: the host's own deadlines are far shorter, and this is only for a host that
 /// does not keep them.
 const ACT_LIMIT: Duration = Duration::from_secs(180);
+/// How long an act waits while os-brick attaches or detaches a volume.
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
+/// How often it looks whether that is over.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+/// No attach waits longer for one act of ours: one that takes so long hangs, and its guards have spoken.
+const HOLD_LIMIT: Duration = Duration::from_secs(10);
 /// When to try again after an act that never came back.
 const STUCK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -70,13 +81,22 @@ pub(crate) struct Answered {
 /// would only take the processor from somebody whose write waits.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// What all executors share of the host's paths.
+/// What all executors share of the host: its paths, and who else changes it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Board {
     news: Arc<RwLock<PathNews>>,
     isolations: Arc<Reactions>,
     urgent: Arc<Mutex<Hurry>>,
     standby: Standby,
+    attaching: ConnectLock,
+    publisher: Option<Publisher>,
+}
+
+/// A provisioner that has to be told before a host can reach a volume's replicas.
+#[derive(Debug, Clone)]
+struct Publisher {
+    backend: Arc<dyn Provisioner>,
+    limit: Duration,
 }
 
 /// The urgent acts under way.
@@ -88,6 +108,17 @@ struct Hurry {
 }
 
 impl Board {
+    /// A board for a host on which whoever has these locks attaches volumes.
+    pub(crate) fn beside(attaching: ConnectLock) -> Self {
+        Self { attaching, ..Self::default() }
+    }
+
+    /// Volumes are published by `backend`, if it has to be told of that.
+    pub(crate) fn publishing(self, backend: Option<Arc<dyn Provisioner>>, limit: Duration) -> Self {
+        let backend = backend.filter(|backend| backend.capabilities().publish);
+        Self { publisher: backend.map(|backend| Publisher { backend, limit }), ..self }
+    }
+
     /// From now on this is held of the paths.
     pub(crate) fn set(&self, news: PathNews) {
         *self.news.write().unwrap_or_else(PoisonError::into_inner) = news;
@@ -243,6 +274,8 @@ impl<H: Host> Lane<H> {
 
     async fn work(self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         let mut lost: Option<JoinHandle<HostAnswer>> = None;
+        let lock = self.board.attaching.clone();
+        let publisher = self.board.publisher.clone();
         while let Some(order) = inbox.recv().await {
             // Orders behind the one under way are not begun after `close`: their intents are durable,
             // and the next life of the daemon takes them up.
@@ -253,19 +286,72 @@ impl<H: Host> Lane<H> {
             let answer = if lost.as_ref().is_some_and(|thread| !thread.is_finished()) {
                 Outcome::Retry { after: STUCK_AGAIN, why: RetryWhy::Stuck }.into()
             } else {
-                let (host, board) = (self.host.clone(), self.board.clone());
-                let array = self.array;
-                let verb = order.action.verb();
-                let mut thread = tokio::task::spawn_blocking(move || {
-                    let mut host = host;
-                    carry_out(&mut host, array, &board, &order).answer
-                });
-                let answer = limited(array, verb, &mut thread).await;
-                lost = (!thread.is_finished()).then_some(thread);
-                answer
+                publish(publisher.as_ref(), &order).await;
+                match keep_os_brick_out(&lock, self.array, &inbox).await {
+                    Ok(hold) => {
+                        let (mut host, board, array) =
+                            (self.host.clone(), self.board.clone(), self.array);
+                        let verb = order.action.verb();
+                        let mut thread = tokio::task::spawn_blocking(move || {
+                            carry_out(&mut host, array, &board, &order).answer
+                        });
+                        let answer = held(hold, limited(array, verb, &mut thread)).await;
+                        lost = (!thread.is_finished()).then_some(thread);
+                        answer
+                    }
+                    Err(_) if inbox.is_closed() => return,
+                    Err(why) => Outcome::Retry { after: LOCK_LIMIT, why }.into(),
+                }
             };
             self.mailbox.answer(Event::Acted { id, answer });
             let _ = self.reports.send(Report { array: self.array, said: Said::Acted });
+        }
+    }
+}
+
+/// The end of an act, with os-brick kept out until then, but not for long.
+async fn held(hold: Hold, act: impl Future<Output = HostAnswer>) -> HostAnswer {
+    let mut act = std::pin::pin!(act);
+    match tokio::time::timeout(HOLD_LIMIT, &mut act).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            drop(hold);
+            act.await
+        }
+    }
+}
+
+/// Lets this host reach the volume, before anything of it is connected. A replica that its provisioner put
+/// in another's place by itself may not be published yet; one that is, is published again. Whether
+/// it worked shows when it is connected.
+async fn publish(publisher: Option<&Publisher>, order: &Order) {
+    let (Some(publisher), HostAction::Connect { .. }) = (publisher, &order.action) else { return };
+    let Some(volume) = &order.footing.volume else { return };
+    let published = dispatch::publish(&*publisher.backend, &volume.id, publisher.limit).await;
+    if let Err(fault) = published {
+        tracing::warn!(volume = %volume.id, %fault, "the volume was not published to this host");
+    }
+}
+
+/// Waits until os-brick is not at work, for a bounded time.
+async fn keep_os_brick_out(
+    lock: &ConnectLock,
+    array: ArrayId,
+    inbox: &mpsc::UnboundedReceiver<Order>,
+) -> Result<Hold, RetryWhy> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match lock.try_hold() {
+            Ok(hold) => return Ok(hold),
+            Err(LockFault::Taken) if began.elapsed() < LOCK_LIMIT && !inbox.is_closed() => {
+                tokio::time::sleep(LOCK_AGAIN).await;
+            }
+            Err(LockFault::Taken) => return Err(RetryWhy::LockTaken),
+            Err(fault @ LockFault::Unreadable { .. }) => {
+                let detail = crate::keeper::chain(&fault);
+                tracing::warn!(%array, detail, "nothing is done beside os-brick");
+                return Err(RetryWhy::ToolFailed { exit: None, detail });
+            }
         }
     }
 }

@@ -29,6 +29,7 @@ mod config;
 mod control;
 mod daemon;
 mod executor;
+mod forward;
 mod hints;
 mod host;
 mod journal;

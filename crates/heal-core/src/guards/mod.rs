@@ -153,9 +153,9 @@ impl Footing {
         array: Option<&ArraySnapshot>,
         namespaces: &[NamespaceSnapshot],
     ) -> Guarded {
-        let array = array.ok_or_else(|| GuardWhy::NotThatDevice {
-            detail: format!("array {} is not there", self.array),
-        })?;
+        let Some(array) = array else {
+            return self.permits_without_array(action, namespaces);
+        };
         match action {
             HostAction::Connect { target, .. } => self.wanted_target(target),
             HostAction::Examine { device } => {
@@ -241,6 +241,34 @@ impl Footing {
                 Err(GuardWhy::NotOurs { detail: format!("{controller} is cut by the host") })
             }
             HostAction::Disconnect { nqn, .. } => disconnect(array, namespaces, nqn),
+        }
+    }
+
+    /// When an array is stopped, what was connected for it may be put away, and nothing else.
+    fn permits_without_array(
+        &self,
+        action: &HostAction,
+        namespaces: &[NamespaceSnapshot],
+    ) -> Guarded {
+        match action {
+            HostAction::Disconnect { nqn, .. } => idle_subsystem(namespaces, nqn),
+            HostAction::Connect { .. }
+            | HostAction::Examine { .. }
+            | HostAction::FailLeg { .. }
+            | HostAction::RemoveLeg { .. }
+            | HostAction::ReAddLeg { .. }
+            | HostAction::AddLeg { .. }
+            | HostAction::ReplaceLeg { .. }
+            | HostAction::ClearWantReplacement { .. }
+            | HostAction::SetRaidDisks { .. }
+            | HostAction::SetFastIoFail { .. }
+            | HostAction::IsolateLeg { .. }
+            | HostAction::CutPath { .. }
+            | HostAction::DeleteController { .. }
+            | HostAction::Reconnect { .. }
+            | HostAction::RewriteBadBlocks { .. } => Err(GuardWhy::NotThatDevice {
+                detail: format!("array {} is not there", self.array),
+            }),
         }
     }
 
@@ -607,6 +635,17 @@ fn resize(array: &ArraySnapshot, raid_disks: u16) -> Guarded {
 }
 
 fn disconnect(array: &ArraySnapshot, namespaces: &[NamespaceSnapshot], nqn: &Nqn) -> Guarded {
+    let own = namespaces.iter().filter(|namespace| namespace.nqn.is_known_and(|own| own == nqn));
+    for namespace in own {
+        if array.legs.iter().any(|leg| stands_on(leg, namespace)) {
+            return Err(GuardWhy::StillUsed { detail: format!("{} is a leg", namespace.device) });
+        }
+    }
+    idle_subsystem(namespaces, nqn)
+}
+
+/// Nobody uses any namespace of it.
+fn idle_subsystem(namespaces: &[NamespaceSnapshot], nqn: &Nqn) -> Guarded {
     for namespace in namespaces {
         let of_subsystem = match &namespace.nqn {
             Observed::Known(own) => own == nqn,
@@ -614,9 +653,6 @@ fn disconnect(array: &ArraySnapshot, namespaces: &[NamespaceSnapshot], nqn: &Nqn
         };
         if !of_subsystem {
             continue;
-        }
-        if array.legs.iter().any(|leg| stands_on(leg, namespace)) {
-            return Err(GuardWhy::StillUsed { detail: format!("{} is a leg", namespace.device) });
         }
         let idle = namespace.holders.is_known_and(Vec::is_empty)
             && namespace.in_use.is_known_and(|used| !used);

@@ -27,7 +27,7 @@ impl ArrayMachine {
         };
         self.dirty = true;
         self.tell_ended(now, &intent, &answer.outcome);
-        self.note_disconnect(&intent, &answer.outcome);
+        self.note_connections(&intent, &answer.outcome);
         self.want_look();
         if self.duty_ended(now, &intent, &answer.outcome) {
             return;
@@ -58,9 +58,13 @@ impl ArrayMachine {
         }
     }
 
-    /// A subsystem is no longer ours to disconnect once it is gone, or once the host refused: then
+    /// What we connected is ours to disconnect, whatever became of the repair meanwhile, and what was
+    /// connected already is not. It is no longer ours once it is gone, or once the host refused: then
     /// somebody else has a part in it.
-    fn note_disconnect(&mut self, intent: &Intent, outcome: &Outcome) {
+    fn note_connections(&mut self, intent: &Intent, outcome: &Outcome) {
+        if let (Some(nqn), Outcome::Changed) = (&intent.connects, outcome) {
+            self.connected.entry(nqn.clone()).or_default();
+        }
         let over = match outcome {
             Outcome::Changed | Outcome::AlreadySo | Outcome::Refused(_) => true,
             Outcome::Retry { .. } | Outcome::Unknown(_) => false,
@@ -165,11 +169,6 @@ impl ArrayMachine {
             }
             Phase::Connecting { connected_at, .. } => {
                 *connected_at = Some(now.mono);
-                if let Some(incoming) = &repair.incoming {
-                    if answer.outcome == Outcome::Changed {
-                        self.connected.entry(incoming.target.nqn.clone()).or_default();
-                    }
-                }
                 self.signal(now, slot, Signal::StepDone);
             }
             Phase::Verifying { .. } if examined => {

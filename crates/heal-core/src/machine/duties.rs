@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | connect again | a controller was deleted by us, or given up by the kernel | it is back, or its subsystem is no replica's any more |
 //! | rewrite | an array that is whole has a leg with blocks MD must not read | they are rewritten |
+//! | put away | the array was stopped, and we had connected something for it | it is disconnected, or somebody uses it |
 //!
 //! They are driven like a repair's steps: derived from the look, let through by the same guards, one
 //! at a time, each with a durable intent. What is owed to a controller survives a crash in the record;
@@ -18,10 +19,12 @@ use heal_types::{
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
+use crate::guards::GuardWhy;
 use crate::phase::{Phase, Repair, Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Intent, Lapsed, Member};
 
+use super::gate::intent;
 use super::want::leg_ref;
 use super::{ArrayMachine, Standing, due_at};
 use crate::view::member_of;
@@ -54,7 +57,26 @@ impl ArrayMachine {
         due_at(&self.duty)
     }
 
+    /// The array is gone: what is owed to it from now on is to leave nothing behind, once whoever
+    /// stopped it has put the rest away.
+    pub(super) fn begin_leaving(&mut self, now: Now) {
+        if let Some(after) = self.policy.put_away_after {
+            self.duty = Turn::at(now.mono.after(after));
+        }
+    }
+
+    /// Whether something is still connected that was connected for an array which is gone.
+    pub(super) fn leaves_something(&self) -> bool {
+        let ours = self.heals() && self.seen && self.is_gone();
+        ours && self.policy.put_away_after.is_some() && !self.connected.is_empty()
+    }
+
     fn wanted_duty(&self) -> Option<HostAction> {
+        if self.leaves_something() {
+            let (nqn, controllers) = self.connected.first_key_value()?;
+            let controllers = controllers.iter().cloned().collect();
+            return Some(HostAction::Disconnect { nqn: nqn.clone(), controllers });
+        }
         // What is being deleted is still there, and cannot be connected a second time.
         let deleting = self.intents.values().any(|intent| intent.verb == DELETE);
         let reconnect = self
@@ -77,15 +99,23 @@ impl ArrayMachine {
 
     fn begin_duty(&mut self, now: Now, action: HostAction) {
         let footing = self.footing();
-        if footing.permits_on(&action, self.snapshot(), &self.namespaces).is_err() {
-            let again = now.mono.after(self.policy.retry_max);
-            self.duty.state = TurnState::NextLook(again);
-            return;
+        match (footing.permits_on(&action, self.snapshot(), &self.namespaces), &action) {
+            (Ok(()), _) => {}
+            // Somebody uses the subsystem: it is theirs from now on.
+            (Err(GuardWhy::StillUsed { .. }), HostAction::Disconnect { nqn, .. }) => {
+                self.connected.remove(nqn);
+                self.dirty = true;
+                return;
+            }
+            (Err(_), _) => {
+                let again = now.mono.after(self.policy.retry_max);
+                self.duty.state = TurnState::NextLook(again);
+                return;
+            }
         }
         self.open_incident(now);
         let id = self.effect_id();
-        let verb = action.verb().to_owned();
-        let intent = Intent { id, verb, slot: None, disconnects: None, at: now.wall };
+        let intent = intent(now, id, None, &action);
         self.intents.insert(id, intent);
         self.unwritten.push(id);
         self.duty.state = TurnState::UnderWay(id);

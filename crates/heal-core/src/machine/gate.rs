@@ -5,6 +5,7 @@ use heal_types::{HostAction, Now, ProvisionerCall, Slot};
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::guards::{Footing, GuardWhy};
+use crate::ids::EffectId;
 use crate::phase::{Phase, PhaseKind, Repair, TurnState};
 use crate::policy::Mode;
 use crate::record::Intent;
@@ -180,10 +181,7 @@ impl ArrayMachine {
         }
         self.keep_params(now, &action);
         let id = self.effect_id();
-        let verb = action.verb().to_owned();
-        let disconnects =
-            if let HostAction::Disconnect { nqn, .. } = &action { Some(nqn.clone()) } else { None };
-        let intent = Intent { id, verb, slot: Some(slot), disconnects, at: now.wall };
+        let intent = intent(now, id, Some(slot), &action);
         self.intents.insert(id, intent);
         self.unwritten.push(id);
         self.set_turn(slot, TurnState::UnderWay(id));
@@ -450,4 +448,28 @@ fn is_open_loss(other: &Repair) -> bool {
             | PhaseKind::Retiring
             | PhaseKind::Quarantined => false,
         }
+}
+
+/// What is durable of `action` before it is begun.
+pub(super) fn intent(now: Now, id: EffectId, slot: Option<Slot>, action: &HostAction) -> Intent {
+    let (mut connects, mut disconnects) = (None, None);
+    match action {
+        HostAction::Connect { target, .. } => connects = Some(target.nqn.clone()),
+        HostAction::Disconnect { nqn, .. } => disconnects = Some(nqn.clone()),
+        HostAction::Examine { .. }
+        | HostAction::FailLeg { .. }
+        | HostAction::RemoveLeg { .. }
+        | HostAction::ReAddLeg { .. }
+        | HostAction::AddLeg { .. }
+        | HostAction::ReplaceLeg { .. }
+        | HostAction::ClearWantReplacement { .. }
+        | HostAction::SetRaidDisks { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::IsolateLeg { .. }
+        | HostAction::CutPath { .. }
+        | HostAction::DeleteController { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::RewriteBadBlocks { .. } => {}
+    }
+    Intent { id, verb: action.verb().to_owned(), slot, disconnects, connects, at: now.wall }
 }

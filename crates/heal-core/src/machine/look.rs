@@ -48,6 +48,7 @@ impl ArrayMachine {
             self.tell(now, AuditKind::ArrayBroken, Severity::Critical, text);
         }
         if self.is_gone() {
+            self.note_controllers();
             self.array_gone(now, was_there);
             return;
         }
@@ -82,6 +83,7 @@ impl ArrayMachine {
         let text = format!("{}: the array was stopped", self.name());
         self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
         self.end_repairs_of_gone_array(now);
+        self.begin_leaving(now);
     }
 
     /// Ends every repair of an array that is not there.
@@ -93,7 +95,8 @@ impl ArrayMachine {
         self.members.clear();
         self.lapsed.clear();
         self.trying.clear();
-        self.intents.clear();
+        // What is being connected will be connected, and must be put away.
+        self.intents.retain(|_, intent| intent.connects.is_some());
         self.dirty = true;
     }
 

@@ -399,6 +399,7 @@ impl ArrayMachine {
             // Not seen in this life is not stopped in this life, and a person's word stays.
             && self.seen
             && self.hold.is_none()
+            && !self.leaves_something()
     }
 
     /// The policy changed: a person edited the configuration.

@@ -235,6 +235,12 @@ impl FakeKernel {
         self.target(nqn).is_some_and(|target| self.disks[target.disk.0].written)
     }
 
+    /// Whether this host has a controller of that subsystem, in whatever state.
+    #[must_use]
+    pub fn has_controllers(&self, nqn: &Nqn) -> bool {
+        self.controllers.iter().any(|controller| controller.nqn == *nqn)
+    }
+
     /// The array as `/proc/mdstat` draws it: `[UU_]`. `None` while it is not there.
     #[must_use]
     pub fn picture(&self, array: ArrayId) -> Option<String> {

@@ -84,6 +84,7 @@ fn bench(name: &str, origin: Origin) -> Bench {
     let shared = Shared {
         boot: BootId("boot".into()),
         journal: Journal::kept(),
+        forwarder: Forwarder::default(),
         keeper: Keeper::start(ledger).unwrap(),
         reactions: Arc::default(),
         reports: reports.clone(),
@@ -155,6 +156,7 @@ async fn an_act_whose_guard_does_not_hold_on_a_fresh_look_is_refused() {
         verb: "examine".into(),
         slot: None,
         disconnects: None,
+        connects: None,
         at: WallTime(1),
     };
     let origin = Origin::Record(Box::new(record(vec![intent])));

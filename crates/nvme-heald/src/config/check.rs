@@ -27,6 +27,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The udev rule that keeps stock rules off managed legs looks here and nowhere else.
 const GUARDED_DIR: &str = "/run/nvme-heald";
 
+/// More services than attach volumes on one host.
+const MOST_LOCKS: usize = 16;
+
 /// The most of a refused path that a message repeats.
 const SHOWN: usize = 160;
 
@@ -224,6 +227,14 @@ impl Findings {
                 format!("udev's guard for managed legs looks in {GUARDED_DIR} only"),
             );
         }
+        for path in &config.os_brick.lock_paths {
+            self.absolute("os_brick.lock_paths", path);
+        }
+        if config.os_brick.lock_paths.len() > MOST_LOCKS {
+            self.error("os_brick.lock_paths", format!("there are more than {MOST_LOCKS}"));
+        }
+        let put_away_after = config.os_brick.put_away_after;
+        self.within("os_brick.put_away_after", put_away_after, Duration::ZERO, HOUR);
         match &config.provisioner {
             ProvisionerConfig::None => {}
             ProvisionerConfig::Fixed { inventory, state } => {

@@ -152,6 +152,9 @@ impl Config {
             },
             isolation_off: None,
             delete_after: self.isolation.delete_after.0,
+            // Without os-brick whoever stops an array may want it back as it was.
+            put_away_after: (!self.os_brick.lock_paths.is_empty())
+                .then_some(self.os_brick.put_away_after.0),
             flapping: Flapping {
                 limit: self.flapping.limit,
                 half_life: self.flapping.half_life.0,
@@ -168,6 +171,7 @@ impl Config {
             ("provisioner_timeout", self.provisioner_timeout != new.provisioner_timeout),
             ("limits", self.limits != new.limits),
             ("safety_scan", self.safety_scan != new.safety_scan),
+            ("os_brick", self.os_brick != new.os_brick),
             ("log_level", self.log_level != new.log_level),
             ("state_dir", self.state_dir != new.state_dir),
             ("runtime_dir", self.runtime_dir != new.runtime_dir),

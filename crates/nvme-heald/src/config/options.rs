@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) flapping: Flapping,
     pub(crate) arrays: BTreeMap<ArrayKey, ArrayOverride>,
     pub(crate) connect: Connect,
+    pub(crate) os_brick: OsBrick,
     pub(crate) timing: Timing,
     pub(crate) safety_scan: SafetyScan,
     pub(crate) log_level: LogLevel,
@@ -186,6 +187,14 @@ pub(crate) struct Connect {
     pub(crate) data_digest: bool,
 }
 
+/// Who else attaches volumes to this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OsBrick {
+    pub(crate) lock_paths: Vec<PathBuf>,
+    pub(crate) put_away_after: HumanDuration,
+}
+
 /// The machine's clocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -235,6 +244,7 @@ impl Default for Config {
             flapping: Flapping::default(),
             arrays: BTreeMap::new(),
             connect: Connect::default(),
+            os_brick: OsBrick::default(),
             timing: Timing::default(),
             safety_scan: SafetyScan::Every(HumanDuration(Duration::from_secs(60))),
             log_level: LogLevel::Info,
@@ -256,6 +266,12 @@ impl Default for Limits {
                 AfterStorm::Hold => StormPolicy::Hold,
             },
         }
+    }
+}
+
+impl Default for OsBrick {
+    fn default() -> Self {
+        Self { lock_paths: Vec::new(), put_away_after: HumanDuration(Duration::from_secs(5)) }
     }
 }
 

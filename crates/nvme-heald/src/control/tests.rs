@@ -18,7 +18,7 @@ fn daemon(scratch: &Scratch) -> PathBuf {
     scratch.path().join(SOCKET)
 }
 
-async fn say(path: &Path, bytes: &[u8]) -> Response {
+pub(super) async fn say(path: &Path, bytes: &[u8]) -> Response {
     let mut stream = UnixStream::connect(path).await.unwrap();
     // The daemon may answer and close before all of a long request is taken.
     let _ = stream.write_all(bytes).await;
@@ -28,7 +28,7 @@ async fn say(path: &Path, bytes: &[u8]) -> Response {
     serde_json::from_slice(&answer).unwrap()
 }
 
-fn refusal(response: Response) -> String {
+pub(super) fn refusal(response: Response) -> String {
     let Response::Refused(why) = response else {
         panic!("{response:?}");
     };

@@ -34,6 +34,7 @@ use std::time::Duration;
 use heal_core::budget::{Budget, Storm};
 use heal_core::{Look, LookCause};
 use heal_host::clock;
+use heal_host::connect_lock::ConnectLock;
 use heal_provisioner::Provisioner;
 use heal_provisioner::text::HumanDuration;
 use heal_types::{Alias, ArrayId, BootId, DevT, HostSnapshot, Observed, UnknownWhy};
@@ -45,6 +46,7 @@ use crate::actor::{Actor, Origin, Shared, sleep_until};
 use crate::config::{self, Config, ConfigError, Loaded};
 use crate::control::Inbound;
 use crate::executor::{Board, Caller, Executor};
+use crate::forward::Forwarder;
 use crate::hints::{Counted, Hint, Told};
 use crate::host::Host;
 use crate::journal::Journal;
@@ -104,6 +106,13 @@ struct Seat {
     brief: Option<Brief>,
 }
 
+impl Seat {
+    /// Whether the provisioner is known to have a volume for it.
+    fn is_ours(&self) -> bool {
+        self.brief.as_ref().is_some_and(|brief| !brief.managed.is_empty())
+    }
+}
+
 /// The reactor.
 #[derive(Debug)]
 pub(crate) struct Reactor<H> {
@@ -130,15 +139,18 @@ pub(crate) struct Reactor<H> {
 impl<H: Host> Reactor<H> {
     pub(crate) fn new(setup: Setup<H>, durable: bool) -> Self {
         let (sender, reports) = mpsc::unbounded_channel();
+        let limit = setup.config.provisioner_timeout.0;
         let shared = Shared {
             boot: setup.boot.clone(),
             journal: setup.journal.clone(),
+            forwarder: Forwarder::start(setup.backend.as_ref(), limit),
             keeper: setup.keeper.clone(),
             reactions: Arc::new(Reactions::default()),
             reports: sender,
             isolation_off: Arc::new(Mutex::new(Some("the kernel was not asked yet".to_owned()))),
         };
-        let board = Board::default();
+        let board = Board::beside(ConnectLock::new(&setup.config.os_brick.lock_paths))
+            .publishing(setup.backend.clone(), limit);
         let looks = Looks::new(setup.config.safety_scan());
         let budget = Budget::new(setup.config.limits());
         let mut reactor = Self {

@@ -62,6 +62,26 @@ impl<H: Host> Reactor<H> {
                 let said = Operator::Resume { by: peer.to_string() };
                 self.operate(&array, said, "resumed", answer);
             }
+            Request::Look { array } => {
+                self.knocked(array.as_deref());
+                drop(answer.send(Response::Done("looking".to_owned())));
+            }
+        }
+    }
+
+    /// Somebody attached or detached a volume: there is something to see, and the provisioner may have
+    /// something to say about an array that it did not know before.
+    fn knocked(&mut self, array: Option<&str>) {
+        self.looks.want(Hint { cause: LookCause::Asked, signalled_at: None });
+        match array.map(|text| self.find(text)) {
+            Some(Ok((_, mailbox))) => mailbox.volume_stale(),
+            // It is not here yet, or not any more: the look will tell.
+            Some(Err(_)) => {}
+            None => {
+                for seat in self.seats.values().filter(|seat| !seat.is_ours()) {
+                    seat.mailbox.volume_stale();
+                }
+            }
         }
     }
 

@@ -371,6 +371,20 @@ async fn a_lost_replica_is_replaced_and_the_daemon_tells_of_it() {
     assert_eq!(stage.state_of("vol1-c"), Some(ReplicaState::Available));
     assert_eq!(stage.provisioner.lock().request_keys(), 1);
     assert_eq!(stage.host.kernel(|kernel| kernel.verify_data()), Vec::<String>::new());
+    assert_eq!(stage.provisioner.published().len(), 1, "before the replacement was connected");
+    let healed =
+        || stage.provisioner.log().iter().any(|event| event.message == "Volume is healed.");
+    life.wait("the provisioner's log is told", healed).await;
+    let told: Vec<String> = stage.provisioner.log().into_iter().map(|e| e.message).collect();
+    assert_eq!(
+        told,
+        [
+            "Volume is degraded.",
+            "Volume synchronization started.",
+            "Volume synchronization ended.",
+            "Volume is healed."
+        ]
+    );
 
     let events = life.events();
     let at = |event: &str| events.iter().position(|have| have == event).unwrap();
@@ -643,5 +657,77 @@ async fn an_array_is_found_by_each_of_its_names() {
     }
     for name in ["", "/dev", "/dev/md", "/dev/md/", "md1", "vol", "/etc/vol1", "../md127"] {
         assert_eq!(find(name), 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_array_that_the_provisioner_did_not_know_is_asked_for_again_when_somebody_attaches() {
+    let stage = Stage::new("knock", &["vol1"]);
+    let volume = {
+        let mut provisioner = stage.provisioner.lock();
+        let id = heal_types::VolumeId::new("vol1").unwrap();
+        let volume = provisioner.volume(&id).unwrap().clone();
+        provisioner.forget_volume(&id);
+        volume
+    };
+    let life = stage.start();
+    life.wait_event("array.observed").await;
+    stage.provisioner.lock().add_volume(volume, Vec::new());
+    tokio::time::sleep(ms(100)).await;
+    assert!(!life.has("array.managed"), "nobody said that it is worth asking again");
+    for array in [None, Some("/dev/md/vol1".to_owned()), Some("/dev/md/none".to_owned())] {
+        let answer = life.ask(Request::Look { array }).await;
+        assert_eq!(answer, Response::Done("looking".to_owned()));
+    }
+    life.wait_event("array.managed").await;
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_changed_while_os_brick_attaches_or_detaches() {
+    let mut stage = Stage::new("os-brick", &["vol1"]);
+    stage.config.os_brick.lock_paths = vec![stage.scratch.path().to_owned()];
+    let lock = heal_host::connect_lock::ConnectLock::new(&stage.config.os_brick.lock_paths);
+    // Nobody has locked here yet: that is no obstacle.
+    drop(lock.try_hold().unwrap());
+    let path = stage.scratch.path().join("os-brick-connect_volume");
+    let mut os_brick = OsBrick::holding(&path);
+    let life = stage.start();
+    life.wait_event("array.managed").await;
+    stage.lose("vol1-b");
+    life.wait_event("act.begun").await;
+    tokio::time::sleep(ms(300)).await;
+    assert_eq!(stage.host.acts(), Vec::<&str>::new(), "os-brick is at work");
+    os_brick.lets_go();
+    life.wait_event("incident.closed").await;
+    assert_eq!(life.status().await.arrays[0].health, Health::Optimal);
+    life.stop().await;
+}
+
+/// Another process that has os-brick's lock until its standard input ends.
+struct OsBrick(std::process::Child);
+
+impl OsBrick {
+    #[expect(clippy::disallowed_methods, reason = "a record lock is another process's")]
+    fn holding(path: &std::path::Path) -> Self {
+        let script = "import fcntl, sys\nfile = open(sys.argv[1], 'a+')\n\
+                      fcntl.lockf(file, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let stdout = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said).unwrap();
+        assert_eq!(said, "held\n");
+        Self(child)
+    }
+
+    fn lets_go(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
     }
 }
