@@ -262,6 +262,7 @@ fn a_detach_at_any_moment_of_a_repair_leaves_nothing_connected() {
         let whole = |world: &World| world.picture("vol1") == "[UU]";
         let healed = world.run_until(whole, Duration::from_secs(600));
         assert!(healed, "after {tenths}/10 s, connected {connected}: {}", world.transcript.text());
+        world.run_for(Duration::from_secs(30));
         world.check_end();
         assert_eq!(world.violations().len(), 0, "{tenths}: {:?}", world.violations());
     }

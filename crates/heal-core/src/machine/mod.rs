@@ -647,7 +647,7 @@ impl ArrayMachine {
     }
 
     fn close_incident(&mut self, now: Now) {
-        let owes = !self.owed.is_empty() || !self.lapsed.is_empty();
+        let owes = !self.owed.is_empty() || !self.lapsed.is_empty() || self.leaves_something();
         if !self.repairs.is_empty() || owes || !self.intents.is_empty() {
             return;
         }
