@@ -46,3 +46,8 @@ lab_image() {
         "${CARGO_TARGET_DIR:-target}/debug/xtask" lab prepare "${kernel[@]}"
     sudo chown "$(id -u):$(id -g)" "$cache" "$cache"/lock
 }
+
+# The module that os-brick imports is tested beside the real one, in environments of their own.
+need_python() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need "the module of os-brick" python3-venv
+}

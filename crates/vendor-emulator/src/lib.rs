@@ -17,6 +17,8 @@
 //! differ from the real thing; what is inferred is marked so.
 #![forbid(unsafe_code)]
 
+pub use async_trait::async_trait;
+
 pub mod certificates;
 pub mod kumoscale;
 pub mod polling;

@@ -1,4 +1,4 @@
-//! `cargo xtask prove heal|stall|recoverer`: what the product claims, shown on what is built here and now.
+//! `cargo xtask prove heal|stall|vendors|recoverer`: what the product claims, shown on what is built here and now.
 //!
 //! ```text
 //!   cargo test -p heal-sim ──► each test is a claim, its name the sentence ─┐
@@ -16,6 +16,7 @@
 
 mod lanes;
 mod recoverer;
+mod vendors;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +57,8 @@ enum What {
     Heal,
     /// A pulled cable stalls the application for a second or two, and the last copy is never risked.
     Stall,
+    /// Any vendor's provisioner can be put behind it, and it heals beside OpenStack's os-brick.
+    Vendors,
     /// An OSD whose node died runs elsewhere, and no two nodes ever write to one device.
     Recoverer,
 }
@@ -65,6 +68,7 @@ impl What {
         match self {
             Self::Heal => &HEAL,
             Self::Stall => &STALL,
+            Self::Vendors => &VENDORS,
             Self::Recoverer => &RECOVERER,
         }
     }
@@ -164,6 +168,19 @@ const STALL: Proof = Proof {
     bounds: stall_bounds,
 };
 
+/// What needs no lab is shown by `vendors.rs`.
+const VENDORS: Proof = Proof {
+    name: "vendors",
+    scenarios: &[
+        ("vendors-os-brick", Where::Stock),
+        ("vendors-race", Where::Stock),
+        ("vendors-reaction", Where::Stock),
+    ],
+    again: &[],
+    simulated: false,
+    bounds: vendors::bounds,
+};
+
 /// Its scenarios need no lab: `recoverer.rs` shows them.
 const RECOVERER: Proof = Proof {
     name: "recoverer",
@@ -209,6 +226,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let shown = match args.what {
         What::Heal | What::Stall => in_the_lab(proof, args, much)?,
+        What::Vendors => {
+            let mut shown = match args.lab_only {
+                true => Vec::new(),
+                false => vendors::show(args.verbose)?,
+            };
+            // Without the lab's own time: `tests/run` shows the rest.
+            if much != Much::Quick {
+                shown.extend(in_the_lab(proof, args, much)?);
+            }
+            shown
+        }
         What::Recoverer => recoverer::show(args.full, args.verbose)?,
     };
     print(proof, &shown);
@@ -504,7 +532,7 @@ mod tests {
 
     #[test]
     fn every_scenario_of_a_proofs_name_is_part_of_it() {
-        for proof in [&HEAL, &STALL] {
+        for proof in [&HEAL, &STALL, &VENDORS] {
             let all = scenario::select(&scenario::directory(), &[]).unwrap();
             let prefix = format!("{}-", proof.name);
             let there = all.iter().map(|found| found.name.as_str());

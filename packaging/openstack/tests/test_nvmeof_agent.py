@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from unittest import mock
@@ -187,6 +188,17 @@ class ModuleTest(unittest.TestCase):
 
         self.daemon()
         nvmeof_agent.NVMeOFAgent.remove_md(Odd())
+
+    def test_it_leaves_no_thread_and_no_open_file_behind(self):
+        daemon = self.daemon()
+        open_files = len(os.listdir('/proc/self/fd'))
+        threads = threading.active_count()
+        for _ in range(5):
+            nvmeof_agent.NVMeOFAgent.ensure_running(object())
+            nvmeof_agent.NVMeOFAgent.remove_md('/dev/md/volume-db')
+        self.assertEqual(threading.active_count(), threads)
+        self.assertEqual(len(os.listdir('/proc/self/fd')), open_files)
+        self.assertEqual(daemon.hear(), ATTACHED)
 
     def test_green_threads_do_not_make_it_wait(self):
         try:

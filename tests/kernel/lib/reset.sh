@@ -15,6 +15,11 @@ mountpoint -q /var/lib/nvme-heal && umount --lazy /var/lib/nvme-heal
 systemctl unmask --runtime nvme-heald.service 2>/dev/null
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
+for unit in lab-emulator lab-nova; do
+    systemctl stop "$unit.service" 2>/dev/null
+    systemctl reset-failed "$unit.service" 2>/dev/null
+done
+rm -f /var/lib/nvme-heal/kumoscale-state.ron
 # The udev rule may start it again while arrays are stopped: then it only observes.
 [[ -e $STATE/shipped.ron ]] && cp "$STATE/shipped.ron" /etc/nvme-heal/nvme-heald.ron
 rm -f /etc/nvme-heal/volumes.ron

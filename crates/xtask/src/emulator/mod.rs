@@ -7,8 +7,10 @@
 //!   1795258364.093 GET /volumes/8e0a… 200
 //! ```
 //!
-//! The volume is made from the command line, so that it can be one that a lab has. Replicas are on paper:
-//! a real target for each is the lab's affair, through the emulator's `Replicas`.
+//! The volume is made from the command line, and its replicas are on paper; or both are a lab's, where
+//! "add replica" makes a real target ([`scene`]).
+
+mod scene;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,14 +18,24 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use vendor_emulator::certificates::Certificates;
-use vendor_emulator::kumoscale::{Access, KumoScale, OnPaper, Options, Stage, Targets};
+use vendor_emulator::kumoscale::{
+    Access, KumoScale, Model, OnPaper, Options, Replicas, Stage, Targets,
+};
 use vendor_emulator::server::{Server, ServerOptions};
+
+use scene::{ByProgram, Scene};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:8090")]
     address: SocketAddr,
+    /// The volume and the backends, in a file, instead of the four options below.
+    #[arg(long, requires = "replicas_by")]
+    scene: Option<PathBuf>,
+    /// A program that makes what replicas are made of: `make UUID BACKEND`, `delete UUID BACKEND`.
+    #[arg(long, requires = "scene")]
+    replicas_by: Option<PathBuf>,
     /// Where certificates and an example configuration go.
     #[arg(long, default_value = "target/emulator")]
     directory: PathBuf,
@@ -81,15 +93,23 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
         max_replicas: if args.no_reclaim { 8 } else { 4 },
         ..Options::default()
     };
-    let stage = Stage {
-        uuid: args.volume.clone(),
-        alias: args.alias.clone(),
-        replicas: args.replicas,
-        capacity: 100,
-        spares: vec![100; args.spares],
-        host: args.host.clone(),
+    let (model, replicas): (Model, Arc<dyn Replicas>) = match (&args.scene, &args.replicas_by) {
+        (Some(path), Some(program)) => {
+            (Scene::read(path)?.model(), Arc::new(ByProgram(program.clone())))
+        }
+        (Some(_) | None, _) => {
+            let stage = Stage {
+                uuid: args.volume.clone(),
+                alias: args.alias.clone(),
+                replicas: args.replicas,
+                capacity: 100,
+                spares: vec![100; args.spares],
+                host: args.host.clone(),
+            };
+            (stage.model(), Arc::new(OnPaper))
+        }
     };
-    let service = Arc::new(KumoScale::new(options, stage.model(), Arc::new(OnPaper)));
+    let service = Arc::new(KumoScale::new(options, model, replicas));
     let server_options = ServerOptions { client_certificate: args.client_certificate };
     let server = Server::start(args.address, &certificates, server_options, service).await?;
     server.tell(Box::new(|line| println!("{line}")));

@@ -24,6 +24,7 @@ mod cpio;
 pub(crate) mod demo;
 pub(crate) mod image;
 pub(crate) mod kernel;
+mod os_brick;
 mod report;
 pub(crate) mod scenario;
 pub(crate) mod session;
@@ -158,9 +159,7 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         if options.deb.is_none() && scenarios.iter().any(|scenario| scenario.needs_deb) {
             options.deb = Some(crate::package::deb::build()?);
         }
-        if scenarios.iter().any(|scenario| scenario.needs_contract) {
-            options.files.push(contract()?);
-        }
+        options.files = files(scenarios.iter())?;
         let mut wanted: Vec<&Scenario> =
             scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
         // Those that share a boot together: one that wants its own ends it for all others.
@@ -184,6 +183,20 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         results.len(),
         failed.join(" ")
     )
+}
+
+/// What these scenarios want to find in the guest beside the library and the package.
+pub(crate) fn files<'s>(
+    scenarios: impl Iterator<Item = &'s Scenario> + Clone,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if scenarios.clone().any(|scenario| scenario.needs_contract) {
+        files.push(contract()?);
+    }
+    if scenarios.clone().any(|scenario| scenario.needs_os_brick) {
+        files.push(os_brick::archive()?);
+    }
+    Ok(files)
 }
 
 /// The program that plays the host's contract, built from this tree.

@@ -9,6 +9,7 @@
 //!   # multipath: off          a kernel booted without native NVMe multipath (default: on)
 //!   # needs: deb              installs the package
 //!   # needs: contract         plays the host's contract
+//!   # needs: os-brick         attaches with the real os-brick
 //!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
 //! ```
 //!
@@ -63,6 +64,7 @@ pub(crate) struct Scenario {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) needs_deb: bool,
     pub(crate) needs_contract: bool,
+    pub(crate) needs_os_brick: bool,
     pub(crate) expected_errors: Vec<String>,
     pub(crate) script: String,
 }
@@ -88,6 +90,7 @@ impl Scenario {
             env: Vec::new(),
             needs_deb: false,
             needs_contract: false,
+            needs_os_brick: false,
             expected_errors: Vec::new(),
             script: String::new(),
         };
@@ -133,6 +136,7 @@ impl Scenario {
             }
             "needs" if value == "deb" => self.needs_deb = true,
             "needs" if value == "contract" => self.needs_contract = true,
+            "needs" if value == "os-brick" => self.needs_os_brick = true,
             "expects-error" => self.expected_errors.push(value.to_owned()),
             other => bail!("unknown header key `{other}`"),
         }

@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use crate::lab::kernel::Series;
 use crate::lab::scenario::Scenario;
 use crate::lab::session::{BootOptions, ScenarioResult};
-use crate::lab::{Printed, image, run_all};
+use crate::lab::{Printed, files, image, run_all};
 
 /// More VMs than this only wait for each other's processors.
 pub(super) const LANES: usize = 2;
@@ -55,6 +55,7 @@ pub(super) fn run(
     for kernel in wanted.iter().map(|(kernel, _)| *kernel).collect::<BTreeSet<Series>>() {
         image::prepare(kernel, false)?;
     }
+    files(wanted.iter().map(|(_, scenario)| scenario))?;
     let printed = Printed { verbose, mixed: lanes > 1 };
     let order: Vec<(Series, String)> =
         wanted.iter().map(|(kernel, scenario)| (*kernel, scenario.name.clone())).collect();
@@ -86,6 +87,7 @@ fn run_lane(
         let mut options = BootOptions::new(*kernel, Some(deb.to_owned()))?;
         options.keep = false;
         let scenarios: Vec<&Scenario> = on_one.iter().map(|(_, scenario)| scenario).collect();
+        options.files = files(scenarios.iter().copied())?;
         let ended = run_all(&options, &scenarios, printed)?;
         results.extend(ended.into_iter().map(|result| (*kernel, result)));
     }
