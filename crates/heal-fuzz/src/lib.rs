@@ -42,6 +42,7 @@ mod kernel;
 mod netlink;
 mod people;
 mod tree;
+mod vendors;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -80,6 +81,9 @@ pub static TARGETS: &[Target] = &[
     Target { name: "inventory",   longest: 4096,   run: people::inventory,   about: "volumes and spares as an operator lists them" },
     Target { name: "fixed-state", longest: 4096,   run: people::fixed_state, about: "what the fixed backend noted; unreadable is not written over" },
     Target { name: "volume",      longest: 4096,   run: people::volume,      about: "a volume as a vendor's backend may hand it in; believed only without contradictions" },
+    Target { name: "document",    longest: 4096,   run: vendors::document,   about: "answers of an http or exec backend; believed only without contradictions" },
+    Target { name: "kumoscale",   longest: 4096,   run: vendors::kumoscale,  about: "answers of a KumoScale provisioner; half a list is not a list" },
+    Target { name: "kioxia-conf", longest: 2048,   run: vendors::conf,       about: "the vendor's provisioner.conf; secrets are not shown" },
     Target { name: "control",     longest: 2048,   run: people::control,     about: "the control socket's lines" },
 ];
 

@@ -65,7 +65,7 @@ pub(crate) fn inventory(bytes: &[u8]) {
     }
 }
 
-const ARRAY: &str = "8e0a1b6c:1f2e3d4c:5b6a7988:00112233";
+pub(crate) const ARRAY: &str = "8e0a1b6c:1f2e3d4c:5b6a7988:00112233";
 const INVENTORY: &str = include_str!("../../../packaging/config/volumes.example.ron");
 
 /// The notes beside the example of an inventory.
@@ -179,7 +179,7 @@ pub(crate) fn volume(bytes: &[u8]) {
 }
 
 /// What passes for an answer has no contradictions, and a fault can be shown.
-fn believed(answer: Result<ProvisionerAnswer, ProvisionerFault>) {
+pub(crate) fn believed(answer: Result<ProvisionerAnswer, ProvisionerFault>) {
     match answer {
         Ok(ProvisionerAnswer::Volume(Some(volume))) => {
             assert_eq!(volume.check(), Ok(()));
@@ -205,7 +205,7 @@ fn believed(answer: Result<ProvisionerAnswer, ProvisionerFault>) {
     }
 }
 
-fn ask(
+pub(crate) fn ask(
     backend: &dyn Provisioner,
     call: &ProvisionerCall,
 ) -> Result<ProvisionerAnswer, ProvisionerFault> {
@@ -214,12 +214,12 @@ fn ask(
     RUNTIME.block_on(heal_provisioner::call(backend, call, Duration::from_secs(20)))
 }
 
-fn find(array: &str) -> ProvisionerCall {
+pub(crate) fn find(array: &str) -> ProvisionerCall {
     let array: ArrayId = array.parse().expect("an array's UUID");
     ProvisionerCall::FindVolume(VolumeQuery { array, alias: "db".parse().ok() })
 }
 
-fn request(volume: &str, lost: &str) -> ProvisionerCall {
+pub(crate) fn request(volume: &str, lost: &str) -> ProvisionerCall {
     ProvisionerCall::RequestReplacement {
         volume: id(volume),
         lost: lost.parse().expect("an id"),

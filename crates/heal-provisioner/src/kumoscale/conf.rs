@@ -93,7 +93,7 @@ pub fn read(path: &Path) -> Result<Option<KioxiaConf>, ConfError> {
     }
 }
 
-fn parse(text: &[u8], path: &Path) -> Result<KioxiaConf, ConfError> {
+pub(super) fn parse(text: &[u8], path: &Path) -> Result<KioxiaConf, ConfError> {
     if !has_section(text) {
         return Err(ConfError::NoSection { path: path.to_owned() });
     }
@@ -114,6 +114,10 @@ fn parse(text: &[u8], path: &Path) -> Result<KioxiaConf, ConfError> {
         .map(|address| Endpoint::parse(&bracketed(address), port))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| invalid("prov_ip", source))?;
+    if endpoints.is_empty() {
+        let why = "there is no address in it";
+        return Err(invalid("prov_ip", InvalidText::new("address", &addresses, why)));
+    }
     let identity = PathBuf::from(conf.text("cert_file", "")?);
     let mut warnings = Vec::new();
     let credentials = conf.credentials(&mut warnings)?;
@@ -310,6 +314,7 @@ mod tests {
     fn a_value_that_cannot_be_meant_is_named() {
         assert!(error(&WHOLE.replace("30100", "https")).contains("prov_port: "));
         assert!(error(&WHOLE.replace("10.0.0.1", "\"10.0.0.1\"")).contains("quotes"));
+        assert!(error(&WHOLE.replace("10.0.0.1", ",")).contains("prov_ip: "));
         let url = format!("{WHOLE}client_id=i\nclient_secret=s\ntoken_url=http://a/token\n");
         assert!(error(&url).contains("token_url: "), "{}", error(&url));
     }

@@ -28,6 +28,8 @@
 //! answered with the volume's newcomer if there is exactly one, and refused otherwise.
 
 pub mod conf;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod notes;
 mod rest;
 mod volume;
