@@ -1,5 +1,5 @@
 # what: os-brick attaches a volume, a replica dies and is replaced, os-brick detaches, nothing is left
-# timeout: 600
+# timeout: 1500
 # needs: deb
 # needs: os-brick
 . /lab/lib/lab.sh

@@ -1,6 +1,6 @@
 # what: os-brick attaches and detaches while a leg is lost and taken back, again and again
-# timeout: 900
-# timeout-full: 2700
+# timeout: 1500
+# timeout-full: 5400
 # needs: deb
 # needs: os-brick
 . /lab/lib/lab.sh

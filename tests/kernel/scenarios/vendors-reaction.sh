@@ -1,5 +1,5 @@
 # what: from a fault to the report at the provisioner, and from the return to the re-add
-# timeout: 600
+# timeout: 1500
 # needs: deb
 # needs: os-brick
 . /lab/lib/lab.sh
