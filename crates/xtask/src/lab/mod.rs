@@ -159,7 +159,7 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         if options.deb.is_none() && scenarios.iter().any(|scenario| scenario.needs_deb) {
             options.deb = Some(crate::package::deb::build()?);
         }
-        options.files = files(scenarios.iter())?;
+        options.files = files(&scenarios.iter().collect::<Vec<_>>())?;
         let mut wanted: Vec<&Scenario> =
             scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
         // Those that share a boot together: one that wants its own ends it for all others.
@@ -186,14 +186,12 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 /// What these scenarios want to find in the guest beside the library and the package.
-pub(crate) fn files<'s>(
-    scenarios: impl Iterator<Item = &'s Scenario> + Clone,
-) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn files(scenarios: &[&Scenario]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    if scenarios.clone().any(|scenario| scenario.needs_contract) {
+    if scenarios.iter().any(|scenario| scenario.needs_contract) {
         files.push(contract()?);
     }
-    if scenarios.clone().any(|scenario| scenario.needs_os_brick) {
+    if scenarios.iter().any(|scenario| scenario.needs_os_brick) {
         files.push(os_brick::archive()?);
     }
     Ok(files)

@@ -55,7 +55,7 @@ pub(super) fn run(
     for kernel in wanted.iter().map(|(kernel, _)| *kernel).collect::<BTreeSet<Series>>() {
         image::prepare(kernel, false)?;
     }
-    files(wanted.iter().map(|(_, scenario)| scenario))?;
+    files(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
     let printed = Printed { verbose, mixed: lanes > 1 };
     let order: Vec<(Series, String)> =
         wanted.iter().map(|(kernel, scenario)| (*kernel, scenario.name.clone())).collect();
@@ -87,7 +87,7 @@ fn run_lane(
         let mut options = BootOptions::new(*kernel, Some(deb.to_owned()))?;
         options.keep = false;
         let scenarios: Vec<&Scenario> = on_one.iter().map(|(_, scenario)| scenario).collect();
-        options.files = files(scenarios.iter().copied())?;
+        options.files = files(&scenarios)?;
         let ended = run_all(&options, &scenarios, printed)?;
         results.extend(ended.into_iter().map(|result| (*kernel, result)));
     }
