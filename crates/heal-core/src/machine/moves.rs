@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now, Observed, Replica,
-    ReplicaId, Slot,
+    ArraySnapshot, Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now,
+    Observed, Replica, ReplicaId, ReplicaState, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -153,23 +153,36 @@ impl ArrayMachine {
         self.repairs.insert(slot, repair);
     }
 
-    /// Who is missing, when nobody remembers who held the slot: the one replica of the volume that
-    /// is neither a leg nor spoken for. Two candidates are no answer.
+    /// Who is missing, when nobody remembers who held the slot: a replica of the volume that is
+    /// neither a leg nor spoken for, if there are no more of them than slots that nobody remembers
+    /// of. A replica that is still being brought in was granted for the one that is missing, so it is
+    /// meant only when there is no other.
     fn missing_replica(&self) -> Option<Member> {
         let volume = self.volume.known()?;
         let array = self.snapshot()?;
-        let mut missing = volume.replicas.iter().filter(|replica| {
+        let missing = volume.replicas.iter().filter(|replica| {
             let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
             let good = leg_of(array, &replica.target.namespace).is_some_and(|leg| !leg.is_faulty());
             let spoken_for = self.members.values().any(named)
                 || self.repairs.values().any(|repair| repair.lost.as_ref().is_some_and(named));
             !good && !spoken_for
         });
-        let replica = missing.next()?;
-        if missing.next().is_some() {
-            return None;
-        }
-        Some(member_of_replica(replica))
+        let (coming, were): (Vec<_>, Vec<_>) =
+            missing.partition(|replica| replica.state == ReplicaState::Synchronizing);
+        let candidates = if were.is_empty() { coming } else { were };
+        let first = candidates.first()?;
+        (candidates.len() <= self.nameless_slots(array)).then(|| member_of_replica(first))
+    }
+
+    /// How many empty slots there are of which nobody remembers who held them.
+    fn nameless_slots(&self, array: &ArraySnapshot) -> usize {
+        let nameless = |slot: &Slot| {
+            let held = array.leg_in(*slot).is_some_and(|leg| !leg.is_faulty());
+            let named = self.members.contains_key(slot)
+                || self.repairs.get(slot).is_some_and(|repair| repair.lost.is_some());
+            !held && !named
+        };
+        (0..array.raid_disks).map(Slot).filter(nameless).count()
     }
 
     /// What a move takes along besides the phase itself.
