@@ -18,7 +18,7 @@
 //! it has attached nothing. One that is there and cannot be opened is: nobody knows who is at work.
 //!
 //! The price: os-brick polls (every 10 to 100 ms), and so could starve behind many short acts that
-//! overlap. So a turn ends after [`TURN`], and is followed by [`REST`], in which only os-brick can
+//! overlap. So a turn ends after a second, and is followed by a pause, in which only os-brick can
 //! take the lock.
 
 use std::fs::File;
