@@ -179,6 +179,18 @@ pub enum OwedMessage {
 }
 
 impl OwedMessage {
+    /// Whether `earlier`, which was not told yet, is not so any more when this is.
+    pub(crate) fn belies(&self, earlier: &Self) -> bool {
+        let good = match earlier {
+            Self::Report(Condition::Available | Condition::Synchronizing) => true,
+            Self::Report(Condition::Missing | Condition::Unusable { .. }) | Self::Removed => false,
+        };
+        good && match self {
+            Self::Report(Condition::Available | Condition::Synchronizing) => false,
+            Self::Report(Condition::Missing | Condition::Unusable { .. }) | Self::Removed => true,
+        }
+    }
+
     /// One word, for keys and to tell one kind of news from another.
     #[must_use]
     pub fn word(&self) -> &'static str {

@@ -95,8 +95,7 @@ impl ArrayMachine {
         self.members.clear();
         self.lapsed.clear();
         self.trying.clear();
-        // What is being connected will be connected, and must be put away.
-        self.intents.retain(|_, intent| intent.connects.is_some());
+        // What is under way ends all the same, and its end is told; what it connects is put away.
         self.dirty = true;
     }
 

@@ -470,14 +470,13 @@ impl ArrayMachine {
             self.end_holds(now);
             self.pass_deadlines(now);
             self.hold_flapping(now);
+            // What goes on may have lost its reason, and what it would ask for may be there.
+            self.look_once_more(now);
             let slots: Vec<Slot> = self.repairs.keys().copied().collect();
             for slot in slots {
                 self.drive(now, slot);
             }
-            if std::mem::take(&mut self.recheck) {
-                self.look_at_slots(now);
-                self.volume_signals(now);
-            }
+            self.look_once_more(now);
             if self.phases() == before {
                 break;
             }
@@ -486,6 +485,14 @@ impl ArrayMachine {
         self.tend_duties(now);
         self.tend_permit();
         self.close_incident(now);
+    }
+
+    /// The slots, on the snapshot that is there, if a move may have changed what it means.
+    fn look_once_more(&mut self, now: Now) {
+        if std::mem::take(&mut self.recheck) {
+            self.look_at_slots(now);
+            self.volume_signals(now);
+        }
     }
 
     fn phases(&self) -> Vec<(Slot, Phase)> {

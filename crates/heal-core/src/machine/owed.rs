@@ -29,13 +29,15 @@ impl ArrayMachine {
             return;
         }
         // A leg that flaps while the provisioner is away must not fill the disk: of each kind of
-        // word on a replica only the newest is kept, so both the loss and the return are told.
+        // word on a replica only the newest is kept, so both the loss and the return are told. Good
+        // news of what is lost by now is no news: who believes it takes back what was given for it.
         let under_way = matches!(self.owing.state, TurnState::UnderWay(_));
         let mut index = 0;
         self.owed.retain(|owed| {
             let first = index == 0 && under_way;
             index += 1;
-            first || owed.replica != replica || owed.message.word() != message.word()
+            let other = owed.message.word() != message.word() && !message.belies(&owed.message);
+            first || owed.replica != replica || other
         });
         let key = self.key(now, message.word());
         self.owed.push_back(Owed { key, volume, replica, message, since: now.wall });
