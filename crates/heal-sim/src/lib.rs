@@ -25,8 +25,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod chaos;
 pub mod contract;
+pub mod hunt;
 pub mod invariants;
 pub mod kernel;
 pub mod port;

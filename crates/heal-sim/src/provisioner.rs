@@ -42,6 +42,14 @@ pub struct Mood {
     pub grants_again: Option<ReplicaId>,
     /// Nothing follows from a report that a replica is unusable.
     pub keeps_unusable: bool,
+    /// Every answer takes so much longer.
+    pub slow: Duration,
+    /// `find_volume` answers what was so at some time.
+    pub stale: Option<Vec<Volume>>,
+    /// `find_volume` says this of a replica.
+    pub lie: Option<(ReplicaId, ReplicaState)>,
+    /// Requests for a replacement are granted with this, whatever it is.
+    pub garbage: Option<Replica>,
     /// A portal that `find_volume` names for every replica, and a grant does not.
     pub lists_portal: Option<Portal>,
 }
@@ -120,6 +128,13 @@ impl FakeProvisioner {
         self.volumes.iter().find_map(|v| v.replica(replica)).map(|r| r.state)
     }
 
+    /// Every replica of every volume, and what the provisioner thinks of it.
+    #[must_use]
+    pub fn states(&self) -> Vec<(ReplicaId, ReplicaState)> {
+        let all = self.volumes.iter().flat_map(|volume| &volume.replicas);
+        all.map(|replica| (replica.id.clone(), replica.state)).collect()
+    }
+
     /// Every call that reached it, oldest first, repetitions included.
     #[must_use]
     pub fn received(&self) -> &[ProvisionerCall] {
@@ -157,6 +172,7 @@ impl FakeProvisioner {
     /// The provisioner wants this replica out.
     pub fn terminate(&mut self, volume: &VolumeId, replica: &ReplicaId) {
         self.set_state(volume, replica, ReplicaState::Terminating);
+        self.close(volume, replica, "the granted replica is on its way out");
     }
 
     /// The provisioner wants this replica after all.
@@ -166,6 +182,7 @@ impl FakeProvisioner {
 
     /// The provisioner takes a replica out of the volume, as if it had never offered it.
     pub fn drop_replica(&mut self, volume: &VolumeId, replica: &ReplicaId) {
+        self.close(volume, replica, "the granted replica was taken back");
         if let Some(volume) = self.edit(volume) {
             volume.replicas.retain(|known| known.id != *replica);
         }
@@ -235,12 +252,9 @@ impl FakeProvisioner {
         let by_array = |v: &&Volume| v.array == Some(query.array);
         let by_alias =
             |v: &&Volume| v.array.is_none() && v.alias.is_some() && v.alias == query.alias;
-        let found = self
-            .volumes
-            .iter()
-            .find(by_array)
-            .or_else(|| self.volumes.iter().find(by_alias))
-            .cloned();
+        let volumes = self.mood.stale.as_ref().unwrap_or(&self.volumes);
+        let found =
+            volumes.iter().find(by_array).or_else(|| volumes.iter().find(by_alias)).cloned();
         if self.mood.nonsense
             && let Some(volume) = found
         {
@@ -257,7 +271,34 @@ impl FakeProvisioner {
                 replica.target.portals.push(portal.clone());
             }
         }
+        if let (Some((lied, state)), Some(volume)) = (&self.mood.lie, &mut found) {
+            for replica in volume.replicas.iter_mut().filter(|replica| replica.id == *lied) {
+                replica.state = *state;
+            }
+        }
         Ok(ProvisionerAnswer::Volume(found))
+    }
+
+    /// From now on `find_volume` answers what is so now, or the truth again.
+    pub fn stand_still(&mut self, stale: bool) {
+        self.mood.stale = stale.then(|| self.volumes.clone());
+    }
+
+    /// Whether its answers break what it promised.
+    #[must_use]
+    pub fn breaks_contract(&self) -> bool {
+        let mood = &self.mood;
+        mood.nonsense
+            || mood.garbage.is_some()
+            || mood.grants_again.is_some()
+            || mood.lie.is_some()
+            || mood.stale.is_some()
+    }
+
+    /// Replicas that could still be given out for a volume.
+    #[must_use]
+    pub fn spares(&self, volume: &VolumeId) -> usize {
+        self.pool.get(volume).map_or(0, Vec::len)
     }
 
     fn known(&self, volume: &VolumeId, replica: &ReplicaId) -> Result<(), ProvisionerFault> {
@@ -391,6 +432,9 @@ impl FakeProvisioner {
         self.known(volume, lost)?;
         if let Some(why) = &self.mood.refuse {
             return Err(fault(FaultClass::Refused, why));
+        }
+        if let Some(garbage) = &self.mood.garbage {
+            return Ok(Replacement::Granted(garbage.clone()));
         }
         let under_another_key = self
             .requests

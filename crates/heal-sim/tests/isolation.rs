@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use heal_core::{IsolateAfter, Mode};
-use heal_sim::chaos::Dice;
+use heal_sim::hunt::dice::Dice;
 use heal_sim::story;
 use heal_sim::{ArraySetup, Gone, LastError, LineKind, Setup, ToolFault, Wiring, World};
 use heal_types::{FastIoFail, GracePolicy, HostPort, Level, PathSnapshot};

@@ -27,7 +27,8 @@ impl FakeKernel {
         let (Some(array), Some(handle)) = (self.array_index(array), self.present_on(id)) else {
             return false;
         };
-        self.add(array, handle).is_ok()
+        // `bd_claim`: what is held, by this array too, is busy.
+        self.holders(handle).is_empty() && self.add(array, handle).is_ok()
     }
 
     /// `mdadm --add` of whatever namespace that subsystem has.

@@ -185,6 +185,9 @@ impl FakeKernel {
         md.rdevs.clear();
         md.broken = false;
         md.broken_by = None;
+        // `MD_RECOVERY_FROZEN` and `ro` are of this assembly.
+        md.frozen = false;
+        md.forced_state = None;
         md.flight = None;
         md.superblocks_behind = false;
         let device = md.device.clone();

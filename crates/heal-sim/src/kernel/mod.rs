@@ -35,6 +35,7 @@ mod links;
 mod look;
 pub(crate) mod md;
 mod members;
+mod state;
 mod tools;
 
 use std::collections::BTreeSet;
@@ -312,6 +313,44 @@ impl FakeKernel {
             .count()
     }
 
+    /// Whether nothing is to be seen against any slot of the array.
+    #[must_use]
+    pub fn every_leg_is_good(&self, array: ArrayId) -> bool {
+        self.array_index(array).is_some_and(|index| {
+            let md = &self.arrays[index];
+            md.degraded() == 0
+                && md.rdevs.iter().all(|r| {
+                    !r.faulty
+                        && !r.bad_blocks
+                        && self.looks_good(r.handle)
+                        && self.io_moves(r.handle)
+                })
+        })
+    }
+
+    /// Whether the attributes of the device of that name and id can be read; one that is not there
+    /// cannot be read wrongly.
+    pub(crate) fn is_filled_in(&self, device: &DeviceName, id: &NamespaceId) -> bool {
+        let mut found = self.devices.iter().filter(|d| d.present && d.name == *device);
+        found.all(|d| {
+            let is_it = d.fabric.as_ref().is_some_and(|head| head.ids.contains(id));
+            !is_it || d.filled_at <= self.now
+        })
+    }
+
+    /// A block of which no disk holds the newest acknowledged version any more.
+    pub(crate) fn copyless_block(&self) -> Option<String> {
+        self.arrays.iter().find_map(|md| {
+            let (block, version) = md.newest.iter().find(|(block, version)| {
+                !self.disks.iter().any(|disk| {
+                    disk.superblock.as_ref().is_some_and(|sb| sb.array == md.id)
+                        && disk.blocks.get(block).is_some_and(|has| has >= *version)
+                })
+            })?;
+            Some(format!("{}: no disk holds version {version} of block {block}", md.device))
+        })
+    }
+
     fn looks_good(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
         let Some(head) = device.fabric.as_ref() else { return device.present };
@@ -473,6 +512,11 @@ impl FakeKernel {
     /// The next action of that verb goes wrong in this way.
     pub fn spoil_next(&mut self, verb: &'static str, fault: ToolFault) {
         self.tool_faults.push((verb, fault));
+    }
+
+    /// Every tool works again.
+    pub fn mend_tools(&mut self) {
+        self.tool_faults.clear();
     }
 }
 

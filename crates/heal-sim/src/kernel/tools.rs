@@ -11,11 +11,13 @@ use heal_types::{
     RefusedWhy, RetryWhy, UnknownWhy,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::fabric::{Handle, refused_state};
 use super::{FakeKernel, KernelSignal, changed_if};
 
 /// How a tool goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToolFault {
     /// It fails and changes nothing.
     Fails,

@@ -7,11 +7,14 @@ use heal_core::guards::Footing;
 use heal_core::record::{ArrayRecord, Step};
 use heal_core::{Effect, EffectId, Event, LookCause, Outbox};
 use heal_types::{
-    ArrayId, HostAction, HostAnswer, HostPort, Outcome, ProvisionerCall, RefusedWhy, RetryWhy,
+    ArrayId, FaultClass, HostAction, HostAnswer, HostPort, Outcome, ProvisionerCall,
+    ProvisionerFault, RefusedWhy, RetryWhy,
 };
 
+use super::ledger::Saved;
 use super::transcript::{LineKind, effect_words, event_words, is_news};
 use super::{LOOK_AGAIN, What, World};
+use crate::invariants::Trouble;
 
 /// How long a provisioner takes to answer.
 const ANSWER: Duration = Duration::from_millis(30);
@@ -19,6 +22,9 @@ const ANSWER: Duration = Duration::from_millis(30);
 const NO_ANSWER: Duration = Duration::from_secs(2);
 /// How long a tool may take before it is killed.
 const TOOL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How soon a record that could not be written is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The daemon is gone: whatever was left of the outbox is gone with it.
 pub(super) struct Crashed;
@@ -83,19 +89,30 @@ impl World {
         if let Some(record) = outbox.record {
             self.boundary()?;
             self.check_record(&record);
-            if !self.disk_full {
-                self.unsaved.remove(&array);
-                self.disk.insert(array, record);
-            } else if rests_on(&record, &effects) {
-                self.not_durable(array);
-                return Ok(());
-            } else {
-                self.unsaved.insert(array, record);
+            match self.disk.save(array, &record) {
+                Saved::Durable => drop(self.unsaved.remove(&array)),
+                Saved::Dies => {
+                    self.crash_daemon();
+                    return Err(Crashed);
+                }
+                Saved::No(why) if rests_on(&record, &effects) => {
+                    self.tell(array, &outbox.audit);
+                    self.not_durable(array, record, why);
+                    let resting = |effect: &Effect| match effect {
+                        Effect::ReturnPermit | Effect::LookAgain => true,
+                        Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => false,
+                    };
+                    for effect in effects.into_iter().filter(resting) {
+                        self.carry_effect(array, effect)?;
+                    }
+                    return Ok(());
+                }
+                Saved::No(_) => self.keep_waiting(array, record),
             }
         }
         // The journal takes the audit in the same breath: a crash between the two would lose a
         // sentence, never a fact.
-        self.tell(&outbox.audit);
+        self.tell(array, &outbox.audit);
         for effect in effects {
             self.carry_effect(array, effect)?;
         }
@@ -115,26 +132,65 @@ impl World {
         self.boundary()
     }
 
-    /// The disk of the ledger has room again.
-    pub(super) fn save_waiting(&mut self) {
-        let unsaved = std::mem::take(&mut self.unsaved);
-        self.disk.extend(unsaved);
+    /// A record that is to be written once the disk takes it.
+    fn keep_waiting(&mut self, array: ArrayId, record: ArrayRecord) {
+        self.unsaved.insert(array, record);
+        self.save_at = Some(self.now.mono.after(SAVE_AGAIN));
     }
 
-    /// Nothing that rests on the record is done. What the machine answers to that is only said: its
-    /// own record cannot be written either, and is part of the next one.
-    fn not_durable(&mut self, array: ArrayId) {
-        let why = "no space left on device".to_owned();
-        let now = self.now;
-        if let Some(machine) = self.machines.get_mut(&array) {
-            let outbox = machine.handle(now, Event::NotDurable { why });
-            self.tell(&outbox.audit);
+    /// Tries again what could not be written.
+    pub(super) fn save_waiting(&mut self) {
+        self.save_at = None;
+        for (array, record) in std::mem::take(&mut self.unsaved) {
+            if self.restart_at.is_some() {
+                return;
+            }
+            match self.disk.save(array, &record) {
+                Saved::Durable => {}
+                Saved::Dies => self.crash_daemon(),
+                Saved::No(_) => self.keep_waiting(array, record),
+            }
         }
     }
 
-    fn tell(&mut self, audit: &[AuditEntry]) {
+    /// Nothing that rests on the record is done. What the machine answers to that is only said: its
+    /// own record is tried again by itself.
+    fn not_durable(&mut self, array: ArrayId, record: ArrayRecord, why: &str) {
+        let why = why.to_owned();
+        let now = self.now;
+        let mut waiting = record;
+        if let Some(machine) = self.machines.get_mut(&array) {
+            let outbox = machine.handle(now, Event::NotDurable { why });
+            self.tell(array, &outbox.audit);
+            waiting = outbox.record.unwrap_or(waiting);
+            self.drop_effects(array, outbox.effects);
+        }
+        self.keep_waiting(array, waiting);
+    }
+
+    /// Effects that must not happen are answered all the same: somebody waits for each.
+    fn drop_effects(&mut self, array: ArrayId, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Act { id, .. } => {
+                    let answer = Outcome::Refused(RefusedWhy::NoDurableIntent).into();
+                    self.enqueue(Duration::ZERO, What::Acted(array, id, answer));
+                }
+                Effect::Call { id, .. } => {
+                    let why = "not asked: the record could not be made durable";
+                    let answer = Err(ProvisionerFault::new(FaultClass::Unreachable, why));
+                    self.enqueue(Duration::ZERO, What::Answered(array, id, answer));
+                }
+                Effect::AskPermit | Effect::ReturnPermit | Effect::LookAgain => {
+                    self.effect(array, effect);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, array: ArrayId, audit: &[AuditEntry]) {
         for entry in audit {
-            self.checker.audited(entry);
+            self.check_audit(array, entry);
             self.transcript.push(self.now.mono, LineKind::Audit, entry.message.clone());
         }
     }
@@ -159,7 +215,7 @@ impl World {
         self.check_act(array, id, action);
         let durable = self
             .disk
-            .get(&array)
+            .get(array)
             .is_some_and(|record| record.intents.iter().any(|intent| intent.id == id));
         let answer: HostAnswer = if durable || action.is_urgent() {
             // Not `act_if`: the world's own checks stand between the guards and the act.
@@ -205,9 +261,12 @@ impl World {
 
     fn call(&mut self, array: ArrayId, id: EffectId, call: &ProvisionerCall) {
         self.check_call(array, id, call);
-        let reached = !self.provisioner.mood.down;
+        if self.provisioner.breaks_contract() {
+            self.checker.trouble(Trouble::Contract);
+        }
+        let mood = &self.provisioner.mood;
+        let takes = if mood.down { NO_ANSWER } else { ANSWER + mood.slow };
         let answer = self.provisioner.call(call);
-        let takes = if reached { ANSWER } else { NO_ANSWER };
         self.enqueue(takes, What::Answered(array, id, answer));
     }
 }

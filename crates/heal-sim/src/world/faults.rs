@@ -6,6 +6,7 @@ use heal_types::{ArrayId, NamespaceId, Nqn, ReplicaId, ReplicaState, VolumeId};
 use super::World;
 use super::setup::{Flaw, ReplicaPlan};
 use super::transcript::LineKind;
+use crate::invariants::Trouble;
 use crate::kernel::fabric::{Gone, name};
 use crate::kernel::{FakeKernel, ToolFault};
 
@@ -171,7 +172,11 @@ impl World {
 
     /// Something is wrong with a replica that nobody has used yet.
     pub fn flawed(&mut self, replica: &str, flaw: &Flaw) {
-        let nqn = self.nqn(replica);
+        if let Flaw::CloneOf(_) = flaw {
+            self.checker.trouble(Trouble::Clone);
+        }
+        let (nqn, id) = (self.nqn(replica), self.plan(replica).replica.id.clone());
+        self.checker.flaw(&id);
         self.kernel.spoil_target(&nqn, flaw);
     }
 
@@ -263,6 +268,7 @@ impl World {
     /// A person ends the hold.
     pub fn operator_resume(&mut self, array: &str) {
         let id = self.array(array);
+        self.disk.give_up(id);
         let resume = Operator::Resume { by: "alice".to_owned() };
         self.deliver(id, Event::Operator(resume));
     }
@@ -271,7 +277,8 @@ impl World {
     pub fn disk_full(&mut self, full: bool) {
         let word = if full { "is full" } else { "has room again" };
         self.say(format!("the disk of the ledger {word}"));
-        self.disk_full = full;
+        self.disk.set_full(full);
+        self.checker.trouble(Trouble::Disk);
         if !full {
             self.save_waiting();
         }

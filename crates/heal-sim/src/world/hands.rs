@@ -121,7 +121,7 @@ impl World {
     pub fn record_of_another_version(&mut self, array: &str, schema: u16) {
         self.say(format!("the record of {array} has schema {schema}"));
         let id = self.array(array);
-        if let Some(record) = self.disk.get_mut(&id) {
+        if let Some(record) = self.disk.get_mut(id) {
             record.schema = schema;
         }
     }
@@ -137,6 +137,7 @@ impl World {
     pub fn withdrawn(&mut self, replica: &str) {
         self.say(format!("the provisioner takes {replica} back"));
         let (volume, id) = (self.volume_of(replica), self.plan(replica).replica.id.clone());
+        self.checker.flaw(&id);
         self.provisioner.drop_replica(&volume, &id);
     }
 

@@ -26,9 +26,12 @@
 
 mod carry;
 mod faults;
+pub mod feed;
 mod hands;
+pub mod ledger;
 mod paths;
 pub mod setup;
+pub mod state;
 pub mod transcript;
 
 use std::collections::BTreeMap;
@@ -37,16 +40,20 @@ use std::time::Duration;
 use heal_core::arming::Arming;
 use heal_core::budget::Budget;
 use heal_core::paths::PathEvent;
-use heal_core::record::ArrayRecord;
+use heal_core::record::{ArrayRecord, Step};
+use heal_core::why::{HeldWhy, QuarantinedWhy};
 use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, PathNews, Policy};
 use heal_types::{
     ArrayId, BootId, ControllerName, HostAnswer, HostPort, Moment, Now, Observed,
     ProvisionerAnswer, ProvisionerFault, UnknownWhy, WallTime,
 };
 
-use crate::invariants::{Checker, Violation};
-use crate::kernel::{FakeKernel, KernelSignal};
+use crate::hunt::coverage::Edges;
+use crate::invariants::{self, Checker, Violation};
+use crate::kernel::{Blur, FakeKernel, KernelSignal};
 use crate::provisioner::FakeProvisioner;
+use feed::{Feed, Heard};
+use ledger::{File, LedgerDisk};
 use paths::Watch;
 use setup::{ArrayPlan, Builder, Setup};
 use transcript::{LineKind, Transcript};
@@ -91,10 +98,10 @@ pub struct World {
     pub(crate) arrays: Vec<ArrayPlan>,
     pub(crate) policy: Policy,
     /// What was made durable.
-    pub(crate) disk: BTreeMap<ArrayId, ArrayRecord>,
+    pub(crate) disk: LedgerDisk,
     pub(crate) machines: BTreeMap<ArrayId, ArrayMachine>,
     pub(crate) checker: Checker,
-    disk_full: bool,
+    pub(crate) feed: Feed,
     boot: BootId,
     limits: heal_core::budget::Limits,
     budget: Budget,
@@ -110,6 +117,10 @@ pub struct World {
     watch: Watch,
     /// Records that should be on the disk of the ledger and are not.
     unsaved: BTreeMap<ArrayId, ArrayRecord>,
+    /// When they are tried again.
+    save_at: Option<Moment>,
+    /// What the last look saw wrongly.
+    pub(crate) blurred: Vec<Blur>,
     spins: (Moment, u32),
 }
 
@@ -141,10 +152,10 @@ impl World {
             now,
             arrays,
             policy: setup.policy.clone(),
-            disk: BTreeMap::new(),
+            disk: LedgerDisk::default(),
             machines: BTreeMap::new(),
             checker: Checker::default(),
-            disk_full: false,
+            feed: Feed::default(),
             boot: BootId("8f14e45f-boot-1".into()),
             limits: setup.limits,
             budget: Budget::new(setup.limits),
@@ -158,6 +169,8 @@ impl World {
             pictures: BTreeMap::new(),
             watch: Watch::new(),
             unsaved: BTreeMap::new(),
+            save_at: None,
+            blurred: Vec::new(),
             spins: (now.mono, 0),
         };
         world.transcript.begin(now.mono);
@@ -187,13 +200,40 @@ impl World {
     /// The durable record of an array.
     #[must_use]
     pub fn record(&self, array: ArrayId) -> Option<&ArrayRecord> {
-        self.disk.get(&array)
+        self.disk.get(array)
+    }
+
+    /// The record of an array as the running daemon has it: the disk may not have taken it yet.
+    pub(crate) fn newest_record(&self, array: ArrayId) -> Option<&ArrayRecord> {
+        self.unsaved.get(&array).or_else(|| self.record(array))
     }
 
     /// What the invariants found so far.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         self.checker.violations()
+    }
+
+    /// How many incidents were opened so far.
+    #[must_use]
+    pub fn incidents(&self) -> u64 {
+        self.checker.incidents()
+    }
+
+    /// Which moves repairs made so far.
+    #[must_use]
+    pub fn edges(&self) -> &Edges {
+        self.checker.edges()
+    }
+
+    /// Whether the array waits for leave that other arrays have.
+    pub(crate) fn waits_for_others(&self, array: ArrayId) -> bool {
+        self.record(array).is_some_and(|record| {
+            record
+                .repairs
+                .iter()
+                .any(|repair| matches!(&repair.step, Step::Hold { why: HeldWhy::Budget, .. }))
+        })
     }
 
     /// How many boundaries around effects were passed so far: the places where a crash can matter.
@@ -249,7 +289,8 @@ impl World {
             self.restart_at
         } else {
             let ticks = self.machines.values().filter_map(|m| m.next_deadline()).map(|(at, _)| at);
-            let own = [self.budget.next_deadline(), self.next_scan, self.watch.deadline()];
+            let own =
+                [self.budget.next_deadline(), self.next_scan, self.watch.deadline(), self.save_at];
             ticks.chain(own.into_iter().flatten()).min()
         };
         // The kernel runs by itself up to its next signal, so what it does need not be waited for.
@@ -318,35 +359,51 @@ impl World {
         self.check_state();
         let any = !signals.is_empty();
         for signal in signals {
-            let cause = match signal {
-                KernelSignal::Md => LookCause::Md,
-                KernelSignal::Uevent { what } => {
-                    self.hear_uevent(&what);
-                    LookCause::Uevent { what }
-                }
-                KernelSignal::Link { index, up } => {
-                    self.sign_in(PathEvent::Link { index, up, removed: false });
-                    self.rewire();
-                    LookCause::Link
-                }
-                KernelSignal::NoPath => LookCause::KernelLog,
-                KernelSignal::Log { controller } => {
-                    self.sign_in(PathEvent::KernelSaid { controller });
-                    LookCause::KernelLog
-                }
-            };
-            self.look_in(LOOK_LATENCY, cause);
+            let Heard { times, after } = self.feed.hear(self.now.mono);
+            for _ in 0..times {
+                self.hear(&signal, after);
+            }
         }
         any
     }
 
+    /// A signal reaches the daemon so much later than it should.
+    fn hear(&mut self, signal: &KernelSignal, after: Duration) {
+        let cause = match signal {
+            KernelSignal::Md => LookCause::Md,
+            KernelSignal::Uevent { what } => {
+                self.hear_uevent(what, after);
+                LookCause::Uevent { what: what.clone() }
+            }
+            KernelSignal::Link { index, up } => {
+                let link = PathEvent::Link { index: *index, up: *up, removed: false };
+                self.sign_in(link, after);
+                self.rewire(after);
+                LookCause::Link
+            }
+            KernelSignal::NoPath => LookCause::KernelLog,
+            KernelSignal::Log { controller } => {
+                self.sign_in(PathEvent::KernelSaid { controller: controller.clone() }, after);
+                LookCause::KernelLog
+            }
+        };
+        self.look_in(LOOK_LATENCY + after, cause);
+    }
+
     /// Every change of a controller is `NVME_EVENT=connected` here.
-    fn hear_uevent(&mut self, what: &str) {
+    fn hear_uevent(&mut self, what: &str, after: Duration) {
         let name = what.strip_prefix("change nvme/").map(ControllerName::new);
         if let Some(Ok(controller)) = name {
-            self.sign_in(PathEvent::Connected { controller });
-            self.rewire();
+            self.sign_in(PathEvent::Connected { controller }, after);
+            self.rewire(after);
         }
+    }
+
+    /// So many signals come that the kernel drops them all, for so long; then the daemon is told.
+    pub(crate) fn overrun(&mut self, time: Duration) {
+        self.feed.overrun_until(self.now.mono.after(time));
+        self.look_in(time, LookCause::Overrun);
+        self.rewire(time);
     }
 
     fn note_pictures(&mut self) {
@@ -416,6 +473,10 @@ impl World {
             self.look(&LookCause::SafetyScan);
             return;
         }
+        if self.save_at.is_some_and(|at| at <= now) {
+            self.save_waiting();
+            return;
+        }
         if self.wake_paths() {
             return;
         }
@@ -443,6 +504,8 @@ impl World {
     /// One look, given to every machine; an array that nobody knew yet gets one.
     pub(crate) fn look(&mut self, cause: &LookCause) {
         let mut snapshot = self.kernel.look();
+        self.blurred.clone_from(&self.kernel.blurs);
+        self.feed.looked(self.now.mono);
         self.saw_paths(&mut snapshot);
         for array in &snapshot.arrays {
             if !self.machines.contains_key(&array.id) {
@@ -468,7 +531,8 @@ impl World {
             self.deliver(id, Event::Looked(Box::new(look)));
             if self.machines.get(&id).is_some_and(ArrayMachine::is_finished) {
                 self.machines.remove(&id);
-                self.disk.remove(&id);
+                self.unsaved.remove(&id);
+                self.disk.remove(id);
             }
         }
     }
@@ -476,11 +540,20 @@ impl World {
     fn start_daemon(&mut self) {
         self.transcript.push(self.now.mono, LineKind::Daemon, "the daemon starts".into());
         self.next_scan = self.safety_scan.map(|every| self.now.mono.after(every));
-        let records: Vec<ArrayRecord> = self.disk.values().cloned().collect();
-        for record in records {
-            let id = record.array;
-            let (machine, outbox) =
-                ArrayMachine::recover(record, self.boot.clone(), self.policy.clone(), self.now);
+        for (id, file) in self.disk.load() {
+            let readable =
+                matches!(&file, File::Record(record) if invariants::is_of_this_version(record));
+            if !readable {
+                self.record_is_lost(id);
+            }
+            let (boot, policy) = (self.boot.clone(), self.policy.clone());
+            let (machine, outbox) = match file {
+                File::Record(record) => ArrayMachine::recover(*record, boot, policy, self.now),
+                File::Torn => {
+                    let why = QuarantinedWhy::UnreadableRecord { detail: "it is torn".to_owned() };
+                    ArrayMachine::quarantined(id, boot, policy, why, self.now)
+                }
+            };
             self.machines.insert(id, machine);
             self.drain(id, outbox, None);
         }
@@ -494,8 +567,10 @@ impl World {
         self.transcript.push(self.now.mono, LineKind::Daemon, "the daemon is killed".into());
         self.machines.clear();
         self.unsaved.clear();
+        self.save_at = None;
         self.watch = Watch::new();
         self.kernel.forget_readings();
+        self.feed.mend();
         self.queue.clear();
         self.budget = Budget::new(self.limits);
         self.next_scan = None;

@@ -94,16 +94,16 @@ impl Watch {
 
 impl World {
     /// News of a path is on its way.
-    pub(super) fn sign_in(&mut self, event: PathEvent) {
+    pub(super) fn sign_in(&mut self, event: PathEvent, after: Duration) {
         if self.restart_at.is_none() {
-            self.enqueue(SIGN_LATENCY, What::Sign(event));
+            self.enqueue(SIGN_LATENCY + after, What::Sign(event));
         }
     }
 
     /// The network is to be read again.
-    pub(super) fn rewire(&mut self) {
+    pub(super) fn rewire(&mut self, after: Duration) {
         if self.restart_at.is_none() && !self.queue.iter().any(|q| q.what == What::Wiring) {
-            self.enqueue(WIRING, What::Wiring);
+            self.enqueue(WIRING + after, What::Wiring);
         }
     }
 
@@ -132,7 +132,7 @@ impl World {
             .collect();
         if seen != self.watch.controllers {
             self.watch.controllers = seen;
-            self.rewire();
+            self.rewire(Duration::ZERO);
         }
         self.watch.snapshot = Some(snapshot.clone());
         self.watch.replan = true;

@@ -10,6 +10,8 @@ use heal_types::{
     TransportKind, VolumeId,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernel::FakeKernel;
 use crate::kernel::disk::{Disk, Recovery};
 use crate::kernel::fabric::{FarPortal, FarTarget, Handle, name};
@@ -64,7 +66,7 @@ pub struct ArraySetup {
 }
 
 /// Which links of the host lead to its targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wiring {
     /// One for every path: `to-` and the replica's name, and the number of the path but for the first.
     EachItsOwn,
@@ -321,7 +323,7 @@ pub(crate) fn array_id(number: usize) -> ArrayId {
 }
 
 /// What is wrong with an offered replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flaw {
     /// A file system, partition table or another layer's member stands on it.
     Foreign(ForeignKind),

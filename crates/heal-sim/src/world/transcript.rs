@@ -54,6 +54,7 @@ pub struct Transcript {
     zero: Moment,
     lines: Vec<Line>,
     read: usize,
+    silent: bool,
 }
 
 impl Transcript {
@@ -64,7 +65,16 @@ impl Transcript {
         self.read = 0;
     }
 
+    /// Keeps nothing from now on.
+    pub fn silence(&mut self) {
+        self.silent = true;
+        self.lines.clear();
+    }
+
     pub(crate) fn push(&mut self, now: Moment, kind: LineKind, text: String) {
+        if self.silent {
+            return;
+        }
         let at = Moment(now.0.saturating_sub(self.zero.0));
         self.lines.push(Line { at, kind, text });
     }

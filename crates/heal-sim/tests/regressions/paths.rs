@@ -1,7 +1,6 @@
 //! Paths that are lost, and what is done and said about them.
 
 use heal_core::record::Step;
-use heal_sim::chaos::{self, Table};
 use heal_sim::{LineKind, Setup, World};
 use heal_types::GracePolicy;
 
@@ -137,25 +136,6 @@ fn a_leg_that_flaps_while_it_is_out_is_not_taken_back_in_between() {
     heals(&mut world);
     assert_in_sync(&world, "vol1-b");
     asked_nothing(&world);
-}
-
-// found by chaos: see the numbers in the stories' names.
-#[test]
-fn seeds_with_cables_that_broke_a_rule_once_keep_every_rule() {
-    let mut broken = Vec::new();
-    let told = [
-        (Table::Faults, &[1084, 1585, 1661, 1936, 2068, 2214, 2596, 12608, 16244, 19259][..]),
-        (Table::EverythingElse, &[18, 1170, 1341, 1765, 1930, 2621, 2718]),
-        (Table::Paths, &[8, 44, 405, 621, 1276, 2462, 16414, 30312, 31445]),
-    ];
-    for (table, seeds) in told {
-        for seed in seeds {
-            for violation in chaos::told_at(table, *seed, 12).violations() {
-                broken.push(format!("{table:?} {seed}: {}: {}", violation.name, violation.detail));
-            }
-        }
-    }
-    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 // found by the lab's catalogue: the kernel gives a controller up after ctrl_loss_tmo, and nobody connected

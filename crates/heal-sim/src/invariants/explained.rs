@@ -1,0 +1,250 @@
+//! Loud words need a reason: an entry of ERROR or worse, a quarantine, or a repair that still stands
+//! still at the end, must be explained by what was done to the world.
+//!
+//! ```text
+//!   quarantined: impossible            never
+//!   quarantined: two legs are one      a clone was made
+//!   quarantined: record unreadable     the record was torn
+//!   ledger cannot be written           its disk was full, or failed
+//!   G1 stops it                        a leg really is not good
+//!   held at the end: refused           no spare is left
+//!                    rejected          what was offered was not what it should be
+//! ```
+//!
+//! The price: an explanation is accepted for the rest of the story, so a second, unexplained word of
+//! the same kind passes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use heal_core::audit::{AuditEntry, AuditKind, Severity};
+use heal_core::record::{ArrayRecord, SCHEMA, Step};
+use heal_core::why::{HeldWhy, QuarantinedWhy};
+use heal_types::{ArrayId, Moment, ReplicaId, VolumeId};
+
+use super::{Checked, Checker};
+use crate::World;
+use crate::hunt::event::WorldEvent;
+
+/// How long a machine may take to find out what a path is like.
+const FOUND_OUT: Duration = Duration::from_secs(120);
+
+/// What explains loud words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// The disk of the ledger was full, or failed.
+    Disk,
+    /// A record was torn, tidied away, or of another version.
+    Record,
+    /// Two namespaces go by one id.
+    Clone,
+    /// The provisioner broke its contract.
+    Contract,
+}
+
+impl Checker {
+    pub(crate) fn trouble(&mut self, trouble: Trouble) {
+        self.troubles.insert(trouble);
+    }
+
+    fn had(&self, trouble: Trouble) -> bool {
+        self.troubles.contains(&trouble)
+    }
+
+    /// Whether words to the provisioner may be missing for reasons that are nobody's fault.
+    pub(super) fn knows_not_what_it_owes(&self) -> bool {
+        self.had(Trouble::Record) || self.had(Trouble::Contract)
+    }
+
+    /// An event was carried out.
+    pub(crate) fn did(&mut self, event: &WorldEvent, now: Moment) {
+        self.writes_may_fail |= event.may_fail_writes();
+        match event {
+            WorldEvent::Fabric(_) | WorldEvent::Md(_) | WorldEvent::Feed(_) => {
+                self.hurt_at = Some(now);
+            }
+            WorldEvent::Pass(_)
+            | WorldEvent::Daemon(_)
+            | WorldEvent::Ledger(_)
+            | WorldEvent::Mood(_)
+            | WorldEvent::Volume(_)
+            | WorldEvent::Person(_) => {}
+        }
+    }
+
+    /// What was owed, begun or asked for in a record that is gone is nobody's fault any more.
+    fn forget(&mut self, array: ArrayId, volume: Option<&VolumeId>) {
+        self.trouble(Trouble::Record);
+        self.owed.retain(|owed| Some(&owed.volume) != volume);
+        self.excused.extend(self.acts.keys());
+        self.open_requests.retain(|(of, _), _| *of != array);
+    }
+}
+
+impl World {
+    /// The record of that array is gone, or cannot be read.
+    pub(crate) fn record_is_lost(&mut self, array: ArrayId) {
+        let plan = self.arrays.iter().find(|plan| plan.id == array);
+        let volume = plan.and_then(|plan| plan.volume.clone());
+        self.checker.forget(array, volume.as_ref());
+    }
+
+    pub(crate) fn check_audit(&mut self, array: ArrayId, entry: &AuditEntry) {
+        self.checker.audited(entry);
+        if entry.severity <= Severity::Error {
+            let explained = loud_words_are_explained(self, array, entry);
+            self.expect("loud_words_are_explained", explained);
+        }
+    }
+}
+
+/// An entry of ERROR or worse says what really is so.
+///
+/// # Errors
+/// The entry.
+pub fn loud_words_are_explained(world: &World, array: ArrayId, entry: &AuditEntry) -> Checked {
+    let checker = &world.checker;
+    let explained = match entry.kind {
+        // The quarantine itself is judged by its reason, in the record.
+        AuditKind::ArrayQuarantined => true,
+        AuditKind::LedgerFailed => checker.had(Trouble::Disk) || checker.had(Trouble::Record),
+        AuditKind::ArrayBroken => world.kernel.is_broken(array),
+        AuditKind::ProvisionerFaulted => checker.had(Trouble::Contract),
+        AuditKind::RepairHeld => {
+            // What a path is like is found out, and found to be over, some time later.
+            let now = world.now().mono;
+            let lately = checker.hurt_at.is_some_and(|at| now.since(at) < FOUND_OUT);
+            lately || !world.kernel.every_leg_is_good(array)
+        }
+        AuditKind::ArrayManaged
+        | AuditKind::ArrayObserved
+        | AuditKind::ArrayStopped
+        | AuditKind::ArrayReleased
+        | AuditKind::IncidentOpened
+        | AuditKind::IncidentClosed
+        | AuditKind::LegSuspected
+        | AuditKind::LegCleared
+        | AuditKind::LegIsolating
+        | AuditKind::LegLost
+        | AuditKind::BadBlocksFound
+        | AuditKind::BadBlocksHealed
+        | AuditKind::GraceBegan
+        | AuditKind::LegReturned
+        | AuditKind::ReplacementRequested
+        | AuditKind::ReplacementConnecting
+        | AuditKind::ReplacementVerifying
+        | AuditKind::ReplacementAdding
+        | AuditKind::RebuildBegan
+        | AuditKind::LegInSync
+        | AuditKind::RepairEnded
+        | AuditKind::RepairResumed
+        | AuditKind::ReplicaRejected
+        | AuditKind::ActBegun
+        | AuditKind::ActEnded
+        | AuditKind::ActInterrupted
+        | AuditKind::ReportDelivered
+        | AuditKind::ReportRejected
+        | AuditKind::ProvisionerRecovered
+        | AuditKind::HoldPlaced
+        | AuditKind::HoldLifted
+        | AuditKind::WouldAct
+        | AuditKind::HostAlarm
+        | AuditKind::PathArmed => false,
+    };
+    if explained { Ok(()) } else { Err(format!("{:?}: {}", entry.severity, entry.message)) }
+}
+
+/// A quarantine is a contradiction that somebody made.
+///
+/// # Errors
+/// The contradiction that nobody made.
+pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
+    let explained = match &record.quarantine {
+        None => true,
+        Some(QuarantinedWhy::DuplicateLeg { .. }) => world.checker.had(Trouble::Clone),
+        Some(QuarantinedWhy::UnreadableRecord { .. }) => world.checker.had(Trouble::Record),
+        Some(QuarantinedWhy::Impossible { .. } | QuarantinedWhy::NewerCopy { .. }) => false,
+    };
+    match &record.quarantine {
+        Some(why) if !explained => Err(why.to_string()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// At the end a repair stands still only for a reason that no time can end.
+///
+/// # Errors
+/// The reason.
+pub fn held_only_for_what_lasts(world: &World) -> Checked {
+    for plan in &world.arrays {
+        let Some(volume) = plan.volume.as_ref() else { continue };
+        if world.kernel.picture(plan.id).is_none() || world.kernel.is_broken(plan.id) {
+            continue;
+        }
+        let Some(record) = world.record(plan.id) else { continue };
+        let mut lasting = BTreeSet::new();
+        let held = record.repairs.iter().filter_map(|repair| match &repair.step {
+            Step::Hold { why, .. } => Some((repair.slot, why)),
+            Step::Doubt
+            | Step::Report
+            | Step::Grace
+            | Step::Request { .. }
+            | Step::Connect
+            | Step::Rebuild
+            | Step::Retire => None,
+        });
+        let (waiting, own): (Vec<_>, Vec<_>) =
+            held.partition(|(_, why)| matches!(why, HeldWhy::OneAtATime { .. }));
+        for (slot, why) in own {
+            if !lasts(world, volume, why) {
+                return Err(format!("{}: slot {slot}: {why}", plan.name));
+            }
+            lasting.insert(slot);
+        }
+        for (slot, why) in waiting {
+            let first = if let HeldWhy::OneAtATime { slot } = why { Some(slot) } else { None };
+            if !first.is_some_and(|first| lasting.contains(first)) {
+                return Err(format!("{}: slot {slot}: {why}", plan.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
+    match why {
+        HeldWhy::Refused { .. } => {
+            world.provisioner.spares(volume) == 0 || world.checker.had(Trouble::Contract)
+        }
+        HeldWhy::Rejected { replica, .. } => {
+            world.checker.had(Trouble::Contract) || world.checker.flawed.contains(replica)
+        }
+        // Nobody remembers who was lost, or what was granted is no replica.
+        HeldWhy::Guard { .. } => {
+            world.checker.had(Trouble::Record) || world.checker.had(Trouble::Contract)
+        }
+        HeldWhy::Operator { .. }
+        | HeldWhy::Observing
+        | HeldWhy::NoProvisioner
+        | HeldWhy::OneAtATime { .. }
+        | HeldWhy::Budget
+        | HeldWhy::ArrayState(_)
+        | HeldWhy::ArrayBusy
+        | HeldWhy::StepFailed { .. }
+        | HeldWhy::HostCutOff { .. }
+        | HeldWhy::Flapping { .. }
+        | HeldWhy::NotDurable { .. } => false,
+    }
+}
+
+/// Whether this record was written by this version of the daemon.
+pub(crate) fn is_of_this_version(record: &ArrayRecord) -> bool {
+    record.schema == SCHEMA
+}
+
+impl Checker {
+    /// Something is wrong with a replica: it may be rejected.
+    pub(crate) fn flaw(&mut self, replica: &ReplicaId) {
+        self.flawed.insert(replica.clone());
+    }
+}
