@@ -3,6 +3,7 @@
 //! ```text
 //!   lab       boots a stock Debian kernel in QEMU and runs scenarios against the installed deb
 //!   bench     how long an application waits after a cable pull, with a table and a plot
+//!   hunt      explores the simulator, and shows that it finds what it should
 //!   prove     what an issue must show, as one command with figures
 //!   coverage  what of heal-core the scenario tests reach
 //!   fuzz      explores what reads outside bytes, guided by coverage
@@ -30,6 +31,7 @@ mod coverage;
 mod emulator;
 mod fuzz;
 mod guest;
+mod hunt;
 mod lab;
 mod layering;
 mod mutants;
@@ -53,6 +55,8 @@ enum Task {
     Lab(lab::Args),
     /// Show that an issue's claims hold; print each with its figure.
     Prove(prove::Args),
+    /// Explore the simulator with dice, or hunt agents that were made worse.
+    Hunt(hunt::Args),
     /// Measure; print a table, draw a plot.
     Bench(bench::Args),
     /// Measure what of heal-core the scenario tests reach.
@@ -82,6 +86,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Lab(args) => lab::run(&args),
         Task::Prove(args) => prove::run(&args),
+        Task::Hunt(args) => hunt::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Coverage(args) => coverage::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
