@@ -470,8 +470,6 @@ impl ArrayMachine {
             self.end_holds(now);
             self.pass_deadlines(now);
             self.hold_flapping(now);
-            // What goes on may have lost its reason, and what it would ask for may be there.
-            self.look_once_more(now);
             let slots: Vec<Slot> = self.repairs.keys().copied().collect();
             for slot in slots {
                 self.drive(now, slot);
