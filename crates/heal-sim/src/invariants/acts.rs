@@ -38,6 +38,7 @@ pub fn changes_only_what_md_lets_change(world: &World, action: &HostAction) -> C
         | HostAction::Examine { .. }
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetFastIoFail { .. }
+        | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
@@ -61,6 +62,7 @@ fn given(action: &HostAction) -> Option<&DeviceIdentity> {
         | HostAction::SetRaidDisks { .. }
         | HostAction::SetFastIoFail { .. }
         | HostAction::IsolateLeg { .. }
+        | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }

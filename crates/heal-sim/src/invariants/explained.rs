@@ -149,7 +149,8 @@ pub fn loud_words_are_explained(world: &World, array: ArrayId, entry: &AuditEntr
         | AuditKind::HoldLifted
         | AuditKind::WouldAct
         | AuditKind::HostAlarm
-        | AuditKind::PathArmed => false,
+        | AuditKind::PathArmed
+        | AuditKind::PathCut => false,
     };
     if explained { Ok(()) } else { Err(format!("{:?}: {}", entry.severity, entry.message)) }
 }

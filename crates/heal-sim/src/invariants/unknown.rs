@@ -53,6 +53,7 @@ fn unreadable_leg(world: &World, array: ArrayId, action: &HostAction, id: &Names
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetRaidDisks { .. }
         | HostAction::SetFastIoFail { .. }
+        | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
@@ -83,6 +84,7 @@ fn subject(action: &HostAction) -> Option<(&heal_types::DeviceName, &NamespaceId
         | HostAction::SetRaidDisks { .. }
         | HostAction::SetFastIoFail { .. }
         | HostAction::IsolateLeg { .. }
+        | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }
@@ -105,6 +107,7 @@ fn takes(action: &HostAction, id: &NamespaceId) -> bool {
         | HostAction::SetRaidDisks { .. }
         | HostAction::SetFastIoFail { .. }
         | HostAction::IsolateLeg { .. }
+        | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
         | HostAction::RewriteBadBlocks { .. }
