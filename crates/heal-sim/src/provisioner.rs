@@ -440,11 +440,19 @@ impl FakeProvisioner {
             .requests
             .iter()
             .find(|(k, r)| *k != key && r.volume == *volume && r.lost == *lost && r.is_open());
-        if let Some((_, open)) = under_another_key {
+        if let Some((other, open)) = under_another_key {
             return match &open.state {
                 RequestState::Granted { replica, .. } => Ok(Replacement::Granted(replica.clone())),
                 RequestState::Pending { .. } | RequestState::Closed { .. } => {
-                    Err(fault(FaultClass::Refused, "a request for it is open under another key"))
+                    // What is being made goes on being made, whoever asks for it.
+                    let other = other.clone();
+                    match self.grant(volume, lost, &other)? {
+                        Replacement::Pending { .. } => Err(fault(
+                            FaultClass::Refused,
+                            "a request for it is open under another key",
+                        )),
+                        made @ Replacement::Granted(_) => Ok(made),
+                    }
                 }
             };
         }

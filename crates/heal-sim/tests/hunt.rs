@@ -2,6 +2,7 @@
 //! `HUNT_TELL=1` prints the stories that broke a rule. To explore for minutes: `cargo xtask hunt`.
 #![allow(clippy::print_stdout, reason = "a story that broke a rule is told on request")]
 
+use heal_sim::hunt::coverage::{self, UNTAKEN};
 use heal_sim::hunt::log::EventLog;
 use heal_sim::hunt::table::Table;
 use heal_sim::hunt::{retold, told};
@@ -20,6 +21,9 @@ fn every_rule_is_kept(table: Table, corpus: u64) {
         let (world, log) = told(table, seed, 12);
         for violation in world.violations() {
             broken.push(format!("seed {seed}: {}: {}", violation.name, violation.detail));
+        }
+        for (phase, signal) in world.edges().surprises() {
+            broken.push(format!("seed {seed}: {phase} on {signal} is said never to be taken"));
         }
         if std::env::var_os("HUNT_TELL").is_some() && !world.violations().is_empty() {
             println!("{}\n{}", log.text(), world.transcript.text());
@@ -66,6 +70,16 @@ fn no_rule_is_broken_and_no_array_waits_for_another_in_a_crowd() {
 #[test]
 fn no_rule_is_broken_by_everything_at_once() {
     every_rule_is_kept(Table::Everything, 20);
+}
+
+#[test]
+fn every_move_that_is_said_never_to_be_made_is_a_legal_one_and_named_once() {
+    let legal = coverage::legal();
+    for (at, (edge, why)) in UNTAKEN.iter().enumerate() {
+        assert!(legal.contains(edge), "{edge:?}");
+        assert!(!why.is_empty(), "{edge:?}");
+        assert!(UNTAKEN[..at].iter().all(|(other, _)| other != edge), "{edge:?} twice");
+    }
 }
 
 #[test]

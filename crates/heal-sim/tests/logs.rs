@@ -13,8 +13,11 @@ use heal_sim::hunt::retold;
 fn logs(below: &str) -> Vec<(String, EventLog)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/regressions");
     let folder = folder.join(below);
+    if !folder.exists() {
+        return Vec::new(); // Nothing is open.
+    }
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-        .expect("the folder of logs is there")
+        .expect("the folder of logs can be read")
         .map(|entry| entry.expect("its entries can be read").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .collect();

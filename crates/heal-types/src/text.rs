@@ -57,7 +57,8 @@ pub(crate) fn unsigned(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// A newtype over checked text: parse, print, and serde through the same gate.
+/// A newtype over checked text: parse, print, and serde through the same gate. A clone shares the text:
+/// a look names the same devices again and again.
 ///
 /// A fifth argument is one more rule, which says what is wrong with a text or nothing.
 macro_rules! text_newtype {
@@ -68,7 +69,7 @@ macro_rules! text_newtype {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(std::sync::Arc<str>);
 
         impl $name {
             /// Takes `text` if it is valid.
@@ -82,7 +83,7 @@ macro_rules! text_newtype {
                 let rule: fn(&str) -> Option<&'static str> = $rule;
                 match rule(&text) {
                     Some(why) => Err($crate::InvalidText::new($what, &text, why)),
-                    None => Ok(Self(text)),
+                    None => Ok(Self(text.into())),
                 }
             }
 
@@ -115,7 +116,7 @@ macro_rules! text_newtype {
 
         impl From<$name> for String {
             fn from(value: $name) -> String {
-                value.0
+                value.0.as_ref().to_owned()
             }
         }
     };

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use heal_types::{
-    Content, FaultClass, HostAnswer, MdRole, MdSuperblock, Now, Outcome, ProvisionerAnswer,
-    ProvisionerFault, RefusedWhy, Replacement, Replica, Slot,
+    Content, FaultClass, HostAnswer, LegSnapshot, MdRole, MdSuperblock, Now, Outcome,
+    ProvisionerAnswer, ProvisionerFault, RefusedWhy, Replacement, Replica, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
 use crate::ids::EffectId;
-use crate::phase::{Phase, Repair, TurnState};
+use crate::phase::{Phase, Repair, Turn, TurnState};
 use crate::record::Intent;
 use crate::signal::Signal;
 use crate::view::leg_of;
-use crate::why::{QuarantinedWhy, RejectedWhy};
+use crate::why::{Cause, QuarantinedWhy, RejectedWhy};
 
 use super::ArrayMachine;
 
@@ -269,6 +269,9 @@ impl ArrayMachine {
 
     /// A grant is an offer: it must not be something the array has, had, or is losing.
     fn granted(&mut self, now: Now, slot: Slot, replica: Replica) {
+        if self.trade_losses(slot, &replica) {
+            return self.ask_anew(now, slot);
+        }
         let contradiction = self.contradiction(slot, &replica);
         if let Some(repair) = self.repairs.get_mut(&slot) {
             repair.incoming = Some(replica.clone());
@@ -291,13 +294,52 @@ impl ArrayMachine {
         }
     }
 
+    /// What was granted for this slot's loss may be on its way into another slot, which took it when
+    /// the volume showed it. Then the two trade their losses: the provisioner counts the one it named
+    /// as replaced, and the other one is still to be asked for.
+    fn trade_losses(&mut self, slot: Slot, replica: &Replica) -> bool {
+        let taker = self.repairs.values().find(|other| {
+            let incoming = other.incoming.as_ref().is_some_and(|own| own.id == replica.id);
+            incoming && other.slot != slot && other.cause == Cause::LegLost && other.lost.is_some()
+        });
+        let Some(taker) = taker.map(|other| other.slot) else { return false };
+        let own = self.repairs.get(&slot).filter(|repair| repair.cause == Cause::LegLost);
+        let Some(lost) = own.and_then(|repair| repair.lost.clone()) else { return false };
+        let Some(theirs) = self.repairs.get_mut(&taker).and_then(|other| other.lost.replace(lost))
+        else {
+            return false;
+        };
+        if let Some(repair) = self.repairs.get_mut(&slot) {
+            repair.lost = Some(theirs);
+        }
+        self.dirty = true;
+        true
+    }
+
+    /// The request was answered, and another one takes its place.
+    fn ask_anew(&mut self, now: Now, slot: Slot) {
+        let key = self.key(now, "request");
+        if let Some(repair) = self.repairs.get_mut(&slot) {
+            repair.request = Some(key.clone());
+            // Whoever names what is taken is not asked again at once.
+            let turn = Turn::at(now.mono.after(self.policy.retry_max / 4));
+            repair.phase = Phase::Requesting { key, turn };
+        }
+        self.signal(now, slot, Signal::StepAgain);
+    }
+
     fn contradiction(&self, slot: Slot, replica: &Replica) -> Option<String> {
         let repair = self.repairs.get(&slot)?;
         let array = self.snapshot()?;
         if repair.lost.as_ref().is_some_and(|lost| lost.replica.as_ref() == Some(&replica.id)) {
             return Some("it is the replica that was lost".to_owned());
         }
-        if let Some(leg) = leg_of(array, &replica.target.namespace) {
+        // An earlier life, or another hand, has begun with it already.
+        let begun = |leg: &&LegSnapshot| {
+            !leg.is_in_sync() && !leg.is_faulty() && leg.slot.is_none_or(|own| own == slot)
+        };
+        let leg = leg_of(array, &replica.target.namespace);
+        if let Some(leg) = leg.filter(|leg| !begun(leg)) {
             return Some(format!("it is {}, a leg of this array already", leg.device));
         }
         let mut others = self.repairs.values().filter(|other| other.slot != slot);

@@ -420,17 +420,33 @@ impl ArrayMachine {
 /// Whether `other` replaces a leg and the repair of `slot` has to wait for it: it has begun, or it is
 /// the lower slot, which MD fills first.
 fn goes_first(other: &Repair, slot: Slot) -> bool {
-    let begun = match (&other.phase, other.phase.turn()) {
-        (Phase::Requesting { .. }, Some(turn)) => {
-            turn.failures > 0 || matches!(turn.state, TurnState::UnderWay(_))
-        }
-        (_, _) => true,
-    };
+    let begun = has_asked(other) || !matches!(other.phase, Phase::Requesting { .. });
     other.phase.kind().is_replacing() && (begun || other.slot < slot)
 }
 
+/// Whether a request has gone out that was not answered.
+pub(super) fn has_asked(other: &Repair) -> bool {
+    match &other.phase {
+        Phase::Requesting { turn, .. } => {
+            turn.failures > 0 || matches!(turn.state, TurnState::UnderWay(_))
+        }
+        Phase::Suspect { .. }
+        | Phase::Isolating { .. }
+        | Phase::Reporting
+        | Phase::Grace
+        | Phase::Returning { .. }
+        | Phase::Connecting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Adding { .. }
+        | Phase::Rebuilding { .. }
+        | Phase::Retiring { .. }
+        | Phase::Held { .. }
+        | Phase::Quarantined { .. } => false,
+    }
+}
+
 /// Whether a slot is without its leg, and nothing has been put in its place.
-fn is_open_loss(other: &Repair) -> bool {
+pub(super) fn is_open_loss(other: &Repair) -> bool {
     other.cause.is_loss()
         && match other.phase.kind() {
             PhaseKind::Reporting

@@ -309,7 +309,7 @@ impl ArrayMachine {
                 .or_else(|| self.returned(repair).map(Signal::LegReturned)),
             Phase::Returning { device, .. } => self.returning_signal(array, repair, device),
             Phase::Connecting { .. } | Phase::Verifying { .. } | Phase::Adding { .. } => {
-                self.incoming_signal(array, repair)
+                filled_by_others(repair, view).or_else(|| self.incoming_signal(array, repair))
             }
             Phase::Rebuilding { .. } => rebuilding_signal(array, repair, view),
             Phase::Retiring { .. } => match (repair.cause, view) {
@@ -405,8 +405,20 @@ impl ArrayMachine {
                     None
                 }
             },
-            // The slot is good because the leg that has to go is still in it.
-            Cause::ReplicaTerminating | Cause::MoreCopies | Cause::FewerCopies => None,
+            // Mostly the slot is good because the leg that has to go is still in it.
+            Cause::ReplicaTerminating => match view {
+                SlotView::Good(leg) => {
+                    let leaving = repair.lost.as_ref()?.namespace?;
+                    let ids = leg.backing.namespace()?.ids.known()?;
+                    (!ids.contains(&leaving)).then_some(Signal::LegInSync)
+                }
+                SlotView::Doubtful(_)
+                | SlotView::Recovering
+                | SlotView::Failed
+                | SlotView::Vacant
+                | SlotView::Unclear => None,
+            },
+            Cause::MoreCopies | Cause::FewerCopies => None,
         }
     }
 
@@ -654,6 +666,24 @@ fn is_out(repair: &Repair) -> bool {
     waits && repair.cause == Cause::LegLost
 }
 
+/// Another hand put another leg into the slot, and it is complete: the one that was on its way is not
+/// needed.
+fn filled_by_others(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
+    let incoming = repair.incoming.as_ref()?.target.namespace;
+    match view {
+        SlotView::Good(leg) if repair.cause == Cause::LegLost => {
+            let ids = leg.backing.namespace().and_then(|namespace| namespace.ids.known())?;
+            (!ids.contains(&incoming)).then_some(Signal::LegInSync)
+        }
+        SlotView::Good(_)
+        | SlotView::Doubtful(_)
+        | SlotView::Recovering
+        | SlotView::Failed
+        | SlotView::Vacant
+        | SlotView::Unclear => None,
+    }
+}
+
 fn doubt_signal(array: &ArraySnapshot, view: SlotView<'_>) -> Option<Signal> {
     match view {
         SlotView::Good(_) => Some(Signal::LegInSync),
@@ -672,7 +702,7 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
             return Some(Signal::LegRecovering(array.sync_progress));
         }
         Some(leg) if leg.is_faulty() => return Some(Signal::LegFailed),
-        Some(_) => return None, // A spare that MD is about to use.
+        Some(_) => return filled_by_others(repair, view), // A spare that MD is about to use.
         None => {}
     }
     if repair.cause == Cause::ReplicaTerminating {

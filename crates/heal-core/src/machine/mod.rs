@@ -470,11 +470,21 @@ impl ArrayMachine {
             self.end_holds(now);
             self.pass_deadlines(now);
             self.hold_flapping(now);
-            let slots: Vec<Slot> = self.repairs.keys().copied().collect();
-            for slot in slots {
+            let asks = |repair: &&Repair| matches!(repair.phase, Phase::Requesting { .. });
+            let slots = |list: Vec<&Repair>| list.into_iter().map(|r| r.slot).collect::<Vec<_>>();
+            let (asking, others): (Vec<_>, Vec<_>) = self.repairs.values().partition(asks);
+            let (asking, others) = (slots(asking), slots(others));
+            for slot in others {
                 self.drive(now, slot);
             }
             self.look_once_more(now);
+            // Whatever moved may have brought what would be asked for.
+            if self.phases() == before {
+                for slot in asking {
+                    self.drive(now, slot);
+                }
+                self.look_once_more(now);
+            }
             if self.phases() == before {
                 break;
             }

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArraySnapshot, Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy, Now,
-    Observed, Replica, ReplicaId, ReplicaState, Slot,
+    ArraySnapshot, Backing, Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy,
+    LegSnapshot, Now, Observed, Replica, ReplicaId, ReplicaState, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -155,11 +155,20 @@ impl ArrayMachine {
 
     /// Who is missing, when nobody remembers who held the slot: a replica of the volume that is
     /// neither a leg nor spoken for, if there are no more of them than slots that nobody remembers
-    /// of. A replica that is still being brought in was granted for the one that is missing, so it is
-    /// meant only when there is no other.
+    /// of. One that was told to be missing, or is on its way out, is likely an earlier loss, and one
+    /// that is still being brought in was granted for the one that is missing: each is meant only when
+    /// there is no other. Of several that are lost by the provisioner's own word any will do, and the
+    /// one that was listed last replaced the others.
     fn missing_replica(&self) -> Option<Member> {
         let volume = self.volume.known()?;
         let array = self.snapshot()?;
+        // A leg that MD counts good and whose device cannot be seen may be any of them.
+        let faceless = |leg: &LegSnapshot| {
+            !leg.is_faulty() && matches!(leg.backing, Backing::Gone | Backing::Unreadable)
+        };
+        if array.legs.iter().any(faceless) {
+            return None;
+        }
         let missing = volume.replicas.iter().filter(|replica| {
             let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
             let good = leg_of(array, &replica.target.namespace).is_some_and(|leg| !leg.is_faulty());
@@ -169,9 +178,23 @@ impl ArrayMachine {
         });
         let (coming, were): (Vec<_>, Vec<_>) =
             missing.partition(|replica| replica.state == ReplicaState::Synchronizing);
-        let candidates = if were.is_empty() { coming } else { were };
-        let first = candidates.first()?;
-        (candidates.len() <= self.nameless_slots(array)).then(|| member_of_replica(first))
+        let (leaving, were): (Vec<_>, Vec<_>) =
+            were.into_iter().partition(|replica| replica.state.is_leaving());
+        let (missing, thought_good): (Vec<_>, Vec<_>) =
+            were.into_iter().partition(|replica| replica.state == ReplicaState::Missing);
+        let given_up = [missing, leaving].into_iter().find(|list| !list.is_empty());
+        let slots = self.nameless_slots(array);
+        let told = if thought_good.is_empty() { given_up.unwrap_or(coming) } else { thought_good };
+        let lost = |replica: &&Replica| {
+            replica.state == ReplicaState::Missing || replica.state.is_leaving()
+        };
+        if told.len() <= slots {
+            told.first().map(|replica| member_of_replica(replica))
+        } else if told.iter().all(lost) {
+            told.last().map(|replica| member_of_replica(replica))
+        } else {
+            None
+        }
     }
 
     /// How many empty slots there are of which nobody remembers who held them.
@@ -338,9 +361,41 @@ impl ArrayMachine {
             .or_else(|| array.leg_in(slot).filter(|leg| leg.is_in_sync()));
         let member = leg.map(|leg| (leg.slot.unwrap_or(slot), member_of(leg, self.volume.known())));
         let one_too_many = repair.cause == Cause::FewerCopies;
-        if let (Some((slot, member)), false) = (member, one_too_many) {
+        if let (Some((held, member)), false) = (member, one_too_many) {
+            self.carry_filled_by_others(now, slot, &member);
             self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
-            self.members.insert(slot, member);
+            self.members.insert(held, member);
+        }
+    }
+
+    /// Somebody else may have filled the slot. Then the replica that was on its way into it is not
+    /// needed, a leg that had to go has gone, and a loss that nobody saw is told now. Who was lost is
+    /// not given up for it: it may be the very one that is back.
+    fn carry_filled_by_others(&mut self, now: Now, slot: Slot, filled_by: &Member) {
+        let (Some(repair), Some(id)) = (self.repairs.get_mut(&slot), filled_by.namespace) else {
+            return;
+        };
+        let other = |incoming: &mut Replica| incoming.target.namespace != id;
+        if repair.cause == Cause::LegLost {
+            let rejected = |incoming: &Replica| {
+                repair.rejected.iter().any(|(replica, _)| *replica == incoming.id)
+            };
+            // What was rejected may be anything; it was said to be unusable, and is left alone.
+            let was_rejected = repair.incoming.as_ref().is_some_and(rejected);
+            if let Some(unused) = repair.incoming.take_if(other).filter(|_| !was_rejected) {
+                let mut unused = member_of_replica(&unused);
+                unused.device = repair.bound.take();
+                repair.also_retire.push(unused);
+            }
+        }
+        let lost = repair.lost.clone().filter(|lost| lost.namespace.is_some_and(|own| own != id));
+        let Some(lost) = lost.filter(|_| repair.incoming.is_none()) else { return };
+        match repair.cause {
+            Cause::ReplicaTerminating => repair.also_retire.push(lost),
+            Cause::LegLost if repair.return_after.is_none() => {
+                self.owe(now, Some(&lost), OwedMessage::Report(Condition::Missing));
+            }
+            Cause::LegLost | Cause::MoreCopies | Cause::FewerCopies => {}
         }
     }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use heal_types::{
-    FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall, ProvisionerFault, Replica,
-    ReplicaId, ReplicaState, Slot, Volume, VolumeQuery,
+    Condition, FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall,
+    ProvisionerFault, Replica, ReplicaId, ReplicaState, Slot, Volume, VolumeQuery,
 };
 use uuid::Uuid;
 
@@ -16,11 +16,12 @@ use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::ids::{EffectId, IncidentId};
 use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
-use crate::record::Step;
+use crate::record::{OwedMessage, Step};
 use crate::signal::Signal;
 use crate::view::{SlotView, leg_of, slot_view};
 use crate::why::{Cause, HeldWhy, RejectedWhy};
 
+use super::gate::{has_asked, is_open_loss};
 use super::{ArrayMachine, Standing};
 
 /// The last word of the provisioner, and when to ask again.
@@ -377,15 +378,29 @@ impl ArrayMachine {
     fn replaced(&self, repair: &Repair, volume: &Volume) -> Option<Signal> {
         let lost = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
         // A replica that the volume no longer lists is given up as well.
-        let given_up = lost
-            .is_some_and(|id| volume.replica(id).is_none_or(|replica| !replica.state.is_offered()));
-        if !given_up {
+        let given_up = match lost {
+            Some(id) => volume.replica(id).is_none_or(|replica| !replica.state.is_offered()),
+            // Nobody remembers who was lost; somebody was.
+            None => repair.cause == Cause::LegLost,
+        };
+        if !given_up || self.is_meant_for_another(repair) {
             return None;
         }
         self.newcomer(volume).map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
     }
 
-    /// A replica of the volume that is meant to be used and that nobody here has yet.
+    /// Whether a new replica of the volume is likely another repair's: one that was asked for and not
+    /// heard of yet, or, where nothing is lost, one for a slot that is without its leg.
+    fn is_meant_for_another(&self, repair: &Repair) -> bool {
+        let mut others = self.repairs.values().filter(|other| other.slot != repair.slot);
+        others.any(|other| {
+            let empty = is_open_loss(other) && other.incoming.is_none();
+            has_asked(other) || (!repair.cause.is_loss() && empty)
+        })
+    }
+
+    /// A replica of the volume that is meant to be used and that nobody here has yet. One of which
+    /// the provisioner has still to hear that it is lost or put away is none.
     fn newcomer(&self, volume: &Volume) -> Option<Replica> {
         let taken = |replica: &Replica| {
             let id = &replica.target.namespace;
@@ -400,7 +415,17 @@ impl ArrayMachine {
                     || repair.lost.as_ref().is_some_and(named)
                     || repair.also_retire.iter().any(named)
             });
-            bound || member || in_repair
+            let given_up = self.owed.iter().any(|owed| {
+                owed.replica == replica.id
+                    && match &owed.message {
+                        OwedMessage::Report(Condition::Missing | Condition::Unusable { .. })
+                        | OwedMessage::Removed => true,
+                        OwedMessage::Report(Condition::Synchronizing | Condition::Available) => {
+                            false
+                        }
+                    }
+            });
+            bound || member || in_repair || given_up
         };
         volume.replicas.iter().find(|r| r.state.is_offered() && !taken(r)).cloned()
     }
@@ -412,6 +437,14 @@ impl ArrayMachine {
         };
         if volume.copies < array.raid_disks {
             return; // Fewer copies are wanted: begin_resize.
+        }
+        let unseen = (0..array.raid_disks).map(Slot).any(|slot| {
+            let empty = matches!(slot_view(array, slot), SlotView::Failed | SlotView::Vacant);
+            empty && !self.repairs.contains_key(&slot)
+        });
+        if unseen {
+            self.recheck = true; // A loss that nobody has taken up yet goes first.
+            return;
         }
         let leaving: Vec<Slot> = (0..array.raid_disks)
             .map(Slot)

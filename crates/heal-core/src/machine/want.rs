@@ -4,8 +4,8 @@
 //! somebody else has done already, or that an earlier life had done, is simply not wanted any more.
 
 use heal_types::{
-    ArraySnapshot, Backing, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, Now, Nqn, Observed,
-    ProvisionerCall, Slot,
+    ArraySnapshot, Backing, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, NamespaceId, Now,
+    Nqn, Observed, ProvisionerCall, Slot,
 };
 
 use crate::guards;
@@ -106,6 +106,10 @@ impl ArrayMachine {
         }
         if let Some(signal) = self.volume_signal(repair.slot) {
             return Want::Signal(signal);
+        }
+        if repair.cause == Cause::MoreCopies {
+            // Nobody was lost: the volume offers another copy when it has one.
+            return Want::Signal(Signal::NoLongerNeeded);
         }
         let lost = repair.lost.as_ref().and_then(|lost| lost.replica.clone());
         let volume = self.volume.known().map(|volume| volume.id.clone());
@@ -223,6 +227,7 @@ impl ArrayMachine {
                     let theirs = |member: &Member| is_bound_as(member, leg);
                     repair.lost.as_ref().is_some_and(theirs)
                         || repair.also_retire.iter().any(theirs)
+                        || brings(repair, |id| leg.is_namespace(id))
                 })
         })
     }
@@ -262,9 +267,12 @@ impl ArrayMachine {
         let replaced = repair.incoming.is_some() || repair.cause == Cause::FewerCopies;
         let lost = repair.lost.iter().filter(|_| replaced);
         let stays = |member: &&Member| {
-            // A replacement that failed and then came back by itself is a leg again.
-            !self.members.values().any(|leg| leg.namespace == member.namespace)
-                || repair.cause == Cause::FewerCopies
+            // A replacement that failed and then came back by itself is a leg again, or another
+            // slot's replacement.
+            let is_leg = self.members.values().any(|leg| leg.namespace == member.namespace);
+            let mut others = self.repairs.values().filter(|other| other.slot != repair.slot);
+            let comes = others.any(|other| brings(other, |id| member.namespace == Some(*id)));
+            !comes && (!is_leg || repair.cause == Cause::FewerCopies)
         };
         lost.chain(&repair.also_retire).filter(stays).cloned().collect()
     }
@@ -324,6 +332,11 @@ impl ArrayMachine {
         });
         !bound && !held && !hidden
     }
+}
+
+/// Whether a repair brings a namespace in that is so.
+fn brings(repair: &Repair, is_it: impl Fn(&NamespaceId) -> bool) -> bool {
+    repair.incoming.as_ref().is_some_and(|incoming| is_it(&incoming.target.namespace))
 }
 
 /// Whether a bound leg is this member, by name or by namespace.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use heal_sim::hunt::coverage::{self, Edges};
 use heal_sim::hunt::crowd::{Bag, Find, Hunt, Limits};
 use heal_sim::hunt::shrink::shrunk;
 use heal_sim::hunt::table::Table;
@@ -54,6 +55,12 @@ struct Args {
     /// Print the transition matrix with counts.
     #[arg(long)]
     matrix: bool,
+    /// Print the figures as `FIGURE name=value unit`.
+    #[arg(long)]
+    figures: bool,
+    /// Fail if a legal move was never made and it is not known why.
+    #[arg(long)]
+    all_edges: bool,
 }
 
 fn main() -> ExitCode {
@@ -76,8 +83,43 @@ fn main() -> ExitCode {
     if args.matrix {
         println!("{}", bag.edges.table());
     }
+    let surprising = surprising(&args, &bag.edges);
+    if args.figures {
+        figures(&bag, hunt.threads, surprising);
+    }
     println!("{}", summary(&bag));
-    if bag.finds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let good = bag.finds.is_empty() && surprising == 0;
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Moves that should not have been made, or should have been.
+fn surprising(args: &Args, edges: &Edges) -> usize {
+    let taken = edges.surprises();
+    for (phase, signal) in &taken {
+        println!("{phase} on {signal} was taken, and is said never to be");
+    }
+    let missing = if args.all_edges { edges.unexplained() } else { Vec::new() };
+    for (phase, signal) in &missing {
+        println!("{phase} on {signal} was not taken, and it is not known why");
+    }
+    taken.len() + missing.len()
+}
+
+fn figures(bag: &Bag, threads: usize, surprising: usize) {
+    let seconds = bag.time.as_secs_f64().max(0.001);
+    #[allow(clippy::cast_precision_loss, reason = "rates for people")]
+    let per = |count: u64| (count as f64 / seconds).round();
+    let legal = coverage::legal().len();
+    println!("FIGURE incidents={}", bag.incidents);
+    println!("FIGURE events={}", bag.events);
+    println!("FIGURE seeds={}", bag.seeds);
+    println!("FIGURE seeds_per_s={}", per(bag.seeds));
+    println!("FIGURE incidents_per_s={}", per(bag.incidents));
+    println!("FIGURE threads={threads}");
+    println!("FIGURE finds={}", bag.finds.len());
+    println!("FIGURE edges_legal={legal}");
+    println!("FIGURE edges_taken={}", legal - bag.edges.untaken().len());
+    println!("FIGURE edges_surprising={surprising}");
 }
 
 /// Says what broke and keeps the story, short if there are not too many already.
@@ -119,8 +161,8 @@ fn summary(bag: &Bag) -> String {
         bag.incidents,
         per(bag.seeds),
         per(bag.incidents),
-        heal_sim::hunt::coverage::legal().len() - bag.edges.untaken().len(),
-        heal_sim::hunt::coverage::legal().len(),
+        coverage::legal().len() - bag.edges.untaken().len(),
+        coverage::legal().len(),
         bag.finds.len()
     )
 }

@@ -98,6 +98,19 @@ impl Choice<'_> {
             Action::Signals => self.signals(),
             Action::Overrun => WorldEvent::Feed(FeedEvent::Overrun(50 + self.dice.below(5_000))),
             Action::BlurredLook => WorldEvent::Feed(FeedEvent::OneLook(self.sight()?)),
+            Action::Unreadable => {
+                let sight = match self.dice.below(3) {
+                    0 => Sight::Array(self.array()?),
+                    1 => Sight::Leg(self.replica()?),
+                    _ => Sight::Holders(self.replica()?),
+                };
+                let millis = *self.dice.choose(&[500, 5_000, 20_000, 60_000])?;
+                WorldEvent::Feed(FeedEvent::Unreadable { sight, millis })
+            }
+            Action::SlowActs => {
+                let millis = *self.dice.choose(&[0, 5, 200, 2_000])?;
+                WorldEvent::Daemon(DaemonEvent::SlowActs(millis))
+            }
             Action::FilledLater => {
                 let (replica, millis) = (self.replica()?, self.dice.below(5_000));
                 WorldEvent::Feed(FeedEvent::FilledLater { replica, millis })
@@ -211,7 +224,8 @@ impl Choice<'_> {
 
     /// Attach and detach of a volume, as Nova has them done, close to each other.
     fn os_brick(&mut self) -> Option<Vec<WorldEvent>> {
-        let replica = self.leg()?;
+        // Also one that is no leg yet: it comes back under its old name, on a new disk.
+        let replica = if self.coin() { self.leg()? } else { self.replica()? };
         let mut events = vec![fabric(FabricEvent::Detached(replica.clone()))];
         if self.coin() {
             events.push(WorldEvent::Pass(self.dice.below(2_000)));

@@ -248,6 +248,16 @@ impl World {
                 }
                 self.one_look_with(blur);
             }
+            FeedEvent::Unreadable { sight, millis } => {
+                let fails = match sight {
+                    Sight::Array(_) | Sight::Leg(_) | Sight::Holders(_) => self.blur_of(sight),
+                    Sight::HalfStopped(_) | Sight::LegGone(_) => None,
+                };
+                let Some(blur) = fails else {
+                    return Applied::Nothing("there is nothing of that name that cannot be read");
+                };
+                self.blurred_for(blur, Duration::from_millis(*millis));
+            }
             FeedEvent::FilledLater { replica, millis } => {
                 let time = Duration::from_millis(*millis);
                 return self.on_replica(replica, |world| world.filled_later(replica, time));
@@ -274,6 +284,10 @@ impl World {
                 self.say(format!("the daemon will be killed at an effect soon: {ahead}"));
                 let ahead = usize::try_from(*ahead).unwrap_or(usize::MAX);
                 self.crash_at(self.boundaries().saturating_add(1).saturating_add(ahead));
+            }
+            DaemonEvent::SlowActs(millis) => {
+                self.say(format!("acts begin {millis} ms after they were decided"));
+                self.act_delay = Duration::from_millis(*millis);
             }
             DaemonEvent::Rebooted => self.reboot(),
             DaemonEvent::ClockJumps(seconds) => {

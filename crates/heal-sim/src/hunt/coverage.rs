@@ -83,6 +83,19 @@ impl Edges {
         legal().into_iter().filter(|edge| self.count(*edge) == 0).collect()
     }
 
+    /// Moves that were made although [`UNTAKEN`] says that no story makes them.
+    #[must_use]
+    pub fn surprises(&self) -> Vec<Edge> {
+        let said = UNTAKEN.iter().map(|(edge, _)| *edge);
+        said.filter(|edge| self.count(*edge) > 0).collect()
+    }
+
+    /// Legal moves that were never made, and nobody knows why.
+    #[must_use]
+    pub fn unexplained(&self) -> Vec<Edge> {
+        self.untaken().into_iter().filter(|edge| explanation(*edge).is_none()).collect()
+    }
+
     /// The table with counts; edges never taken stand below with their explanation.
     #[must_use]
     pub fn table(&self) -> String {

@@ -53,6 +53,8 @@ fn the_host(world: &mut World) {
     world.disk.fail_next(None);
     world.disk.set_full(false);
     world.feed.mend();
+    world.act_delay = Duration::ZERO;
+    world.seen_as_it_is();
     world.kernel.mend_tools();
     world.run_for(Duration::from_secs(5));
     world.mode(Mode::Heal);

@@ -176,6 +176,13 @@ pub enum FeedEvent {
     Overrun(u64),
     /// One look sees something wrongly.
     OneLook(Sight),
+    /// Every look for so many milliseconds fails to read something.
+    Unreadable {
+        /// What: an array, a leg or holders. What looks wrong without failing is for one look only.
+        sight: Sight,
+        /// For how long.
+        millis: u64,
+    },
     /// The attributes of the replica's block device stay empty for so many milliseconds.
     FilledLater {
         /// Whose.
@@ -199,6 +206,8 @@ pub enum DaemonEvent {
     Killed,
     /// The daemon is killed at the boundary of an effect, so many boundaries ahead.
     KilledAtBoundary(u32),
+    /// From now on an act begins so many milliseconds after it was decided: the ledger's disk is slow.
+    SlowActs(u64),
     /// The host boots again; its arrays are not assembled yet.
     Rebooted,
     /// The wall clock jumps by so many seconds.
@@ -347,13 +356,16 @@ impl WorldEvent {
             // A daemon that hears nothing cannot let the last leg queue.
             Self::Feed(event) => match event {
                 FeedEvent::Signals { .. } | FeedEvent::Overrun(_) => true,
-                FeedEvent::OneLook(_) | FeedEvent::FilledLater { .. } => false,
+                FeedEvent::OneLook(_)
+                | FeedEvent::Unreadable { .. }
+                | FeedEvent::FilledLater { .. } => false,
             },
             Self::Daemon(event) => match event {
                 DaemonEvent::Rebooted => true,
                 DaemonEvent::Tool { .. }
                 | DaemonEvent::Killed
                 | DaemonEvent::KilledAtBoundary(_)
+                | DaemonEvent::SlowActs(_)
                 | DaemonEvent::ClockJumps(_) => false,
             },
             Self::Pass(_) | Self::Ledger(_) | Self::Mood(_) | Self::Volume(_) | Self::Person(_) => {

@@ -104,7 +104,7 @@ impl Scene {
             paths: if dice.once_in(3) { 2 } else { 1 },
             wiring: dice.choose(&wirings).copied().unwrap_or(Wiring::EachItsOwn),
             isolate_after: dice.choose(&[0, 250, 250, 2000]).copied().unwrap_or(250),
-            workload: if dice.once_in(2) { 10 } else { 200 },
+            workload: if dice.once_in(2) { 40 } else { 200 },
             ..plain.clone()
         }
     }

@@ -129,6 +129,8 @@ pub enum Action {
     Signals,
     Overrun,
     BlurredLook,
+    Unreadable,
+    SlowActs,
     FilledLater,
     ToolFails,
     Killed,
@@ -179,6 +181,9 @@ pub enum VolumeWish {
 use Action as A;
 use MoodWish as M;
 use VolumeWish as V;
+
+/// What is tried by hand and is in no table yet: its finds are still to be judged.
+pub const UNJUDGED: [Action; 2] = [Action::Unreadable, Action::SlowActs];
 
 const FAULTS: &[(Action, u32)] = &[
     (A::NamespaceGoes, 6),

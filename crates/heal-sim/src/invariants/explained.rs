@@ -197,7 +197,10 @@ pub fn held_only_for_what_lasts(world: &World) -> Checked {
         let (waiting, own): (Vec<_>, Vec<_>) =
             held.partition(|(_, why)| matches!(why, HeldWhy::OneAtATime { .. }));
         for (slot, why) in own {
-            if !lasts(world, volume, why) {
+            // A leg with blocks that stay bad is no full copy, so another one is not given up.
+            let guarded = matches!(why, HeldWhy::Guard { .. });
+            let no_full_copy = guarded && world.kernel.has_bad_blocks(plan.id);
+            if !lasts(world, volume, why) && !no_full_copy {
                 return Err(format!("{}: slot {slot}: {why}", plan.name));
             }
             lasting.insert(slot);

@@ -5,7 +5,7 @@
 //!                    every_effect_has_a_durable_intent, held_or_observed_array_gets_no_effect,
 //!                    foreign_arrays_untouched, every_deletion_has_its_params_in_the_record,
 //!                    no_decision_from_unknown, never_acts_on_another_device,
-//!                    changes_only_what_md_lets_change
+//!                    changes_only_what_md_lets_change, no_act_on_unknown
 //!   before a call    deletion_confirmed_only_when_leg_is_provably_out, same_request_key_until_answered,
 //!                    requests_are_paced
 //!   with a record    available_reported_only_when_in_sync, missing_reported_only_when_lost,
@@ -13,6 +13,7 @@
 //!   with a word      loud_words_are_explained
 //!   after a step     no_data_is_lost, never_two_legs_armed_at_once, last_leg_sees_no_error_of_ours
 //!   after an event   a_copy_of_every_block_exists
+//!   on waking up     no_grace_is_slept_through
 //!   at the end       heals_eventually, report_is_never_lost, held_only_for_what_lasts,
 //!                    every_effect_has_one_outcome_in_the_audit, other_arrays_progress,
 //!                    application_sees_no_error
@@ -37,7 +38,7 @@ use heal_types::status::Health;
 use heal_types::{
     ArrayId, CallKey, Condition, Content, DeviceIdentity, FastIoFail, FaultClass, HostAction,
     HostAnswer, Moment, NamespaceId, ProvisionerAnswer, ProvisionerCall, ProvisionerFault,
-    Replacement, ReplicaId, ReplicaState,
+    Replacement, ReplicaId, ReplicaState, WallTime,
 };
 
 use crate::World;
@@ -49,8 +50,10 @@ pub(crate) use explained::is_of_this_version;
 pub use explained::{
     Trouble, held_only_for_what_lasts, loud_words_are_explained, quarantine_is_explained,
 };
-pub use progress::{a_copy_of_every_block_exists, other_arrays_progress};
-pub use unknown::no_decision_from_unknown;
+pub use progress::{
+    a_copy_of_every_block_exists, no_grace_is_slept_through, other_arrays_progress,
+};
+pub use unknown::{no_act_on_unknown, no_decision_from_unknown};
 
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +82,8 @@ pub(crate) struct Checker {
     acts: BTreeMap<EffectId, u32>,
     /// Acts whose outcome a crash may have taken along.
     excused: BTreeSet<EffectId>,
-    /// The open request for a lost replica: its key.
-    open_requests: BTreeMap<(ArrayId, ReplicaId), CallKey>,
+    /// The open request for a lost replica: its key, and when the repair began that asks.
+    open_requests: BTreeMap<(ArrayId, ReplicaId), (CallKey, WallTime)>,
     /// Which request an effect asks.
     asked: BTreeMap<(ArrayId, EffectId), (ArrayId, ReplicaId)>,
     /// When each request key was first used.
@@ -166,6 +169,12 @@ impl Checker {
                 FaultClass::Unreachable | FaultClass::Unauthorized => false,
             },
         };
+        if let Ok(ProvisionerAnswer::Replacement(Replacement::Granted(replica))) = answer {
+            // What is granted anew is not given up any more.
+            let given_up =
+                |owed: &Owed| owed.replica == replica.id && owed.message == OwedMessage::Removed;
+            self.owed.retain(|owed| !given_up(owed));
+        }
         if let Some(lost) = self.asked.remove(&(array, id)).filter(|_| is_final) {
             self.open_requests.remove(&lost);
         }
@@ -248,9 +257,13 @@ pub fn every_deletion_has_its_params_in_the_record(
 /// # Errors
 /// The armed leg.
 pub fn never_two_legs_armed_at_once(world: &World) -> Checked {
+    exposed_for_long(world, &world.kernel.exposed(false))
+}
+
+fn exposed_for_long(world: &World, exposed: &[(ArrayId, String)]) -> Checked {
     let now = world.now().mono;
-    for (array, leg) in world.kernel.exposed(false) {
-        let since = world.checker.exposed.get(&array);
+    for (array, leg) in exposed {
+        let since = world.checker.exposed.get(array);
         if since.is_some_and(|since| now.since(*since) > EXPOSED) {
             return Err(format!("{leg} is armed, and no other leg in sync queues"));
         }
@@ -400,7 +413,7 @@ pub fn same_request_key_until_answered(
     key: &CallKey,
 ) -> Checked {
     match world.checker.open_requests.get(&(array, lost.clone())) {
-        Some(open) if open != key => Err(format!("{lost}: {open}, then {key}")),
+        Some((open, _)) if open != key => Err(format!("{lost}: {open}, then {key}")),
         Some(_) | None => Ok(()),
     }
 }
@@ -486,10 +499,7 @@ pub fn at_most_one_replacement_per_array(record: &ArrayRecord) -> Checked {
 /// # Errors
 /// The first block that is lost.
 pub fn no_data_is_lost(world: &World) -> Checked {
-    match world.kernel.verify_data().first() {
-        None => Ok(()),
-        Some(lost) => Err(lost.clone()),
-    }
+    world.kernel.lost().next().map_or(Ok(()), Err)
 }
 
 /// At the end, when faults have stopped: every managed array is optimal, held or quarantined, and
@@ -664,6 +674,8 @@ impl World {
     pub(crate) fn check_before_act(&mut self, array: ArrayId, action: &HostAction) {
         let params = every_deletion_has_its_params_in_the_record(self, array, action);
         self.expect("every_deletion_has_its_params_in_the_record", params);
+        let known = no_act_on_unknown(self, array, action);
+        self.expect("no_act_on_unknown", known);
         let last = never_acts_on_last_in_sync_leg(self, action);
         self.expect("never_acts_on_last_in_sync_leg", last);
         let verified = never_adds_unverified_device(self, action);
@@ -694,7 +706,8 @@ impl World {
                 }
                 let about = (array, lost.clone());
                 self.checker.asked.insert((array, id), about.clone());
-                self.checker.open_requests.insert(about, key.clone());
+                let began = self.began(array, key);
+                self.checker.open_requests.insert(about, (key.clone(), began));
             }
             ProvisionerCall::ConfirmRemoved { replica, .. } => {
                 let out = deletion_confirmed_only_when_leg_is_provably_out(self, replica);
@@ -724,23 +737,30 @@ impl World {
             }
             self.checker.owed.push(owed);
         }
-        // A repair that no longer asks has given its request up.
+        // A request is given up with its repair, or when another replica takes the place.
         let asking: BTreeSet<&CallKey> =
             record.repairs.iter().filter_map(|repair| request_key(&repair.step)).collect();
-        let still = |repair: &&heal_core::record::RepairRecord| request_key(&repair.step).is_some();
-        let lost: BTreeSet<&ReplicaId> = (record.repairs.iter().filter(still))
-            .filter_map(|repair| repair.lost.as_ref().and_then(|lost| lost.replica.as_ref()))
-            .collect();
-        self.checker.open_requests.retain(|(array, replica), key| {
-            *array != record.array || asking.contains(key) || lost.contains(replica)
+        self.checker.open_requests.retain(|(array, replica), (key, began)| {
+            let goes_on = record.repairs.iter().any(|repair| {
+                let lost = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
+                lost == Some(replica) && repair.began == *began && repair.incoming.is_none()
+            });
+            *array != record.array || asking.contains(key) || goes_on
         });
+    }
+
+    /// When the repair began that asks under that key.
+    fn began(&self, array: ArrayId, key: &CallKey) -> WallTime {
+        let repairs = self.record(array).into_iter().flat_map(|record| &record.repairs);
+        let mut asking = repairs.filter(|repair| request_key(&repair.step) == Some(key));
+        asking.next().map_or(WallTime(0), |repair| repair.began)
     }
 
     /// After the kernel moved.
     pub(crate) fn check_state(&mut self) {
         self.check_arms();
         let broken: Vec<ArrayId> =
-            self.arrays.iter().map(|a| a.id).filter(|id| self.kernel.is_broken(*id)).collect();
+            self.kernel.arrays.iter().filter(|md| md.broken).map(|md| md.id).collect();
         for id in broken {
             if self.checker.broken_told.insert(id) && !self.feed.is_deaf() {
                 let ours = last_leg_sees_no_error_of_ours(self, id);
@@ -760,13 +780,17 @@ impl World {
         let now = self.now.mono;
         // What an earlier life armed on an array that may not be touched now is put back at a look.
         let tended = |id: &ArrayId| self.machines.get(id).is_some_and(ArrayMachine::is_ward);
-        let exposed: Vec<ArrayId> =
-            self.kernel.exposed(false).into_iter().map(|(id, _)| id).filter(tended).collect();
+        let legs = self.kernel.exposed(false);
+        if legs.is_empty() && self.checker.exposed.is_empty() {
+            return;
+        }
+        let exposed: Vec<ArrayId> = legs.iter().map(|(id, _)| *id).filter(tended).collect();
         // Who cannot have heard of it cannot have ended it.
-        let running = self.restart_at.is_none() && !self.feed.is_deaf();
+        let sees = !self.feed.is_deaf() && self.kernel.blurs.is_empty();
+        let running = self.restart_at.is_none() && sees;
         self.checker.exposed.retain(|id, _| running && exposed.contains(id));
         if running {
-            let armed = never_two_legs_armed_at_once(self);
+            let armed = exposed_for_long(self, &legs);
             let told = |known: &Violation| known.name == "never_two_legs_armed_at_once";
             if !self.violations().iter().any(told) {
                 self.expect("never_two_legs_armed_at_once", armed);

@@ -1,5 +1,9 @@
 //! One array in trouble is one array in trouble.
 
+use std::time::Duration;
+
+use heal_core::record::Step;
+use heal_types::ArrayId;
 use heal_types::status::Health;
 
 use super::{Checked, Violation};
@@ -18,6 +22,38 @@ pub fn other_arrays_progress(world: &World, name: &str) -> Checked {
         Health::Optimal | Health::Observed | Health::Quarantined => Ok(()),
         Health::Held if !world.waits_for_others(plan.id) => Ok(()),
         Health::Held | Health::Healing => Err(format!("{name}: {}", status.summary)),
+    }
+}
+
+/// How late a machine may be for the end of a grace period.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Whoever waits for a moment wakes at that moment, and does not rely on being disturbed. A machine
+/// whose last look showed nothing is waiting for the next one.
+///
+/// # Errors
+/// Which slot was slept through.
+pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
+    let seen = world.blurred.is_empty() && world.kernel.picture(array).is_some();
+    let record = world.newest_record(array).filter(|record| record.quarantine.is_none());
+    let Some(record) = record.filter(|_| seen && world.machine(array).is_some()) else {
+        return Ok(());
+    };
+    let now = world.now().mono;
+    let slept = record.repairs.iter().filter(|repair| matches!(repair.step, Step::Grace));
+    let mut slept = slept.filter(|repair| {
+        let grace = repair.grace.as_ref().filter(|grace| grace.boot == world.boot);
+        grace.is_some_and(|grace| now.since(grace.mono) > LATE)
+    });
+    // A leg that is being taken back stands in the record as one that is waited for.
+    let waits = |slot: u16| {
+        let status = world.machine(array).map(|machine| machine.status(world.now()));
+        let repairs = status.map(|status| status.repairs).unwrap_or_default();
+        repairs.iter().any(|repair| repair.slot == slot && repair.phase == "grace")
+    };
+    match slept.find(|repair| waits(repair.slot.0)) {
+        Some(repair) => Err(format!("slot {}: its grace is over for a while", repair.slot)),
+        None => Ok(()),
     }
 }
 

@@ -14,7 +14,19 @@ use crate::kernel::Blur;
 /// # Errors
 /// What it could not read.
 pub fn no_decision_from_unknown(world: &World, array: ArrayId, action: &HostAction) -> Checked {
-    for blur in world.blurred.iter().chain(&world.kernel.blurs) {
+    nothing_rests_on(world, &world.blurred, array, action)
+}
+
+/// Nothing is done, on a fresh look, to what cannot be read at that moment.
+///
+/// # Errors
+/// What cannot be read.
+pub fn no_act_on_unknown(world: &World, array: ArrayId, action: &HostAction) -> Checked {
+    nothing_rests_on(world, &world.kernel.blurs, array, action)
+}
+
+fn nothing_rests_on(world: &World, blurs: &[Blur], array: ArrayId, action: &HostAction) -> Checked {
+    for blur in blurs {
         match blur {
             Blur::Array(id) if *id == array => {
                 return Err(format!("{} on an array that could not be read", action.verb()));

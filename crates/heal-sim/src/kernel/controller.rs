@@ -25,7 +25,7 @@ use heal_types::{
     Nqn, Outcome, Portal, RetryWhy, Target,
 };
 
-use super::fabric::{Gone, first_free, name};
+use super::fabric::{Gone, TargetId, first_free, name};
 use super::links::Reach;
 use super::{FakeKernel, KernelSignal};
 
@@ -46,11 +46,13 @@ const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:2f8e6a0c-5b1d-4e7f-9a3c-
 #[derive(Debug, Clone)]
 pub(crate) struct Controller {
     pub(crate) instance: u32,
+    pub(crate) name: ControllerName,
     /// Which of all controllers there ever were: names are used again.
     pub(crate) serial: u64,
     pub(crate) nqn: Nqn,
     pub(crate) portal: Portal,
-    pub(crate) link: usize,
+    /// Where it leads: what `nqn` and `portal` say, found once.
+    pub(crate) leads: Leads,
     pub(crate) state: ControllerState,
     pub(crate) params: ConnectParams,
     connected_at: Moment,
@@ -69,6 +71,9 @@ pub(crate) struct Controller {
     pub(crate) expired: bool,
     /// Its I/O is failed because its leg was isolated.
     pub(crate) isolated: bool,
+    /// Its connection was lost while another leg queued. From then on nobody can take back that its
+    /// I/O will fail (`nvme_start_failfast_work` reads the time once).
+    pub(crate) covered: bool,
     retry_at: Option<Moment>,
     /// When the kernel gives it up (`ctrl_loss_tmo`), while it is connecting.
     lost_at: Option<Moment>,
@@ -78,13 +83,20 @@ pub(crate) struct Controller {
     pub(crate) completed: u64,
 }
 
-impl Controller {
-    pub(crate) fn name(&self) -> ControllerName {
-        name(format!("nvme{}", self.instance))
-    }
+/// Where a controller leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leads {
+    /// Which of the targets.
+    pub(crate) target: TargetId,
+    /// Which of its portals.
+    pub(crate) portal: usize,
+    /// Through which link.
+    pub(crate) link: usize,
+}
 
+impl Controller {
     pub(crate) fn is(&self, meant: &ControllerRef) -> bool {
-        self.name() == meant.name && self.nqn == meant.nqn && self.portal == meant.portal
+        self.name == meant.name && self.nqn == meant.nqn && self.portal == meant.portal
     }
 
     /// Whether its I/O fails, or would soon after its connection is lost.
@@ -158,6 +170,7 @@ impl Controller {
     fn begin_living(&mut self, now: Moment) {
         self.state = ControllerState::Live;
         self.isolated = false;
+        self.covered = false;
         self.connected_at = now;
         self.fails_at = None;
         self.expired = false;
@@ -193,22 +206,22 @@ impl FakeKernel {
 
     /// `nvme connect` to every portal that has no controller yet.
     pub(crate) fn connect(&mut self, target: &Target, params: &ConnectParams) -> Outcome {
-        let Some(far) = self.target(&target.nqn) else {
+        let Some(id) = self.target_id(&target.nqn) else {
             return unreachable(format!("no portal of {} answers", target.nqn));
         };
-        let asked: Vec<(Portal, usize)> = (far.portals.iter())
-            .filter(|far| target.portals.iter().any(|p| p.is_served_by(&far.portal)))
-            .map(|far| (far.portal.clone(), far.link))
+        let far = self.targets[id.0].portals.iter().enumerate();
+        let asked: Vec<(Portal, Leads)> = far
+            .filter(|(_, far)| target.portals.iter().any(|p| p.is_served_by(&far.portal)))
+            .map(|(portal, far)| (far.portal.clone(), Leads { target: id, portal, link: far.link }))
             .collect();
         if asked.is_empty() {
             return unreachable(format!("{} is not at that address", target.nqn));
         }
         let mut answered = 0;
         let mut changed = false;
-        for (portal, link) in asked {
-            let connected =
-                (self.controllers.iter()).any(|c| c.nqn == target.nqn && c.portal == portal);
-            if !connected && self.reach_of(&target.nqn, link) != Reach::Answers {
+        for (portal, leads) in asked {
+            let connected = self.controllers.iter().any(|c| c.leads == leads);
+            if !connected && self.reach_of(leads) != Reach::Answers {
                 continue;
             }
             answered += 1;
@@ -219,7 +232,7 @@ impl FakeKernel {
                     portal: portal.clone(),
                     ..params.clone()
                 };
-                self.new_controller(link, params);
+                self.new_controller(leads, params);
             }
         }
         match (answered, changed) {
@@ -235,11 +248,14 @@ impl FakeKernel {
         if self.controllers.iter().any(same) {
             return Outcome::AlreadySo;
         }
-        let portals = self.target(&params.nqn).into_iter().flat_map(|target| &target.portals);
-        let link = portals.filter(|far| far.portal == params.portal).map(|far| far.link).next();
-        match link {
-            Some(link) if self.reach_of(&params.nqn, link) == Reach::Answers => {
-                self.new_controller(link, params.clone());
+        let leads = self.target_id(&params.nqn).and_then(|target| {
+            let far = &self.targets[target.0].portals;
+            let portal = far.iter().position(|far| far.portal == params.portal)?;
+            Some(Leads { target, portal, link: far[portal].link })
+        });
+        match leads {
+            Some(leads) if self.reach_of(leads) == Reach::Answers => {
+                self.new_controller(leads, params.clone());
                 Outcome::Changed
             }
             Some(_) | None => unreachable(format!("{} does not answer", params.portal)),
@@ -262,7 +278,7 @@ impl FakeKernel {
         }
     }
 
-    fn new_controller(&mut self, link: usize, params: ConnectParams) {
+    fn new_controller(&mut self, leads: Leads, params: ConnectParams) {
         let instance = {
             // A subsystem kept alive by a held head keeps its number from any controller.
             let taken = |n: u32| {
@@ -274,10 +290,11 @@ impl FakeKernel {
         self.serials += 1;
         let controller = Controller {
             instance,
+            name: name(format!("nvme{instance}")),
             serial: self.serials,
             nqn: params.nqn.clone(),
             portal: params.portal.clone(),
-            link,
+            leads,
             state: ControllerState::Live,
             params,
             connected_at: self.now,
@@ -289,12 +306,13 @@ impl FakeKernel {
             fails_at: None,
             expired: false,
             isolated: false,
+            covered: false,
             retry_at: None,
             lost_at: None,
             scan_at: Some(self.now.after(SCAN)),
             completed: 0,
         };
-        let name = controller.name();
+        let name = controller.name.clone();
         self.controllers.push(controller);
         self.uevent("add", "nvme", name.as_str());
         self.uevent("change", "nvme", name.as_str());
@@ -344,7 +362,7 @@ impl FakeKernel {
         if self.controllers.iter().all(|c| c.nqn != gone.nqn) {
             self.remove_heads(&gone.nqn, why);
         }
-        self.uevent("remove", "nvme", gone.name().as_str());
+        self.uevent("remove", "nvme", gone.name.as_str());
         self.io_moved();
     }
 
@@ -353,7 +371,7 @@ impl FakeKernel {
         self.remove_heads(nqn, why);
         while let Some(at) = self.controllers.iter().position(|c| c.nqn == *nqn) {
             let gone = self.controllers.remove(at);
-            self.uevent("remove", "nvme", gone.name().as_str());
+            self.uevent("remove", "nvme", gone.name.as_str());
         }
         self.io_moved();
     }
@@ -363,7 +381,8 @@ impl FakeKernel {
     }
 
     pub(crate) fn run_fabric(&mut self) {
-        let serials: Vec<u64> = self.controllers.iter().map(|c| c.serial).collect();
+        let due = |c: &&Controller| c.due().is_some_and(|due| due <= self.now);
+        let serials: Vec<u64> = self.controllers.iter().filter(due).map(|c| c.serial).collect();
         for serial in serials {
             if let Some(at) = self.controllers.iter().position(|c| c.serial == serial) {
                 self.run_controller(at);
@@ -376,6 +395,7 @@ impl FakeKernel {
         let (now, drain) = (self.now, self.drain);
         let passed = |moment: Option<Moment>| moment.is_some_and(|moment| moment <= now);
         let answers = self.reach(&self.controllers[at]);
+        let covered = passed(self.controllers[at].drained_at) && self.others_queue(at).is_ok();
         let controller = &mut self.controllers[at];
         if passed(controller.scan_at) {
             controller.scan_at = None;
@@ -388,6 +408,7 @@ impl FakeKernel {
             self.log(at);
         } else if passed(controller.drained_at) {
             controller.begin_connecting(now);
+            controller.covered = covered;
             if passed(controller.fails_at) {
                 controller.fails_at = None;
                 controller.expired = true;
@@ -418,7 +439,7 @@ impl FakeKernel {
     fn connected_again(&mut self, at: usize) {
         let now = self.now;
         self.controllers[at].begin_living(now);
-        let (name, nqn) = (self.controllers[at].name(), self.controllers[at].nqn.clone());
+        let (name, nqn) = (self.controllers[at].name.clone(), self.controllers[at].nqn.clone());
         let heads: Vec<_> = (self.devices.iter())
             .filter(|d| d.present && d.fabric.as_ref().is_some_and(|h| h.nqn == nqn))
             .map(|d| d.name.clone())
@@ -433,27 +454,28 @@ impl FakeKernel {
 
     /// "starting error recovery" in the kernel's log.
     fn log(&mut self, at: usize) {
-        let controller = self.controllers[at].name();
+        let controller = self.controllers[at].name.clone();
         self.signals.push(KernelSignal::Log { controller });
     }
 
     /// Whether I/O that waits is bound to this controller: commands go down the first path that is
     /// live and open, and stay there until it is neither.
     pub(crate) fn is_used(&self, controller: &Controller) -> bool {
+        let target = controller.leads.target;
         (0..self.devices.len()).any(|handle| {
             self.devices[handle].present
-                && self.devices[handle].fabric.as_ref().is_some_and(|h| h.nqn == controller.nqn)
-                && self.chosen_path(&controller.nqn).is_some_and(|c| c.serial == controller.serial)
+                && self.devices[handle].fabric.as_ref().is_some_and(|h| h.target == target)
+                && self.chosen_path(target).is_some_and(|c| c.serial == controller.serial)
                 && self.is_waited_for(handle)
         })
     }
 
     /// `nvme_find_path` with the `numa` policy on a host with one node: the first that is live and that
     /// the target lets I/O through.
-    pub(crate) fn chosen_path(&self, nqn: &Nqn) -> Option<&Controller> {
+    pub(crate) fn chosen_path(&self, target: TargetId) -> Option<&Controller> {
         self.controllers
             .iter()
-            .filter(|c| c.nqn == *nqn && c.state == ControllerState::Live)
+            .filter(|c| c.leads.target == target && c.state == ControllerState::Live)
             .filter(|c| self.ana_usable(c))
             .min_by_key(|c| c.instance)
     }
@@ -461,9 +483,12 @@ impl FakeKernel {
     /// I/O that does not end is noticed after a while, on a path that answers everything else.
     pub(crate) fn watch_io(&mut self) {
         let now = self.now;
+        // Nobody waits for anything: the common case, after every write.
+        let any = self.arrays.iter().any(|md| md.flight.is_some() || md.sync.is_some());
         for at in 0..self.controllers.len() {
             let controller = &self.controllers[at];
-            let stuck = controller.state == ControllerState::Live && self.is_used(controller);
+            let live = any && controller.state == ControllerState::Live;
+            let stuck = live && self.is_used(controller);
             let controller = &mut self.controllers[at];
             match (stuck, controller.io_timeout_at) {
                 (true, None) => controller.io_timeout_at = Some(now.after(IO_TIMEOUT)),

@@ -4,8 +4,6 @@
 //! that a rebuild missed, or a stale leg that was taken back too eagerly, then shows as an old number
 //! on a leg that MD counts in sync. That is how this simulator *sees* data loss.
 
-use std::collections::BTreeMap;
-
 use heal_types::{Content, ForeignKind, MdSuperblock, SectorCount};
 
 /// Blocks that the content of every array is divided into.
@@ -13,6 +11,49 @@ pub(crate) const BLOCKS: u16 = 64;
 
 /// Which write filled a block.
 pub(crate) type Version = u64;
+
+/// Which write filled each block; 0 where none did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Versions([Version; BLOCKS as usize]);
+
+impl Versions {
+    pub(crate) fn none() -> Self {
+        Self([0; BLOCKS as usize])
+    }
+
+    pub(crate) fn get(&self, block: u16) -> Version {
+        self.0[usize::from(block)]
+    }
+
+    pub(crate) fn set(&mut self, block: u16, version: Version) {
+        self.0[usize::from(block)] = version;
+    }
+
+    /// Each block with its version.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, Version)> {
+        (0..BLOCKS).zip(self.0)
+    }
+}
+
+/// Some of the blocks: the bits of a write-intent bitmap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct BlockSet(u64);
+
+const _: () = assert!(BLOCKS as u32 == u64::BITS, "a set has a bit for each block");
+
+impl BlockSet {
+    pub(crate) fn insert(&mut self, block: u16) {
+        self.0 |= 1 << block;
+    }
+
+    pub(crate) fn contains(self, block: u16) -> bool {
+        self.0 & (1 << block) != 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = 0;
+    }
+}
 
 /// A place in [`super::FakeKernel`]'s list of disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +80,7 @@ pub(crate) struct Disk {
     pub(crate) foreign: Option<ForeignKind>,
     pub(crate) superblock: Option<MdSuperblock>,
     pub(crate) recovery: Recovery,
-    pub(crate) blocks: BTreeMap<u16, Version>,
+    pub(crate) blocks: Versions,
     /// Whether anything was ever written to it through this host.
     pub(crate) written: bool,
     pub(crate) partitions: u16,
@@ -55,7 +96,7 @@ impl Disk {
             foreign: None,
             superblock: None,
             recovery: Recovery::Complete,
-            blocks: BTreeMap::new(),
+            blocks: Versions::none(),
             written: false,
             partitions: 0,
             in_use: false,
@@ -73,7 +114,7 @@ impl Disk {
 
     pub(crate) fn write(&mut self, block: u16, version: Version) {
         self.written = true;
-        self.blocks.insert(block, version);
+        self.blocks.set(block, version);
     }
 
     /// What `mdadm --add` does to whatever stood there: overwrites it without a word.

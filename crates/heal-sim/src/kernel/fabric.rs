@@ -26,6 +26,10 @@ use super::{FakeKernel, KernelSignal};
 /// How long after a block device appeared its attributes may still be empty.
 const FILL: Duration = Duration::from_millis(5);
 
+/// A place in the list of targets, which never shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TargetId(pub(crate) usize);
+
 /// A subsystem with one namespace, somewhere in the network.
 #[derive(Debug, Clone)]
 pub(crate) struct FarTarget {
@@ -78,6 +82,7 @@ pub enum Gone {
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) nqn: Nqn,
+    pub(crate) target: TargetId,
     pub(crate) ids: NamespaceIds,
     pub(crate) subsystem: u32,
     pub(crate) number: u32,
@@ -100,6 +105,10 @@ pub(crate) fn first_free(taken: impl Fn(u32) -> bool, from: u32) -> u32 {
 }
 
 impl FakeKernel {
+    pub(crate) fn target_id(&self, nqn: &Nqn) -> Option<TargetId> {
+        self.targets.iter().position(|target| target.nqn == *nqn).map(TargetId)
+    }
+
     pub(crate) fn target(&self, nqn: &Nqn) -> Option<&FarTarget> {
         self.targets.iter().find(|target| target.nqn == *nqn)
     }
@@ -156,18 +165,20 @@ impl FakeKernel {
 
     /// `nvme_scan_ns`: makes the head of a namespace that its target exports and this host lacks.
     pub(crate) fn scan_namespaces(&mut self, nqn: &Nqn) {
-        let Some(target) = self.target(nqn) else {
+        let Some(id) = self.target_id(nqn) else {
             return;
         };
+        let target = &self.targets[id.0];
         let (exported, ids, disk) = (target.exported, target.ids.clone(), target.disk);
         let live = self
             .controllers
             .iter()
-            .any(|c| c.nqn == *nqn && c.state == ControllerState::Live && c.scan_at.is_none());
+            .filter(|c| c.leads.target == id)
+            .any(|c| c.state == ControllerState::Live && c.scan_at.is_none());
         let present = self
             .devices
             .iter()
-            .any(|d| d.present && d.fabric.as_ref().is_some_and(|h| h.nqn == *nqn));
+            .any(|d| d.present && d.fabric.as_ref().is_some_and(|h| h.target == id));
         if !live || !exported || present {
             return;
         }
@@ -184,7 +195,7 @@ impl FakeKernel {
             let taken = |n: u32| self.living().any(|d| d.dev == DevT { major: 259, minor: n });
             first_free(taken, 0)
         };
-        let head = Head { nqn: nqn.clone(), ids, subsystem, number };
+        let head = Head { nqn: nqn.clone(), target: id, ids, subsystem, number };
         let device: DeviceName = name(format!("nvme{subsystem}n{number}"));
         self.push_device(device.clone(), DevT { major: 259, minor }, Some(head), disk);
         self.uevent("add", "block", device.as_str());
@@ -226,8 +237,8 @@ impl FakeKernel {
 
     /// `nvme disconnect` of these controllers, if they are all there are and nothing uses them.
     pub(crate) fn disconnect(&mut self, nqn: &Nqn, expected: &[ControllerName]) -> Outcome {
-        let own: Vec<ControllerName> =
-            self.controllers.iter().filter(|c| c.nqn == *nqn).map(Controller::name).collect();
+        let own = self.controllers.iter().filter(|c| c.nqn == *nqn);
+        let own: Vec<ControllerName> = own.map(|c| c.name.clone()).collect();
         if own.is_empty() {
             return Outcome::AlreadySo;
         }
@@ -257,7 +268,7 @@ impl FakeKernel {
             Observed::Known(head.ids.clone())
         };
         let paths = (self.controllers.iter())
-            .filter(|c| c.nqn == head.nqn)
+            .filter(|c| c.leads.target == head.target)
             .map(|c| self.path_snapshot(c))
             .collect();
         Some(NamespaceSnapshot {
@@ -282,7 +293,7 @@ impl FakeKernel {
         let known = is_live || self.remembered.contains(&controller.serial);
         let unread = UnknownWhy::WouldBlock;
         PathSnapshot {
-            controller: controller.name(),
+            controller: controller.name.clone(),
             state: Observed::Known(controller.state),
             portal: if known {
                 Observed::Known(controller.portal.clone())

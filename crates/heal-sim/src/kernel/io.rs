@@ -52,14 +52,15 @@ impl FakeKernel {
             return Io::Fails;
         }
         let Some(head) = &device.fabric else { return Io::Moves };
-        if let Some(path) = self.chosen_path(&head.nqn) {
+        if let Some(path) = self.chosen_path(head.target) {
             return match self.reach(path) {
                 Reach::Answers => Io::Moves,
                 Reach::Frozen | Reach::Nothing => Io::Waits,
             };
         }
         // `nvme_available_path`: one that is live, or may be again, makes the head queue.
-        let may_return = self.controllers.iter().filter(|c| c.nqn == head.nqn).any(|c| {
+        let mut paths = self.controllers.iter().filter(|c| c.leads.target == head.target);
+        let may_return = paths.any(|c| {
             match c.state {
                 ControllerState::Live | ControllerState::Resetting => true,
                 ControllerState::Connecting => !c.expired,
@@ -146,7 +147,7 @@ impl FakeKernel {
     /// "no usable path - requeuing I/O" (`nvme_ns_head_submit_bio`), if that is so.
     fn log_no_path(&mut self, handle: Handle) {
         let head = self.devices[handle].fabric.as_ref();
-        let chosen = head.and_then(|head| self.chosen_path(&head.nqn)).is_some();
+        let chosen = head.and_then(|head| self.chosen_path(head.target)).is_some();
         if !chosen && self.now >= self.quiet_until {
             self.quiet_until = self.now.after(LOG_PAUSE);
             self.signals.push(KernelSignal::NoPath);
@@ -154,8 +155,8 @@ impl FakeKernel {
     }
 
     fn count_completed(&mut self, handle: Handle) {
-        let nqn = self.devices[handle].fabric.as_ref().map(|head| head.nqn.clone());
-        let serial = nqn.and_then(|nqn| self.chosen_path(&nqn)).map(|path| path.serial);
+        let head = self.devices[handle].fabric.as_ref();
+        let serial = head.and_then(|head| self.chosen_path(head.target)).map(|path| path.serial);
         if let Some(path) = self.controllers.iter_mut().find(|c| Some(c.serial) == serial) {
             path.completed += 1;
         }

@@ -10,6 +10,7 @@ use heal_types::{
     RefusedWhy, RetryWhy,
 };
 
+use super::controller::Controller;
 use super::fabric::refused_state;
 use super::md::Rdev;
 use super::tools::{Checked, not_that_device};
@@ -22,7 +23,7 @@ fn guarded(detail: String) -> Outcome {
 impl FakeKernel {
     /// The controller that was meant.
     fn the_controller(&self, meant: &ControllerRef) -> Checked<usize> {
-        let Some(at) = self.controllers.iter().position(|c| c.name() == meant.name) else {
+        let Some(at) = self.controllers.iter().position(|c| c.name == meant.name) else {
             return Err(not_that_device(format!("{} is gone", meant.name)));
         };
         let found = &self.controllers[at];
@@ -47,11 +48,11 @@ impl FakeKernel {
     }
 
     /// On every leg that the controller carries, another leg in sync queues for ever.
-    fn others_queue(&self, at: usize) -> Checked<()> {
-        let nqn = &self.controllers[at].nqn;
+    pub(crate) fn others_queue(&self, at: usize) -> Checked<()> {
+        let target = self.controllers[at].leads.target;
         for md in self.arrays.iter().filter(|md| md.running) {
             let own = |handle: usize| {
-                self.devices[handle].fabric.as_ref().is_some_and(|head| head.nqn == *nqn)
+                self.devices[handle].fabric.as_ref().is_some_and(|head| head.target == target)
             };
             for rdev in md.rdevs.iter().filter(|rdev| own(rdev.handle)) {
                 let queues = md.rdevs.iter().any(|other| {
@@ -73,13 +74,15 @@ impl FakeKernel {
     pub(crate) fn queues(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
         let Some(head) = device.fabric.as_ref() else { return device.present };
-        let mut paths = self.controllers.iter().filter(|c| c.nqn == head.nqn).peekable();
+        let own = |c: &&Controller| c.leads.target == head.target;
+        let mut paths = self.controllers.iter().filter(own).peekable();
         device.present && paths.peek().is_some() && paths.all(|c| !c.would_fail())
     }
 
     /// Arrays in which an error of a leg in sync could be the last one's: some leg in sync is armed,
-    /// and none of its mirror set queues. Legs that were isolated count if `isolated`: right after the
-    /// act they must have a partner that queues, and what becomes of that one later is another matter.
+    /// and none of its mirror set queues. Legs that were isolated, or lost their connection while
+    /// another one queued, count if `isolated`: right after the act they must have a partner that
+    /// queues, and what becomes of that one later is another matter.
     #[must_use]
     pub fn exposed(&self, isolated: bool) -> Vec<(ArrayId, String)> {
         let mut exposed = Vec::new();
@@ -102,8 +105,9 @@ impl FakeKernel {
         let device = &self.devices[handle];
         device.present
             && device.fabric.as_ref().is_some_and(|head| {
-                let mut paths = self.controllers.iter().filter(|c| c.nqn == head.nqn);
-                paths.any(|c| c.would_fail() && (isolated || !c.isolated))
+                let own = |c: &&Controller| c.leads.target == head.target;
+                let mut paths = self.controllers.iter().filter(own);
+                paths.any(|c| c.would_fail() && (isolated || !(c.isolated || c.covered)))
             })
     }
 
@@ -144,9 +148,7 @@ impl FakeKernel {
         if self.controllers[at].state != ControllerState::Live {
             return Ok(Outcome::AlreadySo);
         }
-        let beside = |c: &&super::controller::Controller| {
-            c.nqn == controller.nqn && c.name() != controller.name
-        };
+        let beside = |c: &&Controller| c.nqn == controller.nqn && c.name != controller.name;
         let mut others = self.controllers.iter().filter(beside);
         let another = others.any(|other| other.state == ControllerState::Live);
         if !another && !self.is_filled(&controller.nqn) {
@@ -180,7 +182,7 @@ impl FakeKernel {
         let slot = md.rdevs[index].slot;
         let works = md.rdevs.iter().enumerate().any(|(i, other)| {
             let live = self.devices[other.handle].fabric.as_ref().is_none_or(|head| {
-                let of_leg = |c: &&super::controller::Controller| c.nqn == head.nqn;
+                let of_leg = |c: &&Controller| c.leads.target == head.target;
                 self.controllers.iter().filter(of_leg).any(|c| c.state == ControllerState::Live)
             });
             i != index
@@ -201,7 +203,7 @@ impl FakeKernel {
         survivors: &[ControllerRef],
     ) -> Checked<Outcome> {
         let array = self.the_array(array)?;
-        if self.controllers.iter().all(|c| c.name() != controller.name) {
+        if self.controllers.iter().all(|c| c.name != controller.name) {
             return Ok(Outcome::AlreadySo);
         }
         let at = self.the_controller(controller)?;

@@ -20,7 +20,7 @@ use heal_types::{
     Nqn, SocketReading,
 };
 
-use super::controller::Controller;
+use super::controller::{Controller, Leads};
 use super::fabric::FarPortal;
 use super::{FakeKernel, KernelSignal};
 
@@ -78,9 +78,9 @@ impl FakeKernel {
     /// without carrier keeps its routes (`ignore_routes_with_linkdown` is 0 by default).
     #[must_use]
     pub fn egress(&self) -> Vec<(ControllerName, IfIndex)> {
-        let index = |c: &Controller| IfIndex::try_from(c.link).unwrap_or(IfIndex::MAX);
+        let index = |c: &Controller| IfIndex::try_from(c.leads.link).unwrap_or(IfIndex::MAX);
         let found = self.controllers.iter();
-        found.map(|c| (c.name(), FIRST_INDEX.saturating_add(index(c)))).collect()
+        found.map(|c| (c.name.clone(), FIRST_INDEX.saturating_add(index(c)))).collect()
     }
 
     /// The cable is pulled, or is back.
@@ -130,7 +130,7 @@ impl FakeKernel {
         target.reachable = serving;
         if !serving {
             for at in 0..self.controllers.len() {
-                let answers = self.links[self.controllers[at].link].carrier;
+                let answers = self.links[self.controllers[at].leads.link].carrier;
                 if self.controllers[at].nqn == *nqn && answers {
                     self.destroy_sockets(at);
                 }
@@ -147,8 +147,7 @@ impl FakeKernel {
     }
 
     pub(crate) fn far_portal(&self, controller: &Controller) -> Option<&FarPortal> {
-        let target = self.target(&controller.nqn)?;
-        target.portals.iter().find(|far| far.portal == controller.portal)
+        self.targets[controller.leads.target.0].portals.get(controller.leads.portal)
     }
 
     pub(crate) fn ana_usable(&self, controller: &Controller) -> bool {
@@ -157,16 +156,17 @@ impl FakeKernel {
 
     /// How far something sent by that controller gets now.
     pub(crate) fn reach(&self, controller: &Controller) -> Reach {
-        self.reach_of(&controller.nqn, controller.link)
+        self.reach_of(controller.leads)
     }
 
-    pub(crate) fn reach_of(&self, nqn: &Nqn, link: usize) -> Reach {
-        let link = &self.links[link];
-        match self.target(nqn) {
-            Some(target) if target.reachable && link.carrier && !link.black_hole => {
-                if target.frozen { Reach::Frozen } else { Reach::Answers }
-            }
-            Some(_) | None => Reach::Nothing,
+    pub(crate) fn reach_of(&self, leads: Leads) -> Reach {
+        let (link, target) = (&self.links[leads.link], &self.targets[leads.target.0]);
+        if !target.reachable || !link.carrier || link.black_hole {
+            Reach::Nothing
+        } else if target.frozen {
+            Reach::Frozen
+        } else {
+            Reach::Answers
         }
     }
 
@@ -189,7 +189,7 @@ impl FakeKernel {
     /// What the TCP sockets of a controller show (`tcp_info`); `None` when it has none.
     #[must_use]
     pub fn sockets(&self, name: &ControllerName) -> Option<SocketReading> {
-        let controller = self.controllers.iter().find(|c| c.name() == *name)?;
+        let controller = self.controllers.iter().find(|c| c.name == *name)?;
         if controller.state != ControllerState::Live {
             return None;
         }
@@ -217,7 +217,7 @@ impl FakeKernel {
     /// How far the I/O of a controller has come, as its path devices' statistics show.
     #[must_use]
     pub fn io_reading(&self, name: &ControllerName) -> Option<IoReading> {
-        let controller = self.controllers.iter().find(|c| c.name() == *name)?;
+        let controller = self.controllers.iter().find(|c| c.name == *name)?;
         let in_flight = u64::from(self.is_used(controller));
         Some(IoReading { in_flight, completed: controller.completed })
     }
@@ -225,6 +225,6 @@ impl FakeKernel {
     /// Names of all controllers.
     #[must_use]
     pub fn controllers(&self) -> Vec<ControllerName> {
-        self.controllers.iter().map(Controller::name).collect()
+        self.controllers.iter().map(|c| c.name.clone()).collect()
     }
 }

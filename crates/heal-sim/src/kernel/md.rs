@@ -13,7 +13,7 @@
 //! back by bitmap, what a spare turns into, and that an error on the last leg breaks the array for
 //! good. What is not: request queues, barriers, and the time a superblock write takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heal_types::{
@@ -21,7 +21,8 @@ use heal_types::{
     Moment, SectorCount, SyncAction, SyncProgress,
 };
 
-use super::disk::{BLOCKS, Recovery, Version};
+use super::controller::Controller;
+use super::disk::{BLOCKS, BlockSet, Recovery, Version, Versions};
 use super::fabric::{Gone, Handle};
 use super::io::{Flight, Io};
 use super::{FakeKernel, KernelSignal};
@@ -79,7 +80,8 @@ impl Rdev {
 pub enum LastError {
     /// `fast_io_fail_tmo` of its controllers ran out.
     FastIoFail,
-    /// The leg was isolated when it was not the last one, and the others' devices have gone since.
+    /// The leg was isolated, or lost its connection, when it was not the last one, and the others'
+    /// devices have gone since.
     Isolated,
     /// Its device went.
     DeviceGone(Gone),
@@ -110,9 +112,9 @@ pub(crate) struct MdArray {
     pub(crate) events: u64,
     pub(crate) events_cleared: u64,
     /// Write-intent bits, one a block.
-    pub(crate) dirty: BTreeSet<u16>,
+    pub(crate) dirty: BlockSet,
     /// The newest acknowledged version of every block.
-    pub(crate) newest: BTreeMap<u16, Version>,
+    pub(crate) newest: Versions,
     pub(crate) next_version: Version,
     pub(crate) failed_writes: u64,
     /// The application's write under way.
@@ -244,16 +246,19 @@ impl FakeKernel {
         self.signals.push(KernelSignal::Md);
     }
 
-    /// Whether the leg was isolated, and another leg, which was to survive it, has no device any more.
+    /// Whether the leg was isolated, or lost its connection, while another leg queued, and that one,
+    /// which was to survive it, has no device any more.
     fn is_left_isolated(&self, array: usize, index: usize) -> bool {
         let md = &self.arrays[array];
         let rdev = &md.rdevs[index];
         let head = self.devices[rdev.handle].fabric.as_ref();
-        let mut paths = self.controllers.iter().filter(|c| head.is_some_and(|h| h.nqn == c.nqn));
+        let own = |c: &&Controller| head.is_some_and(|h| h.target == c.leads.target);
+        let mut paths = self.controllers.iter().filter(own);
         let mut others = md.rdevs.iter().enumerate().filter(|(i, other)| {
             *i != index && (other.saved_slot.is_some() || other.slot.is_some())
         });
-        paths.all(|c| c.isolated) && others.any(|(_, other)| !self.devices[other.handle].present)
+        paths.all(|c| c.isolated || c.covered)
+            && others.any(|(_, other)| !self.devices[other.handle].present)
     }
 
     /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.
@@ -348,7 +353,7 @@ impl FakeKernel {
             md.failed_writes += 1;
             return;
         }
-        md.newest.insert(flight.block, flight.version);
+        md.newest.set(flight.block, flight.version);
         // `bitmap_endwrite`: bits are cleared, and `events_cleared` moves, only while nothing is
         // missing. So as long as the array stays degraded a lost leg can be taken back.
         if md.degraded() == 0 {
@@ -501,7 +506,7 @@ impl FakeKernel {
         let md = &self.arrays[array];
         let needy: Vec<usize> = (md.rdevs.iter().enumerate())
             .filter(|(_, r)| r.is_recovering() && r.recovered <= block)
-            .filter(|(_, r)| !r.by_bitmap || md.dirty.contains(&block))
+            .filter(|(_, r)| !r.by_bitmap || md.dirty.contains(block))
             .filter(|(_, r)| r.slot.is_some_and(|s| md.holds(s, block)))
             .map(|(i, _)| i)
             .collect();
@@ -520,22 +525,15 @@ impl FakeKernel {
                     return;
                 }
                 let disk = self.devices[handle].disk;
-                match version {
-                    Some(version) => self.disks[disk.0].write(block, version),
-                    // Never written by the application: whatever stands there is copied as well.
-                    None => {
-                        self.disks[disk.0].written = true;
-                        self.disks[disk.0].blocks.remove(&block);
-                    }
-                }
+                // Never written by the application: whatever stands there is copied as well.
+                self.disks[disk.0].write(block, version);
             }
         }
         self.after_block(array, block);
     }
 
-    /// Reads one block from a good leg: `Some(None)` when nothing was ever written there, `None`
-    /// when it has to wait or nothing can be read.
-    fn read_for_sync(&mut self, array: usize, block: u16) -> Option<Option<Version>> {
+    /// Reads one block from a good leg; `None` when it has to wait or nothing can be read.
+    fn read_for_sync(&mut self, array: usize, block: u16) -> Option<Version> {
         let md = &self.arrays[array];
         let sources: Vec<usize> = (md.rdevs.iter().enumerate())
             .filter(|(_, r)| r.in_sync && !r.faulty)
@@ -546,7 +544,7 @@ impl FakeKernel {
             let handle = self.arrays[array].rdevs[*index].handle;
             if self.io_moves(handle) {
                 let disk = self.devices[handle].disk;
-                return Some(self.disks[disk.0].blocks.get(&block).copied());
+                return Some(self.disks[disk.0].blocks.get(block));
             }
         }
         if sources.iter().any(|i| self.io_waits(self.arrays[array].rdevs[*i].handle)) {
@@ -577,7 +575,7 @@ impl FakeKernel {
             && !md
                 .rdevs
                 .iter()
-                .any(|r| r.is_recovering() && (!r.by_bitmap || md.dirty.contains(&next)))
+                .any(|r| r.is_recovering() && (!r.by_bitmap || md.dirty.contains(next)))
         {
             next += 1;
         }
@@ -625,24 +623,22 @@ impl FakeKernel {
     }
 
     /// Every block that a leg in sync should hold and does not, as text.
-    pub(crate) fn lost_blocks(&self, array: usize) -> Vec<String> {
-        let md = &self.arrays[array];
-        let mut lost = Vec::new();
-        for rdev in md.rdevs.iter().filter(|r| r.in_sync && !r.faulty) {
+    pub(crate) fn lost_blocks(&self, md: &MdArray) -> impl Iterator<Item = String> {
+        let good = md.rdevs.iter().filter(|r| r.in_sync && !r.faulty);
+        good.flat_map(move |rdev| {
             let disk = &self.disks[self.devices[rdev.handle].disk.0];
-            for (block, version) in &md.newest {
-                let held = rdev.slot.is_some_and(|s| md.holds(s, *block));
-                let has = disk.blocks.get(block).copied().unwrap_or(0);
-                // What was not acknowledged may be there all the same.
-                if held && has < *version {
-                    lost.push(format!(
-                        "{}: block {block} of {} is version {has}, acknowledged was {version}",
-                        md.device, rdev.name
-                    ));
-                }
-            }
-        }
-        lost
+            // What was not acknowledged may be there all the same.
+            let behind =
+                md.newest.iter().filter(|(block, version)| disk.blocks.get(*block) < *version);
+            let held = behind.filter(|(block, _)| rdev.slot.is_some_and(|s| md.holds(s, *block)));
+            held.map(|(block, version)| {
+                let has = disk.blocks.get(block);
+                format!(
+                    "{}: block {block} of {} is version {has}, acknowledged was {version}",
+                    md.device, rdev.name
+                )
+            })
+        })
     }
 }
 

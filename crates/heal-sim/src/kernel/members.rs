@@ -212,8 +212,16 @@ impl FakeKernel {
         let Some(newest) = found.iter().map(|(_, sb, _)| sb.events).max() else {
             return;
         };
+        // `raid10_run`: "not enough operational mirrors".
+        let md = &self.arrays[array];
+        let complete = found.iter().filter(|(_, _, recovery)| *recovery == Recovery::Complete);
+        let good: Vec<u16> = complete.filter_map(|(_, sb, _)| active_slot(sb.role)).collect();
+        let has = |slot: u16| good.iter().any(|other| md.may_stand_in(Some(*other), Some(slot)));
+        if !(0..md.raid_disks).all(has) {
+            return;
+        }
         for (handle, sb, recovery) in found {
-            let MdRole::Active(slot) = sb.role else {
+            let Some(slot) = active_slot(sb.role) else {
                 continue;
             };
             if recovery == Recovery::Complete {
@@ -269,6 +277,13 @@ impl FakeKernel {
         self.arrays[array].thread_at = None;
         self.update_superblocks(array);
         self.signals.clear();
+    }
+}
+
+fn active_slot(role: MdRole) -> Option<u16> {
+    match role {
+        MdRole::Active(slot) => Some(slot),
+        MdRole::Spare | MdRole::Faulty | MdRole::Journal => None,
     }
 }
 

@@ -47,7 +47,7 @@ use heal_types::{
 };
 
 use controller::Controller;
-use disk::{BLOCKS, Disk, DiskId};
+use disk::{BLOCKS, Disk, DiskId, Versions};
 pub use fabric::Gone;
 use fabric::{BlockDevice, FarTarget};
 use links::Link;
@@ -218,10 +218,11 @@ impl FakeKernel {
     /// Every block that a leg in sync should hold and does not; empty when no data is lost.
     #[must_use]
     pub fn verify_data(&self) -> Vec<String> {
-        (0..self.arrays.len())
-            .filter(|array| self.arrays[*array].running)
-            .flat_map(|array| self.lost_blocks(array))
-            .collect()
+        self.lost().collect()
+    }
+
+    pub(crate) fn lost(&self) -> impl Iterator<Item = String> {
+        self.arrays.iter().filter(|md| md.running).flat_map(|md| self.lost_blocks(md))
     }
 
     /// Writes that an application was told had failed.
@@ -263,6 +264,12 @@ impl FakeKernel {
         self.arrays[index].progress().map(heal_types::SyncProgress::percent)
     }
 
+    /// Whether a leg of the array has blocks that MD must not read.
+    pub(crate) fn has_bad_blocks(&self, array: ArrayId) -> bool {
+        let arrays = self.arrays.iter().filter(|md| md.id == array);
+        arrays.flat_map(|md| &md.rdevs).any(|rdev| rdev.bad_blocks)
+    }
+
     /// Whether an error hit the array's last leg.
     #[must_use]
     pub fn is_broken(&self, array: ArrayId) -> bool {
@@ -298,17 +305,20 @@ impl FakeKernel {
         })
     }
 
-    /// How many legs other than the one bound as `leg` hold every block it holds, with nothing to be
-    /// seen against their paths: a black hole or a frozen target cannot be.
+    /// How many legs other than the one bound as `leg` hold every block it holds (RAID10: those of its
+    /// mirror set), with nothing to be seen against their paths: a black hole or a frozen target cannot
+    /// be. A leg without a slot holds nothing that could be missed.
     #[must_use]
     pub fn good_legs_beside(&self, array: ArrayId, leg: Option<&DeviceName>) -> usize {
         let Some(index) = self.array_index(array) else {
             return 0;
         };
         let md = &self.arrays[index];
+        let slot = md.rdevs.iter().find(|r| Some(&r.name) == leg).and_then(|r| r.slot);
         md.rdevs
             .iter()
             .filter(|r| r.in_sync && !r.faulty && Some(&r.name) != leg)
+            .filter(|r| slot.is_none() || md.may_stand_in(r.slot, slot))
             .filter(|r| self.looks_good(r.handle))
             .count()
     }
@@ -341,11 +351,10 @@ impl FakeKernel {
     /// A block of which no disk holds the newest acknowledged version any more.
     pub(crate) fn copyless_block(&self) -> Option<String> {
         self.arrays.iter().find_map(|md| {
+            let own = |disk: &&Disk| disk.superblock.as_ref().is_some_and(|sb| sb.array == md.id);
             let (block, version) = md.newest.iter().find(|(block, version)| {
-                !self.disks.iter().any(|disk| {
-                    disk.superblock.as_ref().is_some_and(|sb| sb.array == md.id)
-                        && disk.blocks.get(block).is_some_and(|has| has >= *version)
-                })
+                let mut own = self.disks.iter().filter(own);
+                *version > 0 && !own.any(|disk| disk.blocks.get(*block) >= *version)
             })?;
             Some(format!("{}: no disk holds version {version} of block {block}", md.device))
         })
@@ -354,12 +363,12 @@ impl FakeKernel {
     fn looks_good(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
         let Some(head) = device.fabric.as_ref() else { return device.present };
-        let mut paths = self.controllers.iter().filter(|c| c.nqn == head.nqn);
+        let mut paths = self.controllers.iter().filter(|c| c.leads.target == head.target);
         device.present
             && paths.any(|path| {
                 path.state == ControllerState::Live
                     && self.ana_usable(path)
-                    && self.links[path.link].carrier
+                    && self.links[path.leads.link].carrier
             })
     }
 
@@ -496,7 +505,7 @@ impl FakeKernel {
         let disks: Vec<DiskId> =
             self.targets.iter().filter(|t| t.ids.contains(id)).map(|t| t.disk).collect();
         for disk in disks {
-            self.disks[disk.0].blocks.clear();
+            self.disks[disk.0].blocks = Versions::none();
         }
     }
 

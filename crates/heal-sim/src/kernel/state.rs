@@ -43,7 +43,7 @@ impl FakeKernel {
                 "{}, {reach:?}, fast_io_fail_tmo {}",
                 controller.state, controller.fast_io_fail
             );
-            lines.push((format!("controller {} {}", controller.name(), controller.nqn), text));
+            lines.push((format!("controller {} {}", controller.name, controller.nqn), text));
         }
         for link in &self.links {
             let carrier = if link.carrier { "up" } else { "down" };

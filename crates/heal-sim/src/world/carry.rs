@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use heal_core::audit::AuditEntry;
-use heal_core::guards::Footing;
 use heal_core::record::{ArrayRecord, Step};
 use heal_core::{Effect, EffectId, Event, LookCause, Outbox};
 use heal_types::{
@@ -13,8 +12,8 @@ use heal_types::{
 
 use super::ledger::Saved;
 use super::transcript::{LineKind, effect_words, event_words, is_news};
-use super::{LOOK_AGAIN, What, World};
-use crate::invariants::Trouble;
+use super::{Decided, LOOK_AGAIN, What, World};
+use crate::invariants::{Trouble, no_grace_is_slept_through};
 
 /// How long a provisioner takes to answer.
 const ANSWER: Duration = Duration::from_millis(30);
@@ -33,11 +32,16 @@ impl World {
     /// Gives a machine an event and carries out what it wants.
     pub(crate) fn deliver(&mut self, array: ArrayId, event: Event) {
         let now = self.now;
+        // A look, or news of a path, may be the first thing it hears after a while without eyes.
+        if matches!(event, Event::Tick | Event::Answered { .. }) {
+            let slept = no_grace_is_slept_through(self, array);
+            self.expect("no_grace_is_slept_through", slept);
+        }
         let Some(machine) = self.machines.get_mut(&array) else {
             return;
         };
         let before = machine.incident();
-        let words = event_words(&event);
+        let words = (!self.transcript.is_silent()).then(|| event_words(&event));
         let outbox = machine.handle(now, event);
         if machine.incident().is_some() && before.is_none() {
             let storm = self.budget.degraded(now.mono, array);
@@ -47,12 +51,12 @@ impl World {
                 self.transcript.push(now.mono, LineKind::Daemon, text);
             }
         }
-        self.drain(array, outbox, Some(words));
+        self.drain(array, outbox, words);
     }
 
     pub(crate) fn drain(&mut self, array: ArrayId, outbox: Outbox, event: Option<String>) {
-        let news = !outbox.audit.is_empty() || outbox.effects.iter().any(is_news);
-        if let Some(words) = event.filter(|_| news) {
+        let news = || !outbox.audit.is_empty() || outbox.effects.iter().any(is_news);
+        if let Some(words) = event.filter(|_| news()) {
             let text = if self.arrays.len() > 1 {
                 format!("{} {words}", self.name_of(array))
             } else {
@@ -121,7 +125,7 @@ impl World {
 
     fn carry_effect(&mut self, array: ArrayId, effect: Effect) -> Result<(), Crashed> {
         self.boundary()?;
-        if is_news(&effect) {
+        if is_news(&effect) && !self.transcript.is_silent() {
             let words = effect_words(&effect);
             self.transcript.push(self.now.mono, LineKind::Effect, words);
         }
@@ -191,13 +195,23 @@ impl World {
     fn tell(&mut self, array: ArrayId, audit: &[AuditEntry]) {
         for entry in audit {
             self.check_audit(array, entry);
-            self.transcript.push(self.now.mono, LineKind::Audit, entry.message.clone());
+            if !self.transcript.is_silent() {
+                self.transcript.push(self.now.mono, LineKind::Audit, entry.message.clone());
+            }
         }
     }
 
     fn effect(&mut self, array: ArrayId, effect: Effect) {
         match effect {
-            Effect::Act { id, action, footing } => self.act(array, id, &action, &footing),
+            Effect::Act { id, action, footing } => {
+                self.check_act(array, id, &action);
+                let decided = Decided { array, id, action, footing: *footing };
+                if self.act_delay > Duration::ZERO && !decided.action.is_urgent() {
+                    self.enqueue(self.act_delay, What::Do(Box::new(decided)));
+                } else {
+                    self.begin(decided);
+                }
+            }
             Effect::Call { id, call } => self.call(array, id, &call),
             Effect::AskPermit => {
                 let given = self.budget.ask(self.now.mono, array);
@@ -211,8 +225,10 @@ impl World {
         }
     }
 
-    fn act(&mut self, array: ArrayId, id: EffectId, action: &HostAction, footing: &Footing) {
-        self.check_act(array, id, action);
+    /// Begins an act, on a fresh look.
+    pub(super) fn begin(&mut self, decided: Decided) {
+        let Decided { array, id, action, footing } = decided;
+        let action = &action;
         let durable = self
             .disk
             .get(array)

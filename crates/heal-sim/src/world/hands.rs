@@ -79,6 +79,22 @@ impl World {
         self.after_kernel();
     }
 
+    /// For so long a reader cannot read something.
+    pub fn blurred_for(&mut self, blur: Blur, time: Duration) {
+        self.say(format!("for {time:?} this cannot be read: {blur:?}"));
+        self.kernel.blur(blur);
+        self.blurred_until = Some(self.now.mono.after(time));
+    }
+
+    /// Whatever could not be read can be read again, and somebody looks.
+    pub(crate) fn seen_as_it_is(&mut self) {
+        self.blurred_until = None;
+        self.kernel.unblur();
+        if self.restart_at.is_none() {
+            self.look(&LookCause::SafetyScan);
+        }
+    }
+
     /// From now on a reader sees something wrongly.
     pub fn blurred(&mut self, blur: Blur) {
         self.say(format!("seen wrongly: {blur:?}"));

@@ -39,12 +39,13 @@ use std::time::Duration;
 
 use heal_core::arming::Arming;
 use heal_core::budget::Budget;
+use heal_core::guards::Footing;
 use heal_core::paths::PathEvent;
 use heal_core::record::{ArrayRecord, Step};
 use heal_core::why::{HeldWhy, QuarantinedWhy};
 use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, PathNews, Policy};
 use heal_types::{
-    ArrayId, BootId, ControllerName, HostAnswer, HostPort, Moment, Now, Observed,
+    ArrayId, BootId, ControllerName, HostAction, HostAnswer, HostPort, Moment, Now, Observed,
     ProvisionerAnswer, ProvisionerFault, UnknownWhy, WallTime,
 };
 
@@ -83,6 +84,16 @@ enum What {
     Sign(PathEvent),
     Wiring,
     Arm(Vec<Arming>, Box<PathNews>),
+    Do(Box<Decided>),
+}
+
+/// An act whose record is durable, and that has not begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Decided {
+    array: ArrayId,
+    id: EffectId,
+    action: HostAction,
+    footing: Footing,
 }
 
 /// The world. See the module's head.
@@ -102,7 +113,7 @@ pub struct World {
     pub(crate) machines: BTreeMap<ArrayId, ArrayMachine>,
     pub(crate) checker: Checker,
     pub(crate) feed: Feed,
-    boot: BootId,
+    pub(crate) boot: BootId,
     limits: heal_core::budget::Limits,
     budget: Budget,
     queue: Vec<Queued>,
@@ -121,6 +132,10 @@ pub struct World {
     save_at: Option<Moment>,
     /// What the last look saw wrongly.
     pub(crate) blurred: Vec<Blur>,
+    /// Until when readers see something wrongly.
+    blurred_until: Option<Moment>,
+    /// How long after it was decided an act begins.
+    pub(crate) act_delay: Duration,
     spins: (Moment, u32),
 }
 
@@ -171,6 +186,8 @@ impl World {
             unsaved: BTreeMap::new(),
             save_at: None,
             blurred: Vec::new(),
+            blurred_until: None,
+            act_delay: Duration::ZERO,
             spins: (now.mono, 0),
         };
         world.transcript.begin(now.mono);
@@ -293,6 +310,7 @@ impl World {
                 [self.budget.next_deadline(), self.next_scan, self.watch.deadline(), self.save_at];
             ticks.chain(own.into_iter().flatten()).min()
         };
+        let daemon = [daemon, self.blurred_until].into_iter().flatten().min();
         // The kernel runs by itself up to its next signal, so what it does need not be waited for.
         let next = [queued, daemon].into_iter().flatten().min();
         next.or_else(|| self.kernel.next_due())
@@ -310,7 +328,9 @@ impl World {
             return true;
         }
         let now = self.now.mono;
-        if self.restart_at.is_some_and(|at| at <= now) {
+        if self.blurred_until.is_some_and(|at| at <= now) {
+            self.seen_as_it_is();
+        } else if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.start_daemon();
         } else if let Some(queued) = self.take_queued() {
@@ -407,6 +427,9 @@ impl World {
     }
 
     fn note_pictures(&mut self) {
+        if self.transcript.is_silent() {
+            return;
+        }
         for array in &self.arrays {
             let picture = self.kernel.picture(array.id).unwrap_or_else(|| "stopped".into());
             let index = self.kernel.arrays.iter().find(|md| md.id == array.id);
@@ -458,6 +481,7 @@ impl World {
             What::Sign(event) => self.signed(event),
             What::Wiring => self.wired(),
             What::Arm(plan, planned_on) => self.arm(plan, &planned_on),
+            What::Do(decided) => self.begin(*decided),
             What::Answered(array, id, answer) => {
                 self.checker.answered(array, id, &answer);
                 self.deliver(array, Event::Answered { id, answer });

@@ -13,7 +13,7 @@ use heal_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::FakeKernel;
-use crate::kernel::disk::{Disk, Recovery};
+use crate::kernel::disk::{BlockSet, Disk, Recovery, Versions};
 use crate::kernel::fabric::{FarPortal, FarTarget, Handle, name};
 use crate::kernel::md::MdArray;
 use crate::provisioner::{FakeProvisioner, volume};
@@ -273,8 +273,8 @@ impl Builder<'_> {
             broken_by: None,
             events: 10,
             events_cleared: 10,
-            dirty: std::collections::BTreeSet::new(),
-            newest: std::collections::BTreeMap::new(),
+            dirty: BlockSet::default(),
+            newest: Versions::none(),
             next_version: 1,
             failed_writes: 0,
             flight: None,

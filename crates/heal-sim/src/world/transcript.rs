@@ -71,6 +71,11 @@ impl Transcript {
         self.lines.clear();
     }
 
+    /// Whether anybody reads it: whoever has nobody to tell need not find words.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent
+    }
+
     pub(crate) fn push(&mut self, now: Moment, kind: LineKind, text: String) {
         if self.silent {
             return;
