@@ -1,4 +1,5 @@
-//! `cargo xtask prove heal|stall|vendors|recoverer`: what the product claims, shown on what is built here and now.
+//! `cargo xtask prove heal|stall|vendors|recoverer|safety`: what the product claims, shown on what is
+//! built here and now.
 //!
 //! ```text
 //!   cargo test -p heal-sim ──► each test is a claim, its name the sentence ─┐
@@ -14,8 +15,10 @@
 //! measured on the way. A scenario that fails is one claim that does not hold, and so is one that is
 //! expected here and not there: a proof that quietly left something out would be worse than none.
 
+mod defects;
 mod lanes;
 mod recoverer;
+mod safety;
 mod vendors;
 
 use std::path::{Path, PathBuf};
@@ -61,6 +64,8 @@ enum What {
     Vendors,
     /// An OSD whose node died runs elsewhere, and no two nodes ever write to one device.
     Recoverer,
+    /// No sequence of faults makes the agent destroy a copy that it should have kept.
+    Safety,
 }
 
 impl What {
@@ -70,6 +75,7 @@ impl What {
             Self::Stall => &STALL,
             Self::Vendors => &VENDORS,
             Self::Recoverer => &RECOVERER,
+            Self::Safety => &SAFETY,
         }
     }
 }
@@ -93,6 +99,8 @@ enum Where {
     Stock,
     /// On every kernel.
     Every,
+    /// On every kernel, with `--full` only.
+    Full,
 }
 
 impl Where {
@@ -100,7 +108,8 @@ impl Where {
         match (self, much) {
             (_, Much::Full) => true,
             (Self::Always | Self::AlwaysEvery, Much::Quick) => stock,
-            (Self::Stock | Self::Every, Much::Quick) => false,
+            (Self::Stock | Self::Every, Much::Quick)
+            | (Self::Full, Much::Quick | Much::Default) => false,
             (Self::Always | Self::Stock, Much::Default) => stock,
             (Self::AlwaysEvery | Self::Every, Much::Default) => true,
         }
@@ -190,6 +199,35 @@ const RECOVERER: Proof = Proof {
     bounds: |_| Vec::new(),
 };
 
+/// What the simulator shows stands in `safety.rs`; here stands the catalogue of the lab.
+const SAFETY: Proof = Proof {
+    name: "safety",
+    scenarios: &[
+        ("safety-boot", Where::Full),
+        ("safety-broken", Where::Full),
+        ("safety-came-back", Where::Full),
+        ("safety-clone", Where::Full),
+        ("safety-congestion", Where::Full),
+        ("safety-disk-full", Where::Full),
+        ("safety-ghost-writes", Where::Full),
+        ("safety-given-up", Where::Full),
+        ("safety-lost-events", Where::Full),
+        ("safety-raid10", Where::Full),
+        ("safety-rdma", Where::Full),
+        ("safety-rebuild", Where::Full),
+        ("safety-refuse-4k", Where::Full),
+        ("safety-stale-first", Where::Full),
+        ("safety-stuck-faulty", Where::Full),
+        ("safety-stuck-tool", Where::Full),
+        ("safety-udev-stuck", Where::Full),
+        ("safety-write-errors", Where::Full),
+        ("safety-wrong-slot", Where::Full),
+    ],
+    again: &[],
+    simulated: false,
+    bounds: |_| Vec::new(),
+};
+
 const TIMES: usize = 5;
 
 /// The simulator's crate: every test of it is a claim.
@@ -238,6 +276,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             shown
         }
         What::Recoverer => recoverer::show(args.full, args.verbose)?,
+        What::Safety => {
+            let mut shown = Vec::new();
+            if !args.lab_only {
+                shown.extend(safety::show(much, args.verbose)?);
+            }
+            shown.extend(in_the_lab(proof, args, much)?);
+            shown
+        }
     };
     print(proof, &shown);
     let (line, holds) = summary(proof, &shown, started);
@@ -253,6 +299,9 @@ fn in_the_lab(proof: &Proof, args: &Args, much: Much) -> anyhow::Result<Vec<Show
     let mut shown = Vec::new();
     if proof.simulated && !args.lab_only {
         shown.push(simulator()?);
+    }
+    if !proof.scenarios.iter().any(|(_, on)| on.includes(true, much)) {
+        return Ok(shown);
     }
     let deb = match &args.deb {
         Some(deb) => deb.clone(),
@@ -468,7 +517,8 @@ fn summary(proof: &Proof, shown: &[Shown], started: Instant) -> (String, bool) {
     let bad = all().count() - good;
     let seconds = started.elapsed().as_secs();
     let took = format!("{} min {:02} s", seconds / 60, seconds % 60);
-    (format!("prove {}: {good} claims hold, {bad} do not ({took})", proof.name), bad == 0)
+    let holds = bad == 0 && good > 0;
+    (format!("prove {}: {good} claims hold, {bad} do not ({took})", proof.name), holds)
 }
 
 #[cfg(test)]
@@ -532,7 +582,7 @@ mod tests {
 
     #[test]
     fn every_scenario_of_a_proofs_name_is_part_of_it() {
-        for proof in [&HEAL, &STALL, &VENDORS] {
+        for proof in [&HEAL, &STALL, &VENDORS, &SAFETY] {
             let all = scenario::select(&scenario::directory(), &[]).unwrap();
             let prefix = format!("{}-", proof.name);
             let there = all.iter().map(|found| found.name.as_str());

@@ -14,7 +14,7 @@
 //! The price: the list of mutants quotes the code, and has to be changed with it. A text that is not
 //! found exactly once fails the run, so the list cannot rot unseen.
 
-mod mutants;
+pub(crate) mod mutants;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -54,10 +54,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// Builds the hunter of the workspace in `tree`, into `target`. Answers with its path.
-fn build(tree: &std::path::Path, target: &std::path::Path) -> anyhow::Result<PathBuf> {
+/// Builds the hunter, and what tells its logs again, of the workspace in `tree`, into `target`. Answers with its path.
+pub(crate) fn build(tree: &std::path::Path, target: &std::path::Path) -> anyhow::Result<PathBuf> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--profile", "hunt", "-p", "heal-sim", "--bin", "heal-hunt"])
+        .args(["build", "--quiet", "--profile", "hunt", "-p", "heal-sim", "--bins"])
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", target)
         .status()
