@@ -23,7 +23,7 @@ use heal_types::{
 };
 
 use super::transcript::{LineKind, action_words};
-use super::{LOOK_LATENCY, What, World};
+use super::{LOOK_LATENCY, Queued, What, World};
 
 /// How long a sign takes from the kernel to the machines.
 const SIGN_LATENCY: Duration = Duration::from_micros(200);
@@ -102,8 +102,11 @@ impl World {
 
     /// The network is to be read again.
     pub(super) fn rewire(&mut self, after: Duration) {
-        if self.restart_at.is_none() && !self.queue.iter().any(|q| q.what == What::Wiring) {
-            self.enqueue(WIRING + after, What::Wiring);
+        let after = WIRING + after;
+        let due = self.now.mono.after(after);
+        let is_soon = |q: &Queued| q.what == What::Wiring && q.due <= due;
+        if self.restart_at.is_none() && !self.queue.iter().any(is_soon) {
+            self.enqueue(after, What::Wiring);
         }
     }
 
