@@ -3,7 +3,7 @@
 //! The kernel refuses much of this by itself, the real one and the fake. A guard that leans on that
 //! is no guard, so these rules ask before the kernel does.
 
-use heal_types::{DeviceIdentity, HostAction, Observed};
+use heal_types::{Content, DeviceIdentity, HostAction, Observed};
 
 use super::Checked;
 use crate::World;
@@ -93,4 +93,92 @@ impl crate::FakeKernel {
             None
         }
     }
+}
+
+/// The leg an action takes something from must not be the last one that holds every block.
+///
+/// # Errors
+/// What would be left.
+pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Checked {
+    let (array, leg) = match action {
+        HostAction::FailLeg { array, leg, .. }
+        | HostAction::RemoveLeg { array, leg }
+        | HostAction::IsolateLeg { array, leg, .. }
+        | HostAction::DeleteController { array, leg, .. }
+        | HostAction::ReplaceLeg { array, from: leg, .. } => (*array, Some(&leg.device)),
+        HostAction::SetRaidDisks { array, .. } => (*array, None),
+        HostAction::Connect { .. }
+        | HostAction::Examine { .. }
+        | HostAction::ReAddLeg { .. }
+        | HostAction::AddLeg { .. }
+        | HostAction::ClearWantReplacement { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::CutPath { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::RewriteBadBlocks { .. }
+        | HostAction::Disconnect { .. } => return Ok(()),
+    };
+    let copies_first = match action {
+        HostAction::ReplaceLeg { .. } => true,
+        // Who survives is not failed by this: it queues, whatever becomes of it.
+        HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } => {
+            world.kernel.in_sync_beside(array, &leg.device) > 0
+        }
+        // MD has failed it already and reads it no more: unbound, it holds what it held. Who cannot
+        // have heard that nobody reaches the others goes by what MD says of them.
+        HostAction::RemoveLeg { leg, .. }
+            if world.feed.is_deaf() && world.kernel.is_faulty(array, &leg.device) =>
+        {
+            world.kernel.in_sync_beside(array, &leg.device) > 0
+        }
+        HostAction::Connect { .. }
+        | HostAction::Examine { .. }
+        | HostAction::FailLeg { .. }
+        | HostAction::RemoveLeg { .. }
+        | HostAction::ReAddLeg { .. }
+        | HostAction::AddLeg { .. }
+        | HostAction::ClearWantReplacement { .. }
+        | HostAction::SetRaidDisks { .. }
+        | HostAction::SetFastIoFail { .. }
+        | HostAction::CutPath { .. }
+        | HostAction::Reconnect { .. }
+        | HostAction::RewriteBadBlocks { .. }
+        | HostAction::Disconnect { .. } => false,
+    };
+    if copies_first || world.kernel.good_legs_beside(array, leg) > 0 {
+        Ok(())
+    } else {
+        Err(format!("{} with no other good leg", action.verb()))
+    }
+}
+
+/// A device is added only after its content was read, and only if nothing foreign stands on it.
+///
+/// # Errors
+/// What stands on it.
+pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Checked {
+    let (HostAction::AddLeg { array, device } | HostAction::ReAddLeg { array, device }) = action
+    else {
+        return Ok(());
+    };
+    if !world.checker.examined.contains(device) {
+        return Err(format!("{device} was never examined"));
+    }
+    match world.kernel.content_of(&device.device) {
+        Some(Content::Blank) | None => {}
+        Some(Content::MdMember(superblock)) if superblock.array == *array => {}
+        Some(Content::MdMember(superblock)) => {
+            return Err(format!("{device} is a leg of {}", superblock.array));
+        }
+        Some(Content::Foreign(kind)) => return Err(format!("{device} has {kind}")),
+    }
+    let promised = world.arrays.iter().filter(|plan| plan.id == *array).any(|plan| {
+        plan.replicas.iter().any(|r| r.namespace == device.namespace && r.nqn == device.nqn)
+    });
+    // A spare of another volume, granted for this one, is blank and nobody's, and only the provisioner
+    // could know better.
+    let granted = world.checker.granted.iter().any(|(to, target)| {
+        to == array && target.namespace == device.namespace && target.nqn == device.nqn
+    });
+    if promised || granted { Ok(()) } else { Err(format!("{device} is no replica of that volume")) }
 }

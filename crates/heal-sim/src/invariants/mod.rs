@@ -38,14 +38,17 @@ use heal_types::status::Health;
 use heal_types::{
     ArrayId, CallKey, Condition, Content, DeviceIdentity, FastIoFail, FaultClass, HostAction,
     HostAnswer, Moment, NamespaceId, ProvisionerAnswer, ProvisionerCall, ProvisionerFault,
-    Replacement, ReplicaId, ReplicaState, WallTime,
+    Replacement, ReplicaId, ReplicaState, Target, WallTime,
 };
 
 use crate::World;
 use crate::hunt::coverage::Edges;
 use crate::kernel::{Gone, LastError};
 
-pub use acts::{changes_only_what_md_lets_change, never_acts_on_another_device};
+pub use acts::{
+    changes_only_what_md_lets_change, never_acts_on_another_device, never_acts_on_last_in_sync_leg,
+    never_adds_unverified_device,
+};
 pub(crate) use explained::is_of_this_version;
 pub use explained::{
     Trouble, held_only_for_what_lasts, loud_words_are_explained, quarantine_is_explained,
@@ -78,6 +81,8 @@ pub(crate) struct Checker {
     violations: Vec<Violation>,
     /// Devices whose content was read and found harmless.
     examined: Vec<DeviceIdentity>,
+    /// What the provisioner gave to which array, whosever it is.
+    granted: Vec<(ArrayId, Target)>,
     /// Acts begun, with the number of outcomes the audit gave them.
     acts: BTreeMap<EffectId, u32>,
     /// Acts whose outcome a crash may have taken along.
@@ -170,6 +175,7 @@ impl Checker {
             },
         };
         if let Ok(ProvisionerAnswer::Replacement(Replacement::Granted(replica))) = answer {
+            self.granted.push((array, replica.target.clone()));
             // What is granted anew is not given up any more.
             let given_up =
                 |owed: &Owed| owed.replica == replica.id && owed.message == OwedMessage::Removed;
@@ -183,56 +189,6 @@ impl Checker {
 
 /// A plan of arming may be behind the facts for so long, while the daemon runs: two looks.
 const EXPOSED: Duration = Duration::from_millis(100);
-
-/// The leg an action takes something from must not be the last one that holds every block.
-///
-/// # Errors
-/// What would be left.
-pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Checked {
-    let (array, leg) = match action {
-        HostAction::FailLeg { array, leg, .. }
-        | HostAction::RemoveLeg { array, leg }
-        | HostAction::IsolateLeg { array, leg, .. }
-        | HostAction::DeleteController { array, leg, .. }
-        | HostAction::ReplaceLeg { array, from: leg, .. } => (*array, Some(&leg.device)),
-        HostAction::SetRaidDisks { array, .. } => (*array, None),
-        HostAction::Connect { .. }
-        | HostAction::Examine { .. }
-        | HostAction::ReAddLeg { .. }
-        | HostAction::AddLeg { .. }
-        | HostAction::ClearWantReplacement { .. }
-        | HostAction::SetFastIoFail { .. }
-        | HostAction::CutPath { .. }
-        | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
-        | HostAction::Disconnect { .. } => return Ok(()),
-    };
-    let copies_first = match action {
-        HostAction::ReplaceLeg { .. } => true,
-        // Who survives is not failed by this: it queues, whatever becomes of it.
-        HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } => {
-            world.kernel.in_sync_beside(array, &leg.device) > 0
-        }
-        HostAction::Connect { .. }
-        | HostAction::Examine { .. }
-        | HostAction::FailLeg { .. }
-        | HostAction::RemoveLeg { .. }
-        | HostAction::ReAddLeg { .. }
-        | HostAction::AddLeg { .. }
-        | HostAction::ClearWantReplacement { .. }
-        | HostAction::SetRaidDisks { .. }
-        | HostAction::SetFastIoFail { .. }
-        | HostAction::CutPath { .. }
-        | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
-        | HostAction::Disconnect { .. } => false,
-    };
-    if copies_first || world.kernel.good_legs_beside(array, leg) > 0 {
-        Ok(())
-    } else {
-        Err(format!("{} with no other good leg", action.verb()))
-    }
-}
 
 /// What it takes to connect a controller again is on disk before the controller is deleted.
 ///
@@ -287,32 +243,6 @@ pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked 
         )
         | None => Ok(()),
     }
-}
-
-/// A device is added only after its content was read, and only if nothing foreign stands on it.
-///
-/// # Errors
-/// What stands on it.
-pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Checked {
-    let (HostAction::AddLeg { array, device } | HostAction::ReAddLeg { array, device }) = action
-    else {
-        return Ok(());
-    };
-    if !world.checker.examined.contains(device) {
-        return Err(format!("{device} was never examined"));
-    }
-    match world.kernel.content_of(&device.device) {
-        Some(Content::Blank) | None => {}
-        Some(Content::MdMember(superblock)) if superblock.array == *array => {}
-        Some(Content::MdMember(superblock)) => {
-            return Err(format!("{device} is a leg of {}", superblock.array));
-        }
-        Some(Content::Foreign(kind)) => return Err(format!("{device} has {kind}")),
-    }
-    let promised = world.arrays.iter().filter(|plan| plan.id == *array).any(|plan| {
-        plan.replicas.iter().any(|r| r.namespace == device.namespace && r.nqn == device.nqn)
-    });
-    if promised { Ok(()) } else { Err(format!("{device} is no replica of that volume")) }
 }
 
 /// Whatever is done was written down before.

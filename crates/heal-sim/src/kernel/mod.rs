@@ -386,6 +386,14 @@ impl FakeKernel {
             .count()
     }
 
+    /// Whether MD has failed that leg.
+    #[must_use]
+    pub fn is_faulty(&self, array: ArrayId, leg: &DeviceName) -> bool {
+        self.array_index(array).is_some_and(|index| {
+            self.arrays[index].rdevs.iter().any(|r| r.name == *leg && r.faulty)
+        })
+    }
+
     /// What really stands on a device of that name now.
     #[must_use]
     pub fn content_of(&self, device: &DeviceName) -> Option<heal_types::Content> {
