@@ -253,6 +253,25 @@ fn a_step_that_fails_waits_longer_each_time_and_not_for_ever() {
 }
 
 #[test]
+fn a_fence_that_never_does_what_it_says_comes_to_the_end_of_its_patience() {
+    let mut relocation = in_phase(PhaseKind::Fencing);
+    let (policy, mut now) = (policy(), NOW);
+    let mut rounds = 0;
+    while now.since(NOW) < policy.fence_patience {
+        let wait = relocation.tries.not_before;
+        now = wait.unwrap_or(now).max(now).after(std::time::Duration::from_millis(10));
+        relocation.signal(now, Signal::StepDone, &policy).unwrap();
+        assert!(relocation.command(now).is_some(), "looking is never put off");
+        relocation.signal(now, Signal::Disproven(StillOpen::AnyHost), &policy).unwrap();
+        assert_eq!(relocation.phase, Phase::Fencing);
+        rounds += 1;
+    }
+    assert_eq!(relocation.since, NOW, "it is still the first attempt");
+    assert!(rounds < 20, "{rounds} rounds in a minute are a hot loop");
+    assert_eq!(relocation.tries.said, Some(StillOpen::AnyHost.to_string()));
+}
+
+#[test]
 fn a_persons_word_is_kept_with_their_name() {
     let mut relocation = in_phase(PhaseKind::FenceRequired);
     let who = Person::new("ada").unwrap();

@@ -31,6 +31,7 @@ mod agrees;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use heal_types::WallTime;
 use heal_types::cluster::{Generation, NodeName, Person, RelocationId};
@@ -90,7 +91,7 @@ pub struct Relocation {
     pub generation: Generation,
     /// When it began.
     pub began: WallTime,
-    /// When the present phase began.
+    /// When the present phase began; closing the old node out and looking whether it worked are one.
     pub since: WallTime,
     /// How often the present step failed, and what it said last.
     pub tries: Tries,
@@ -175,18 +176,30 @@ impl Relocation {
                 then.kind()
             }
             Verdict::Stay(why) => {
-                self.note(now, signal, policy);
+                self.note(now, &signal, policy);
                 return Ok(Moved::Stayed(why));
             }
             Verdict::Illegal => return Err(illegal),
         };
         let next = self.next(&signal, to).filter(|next| next.kind() == to).ok_or(illegal)?;
+        match (phase, to) {
+            // Closing and looking are one stage with one patience: a fence that never does what it says
+            // would begin anew for ever, and nobody would be asked.
+            (PhaseKind::Fencing, PhaseKind::Proving) => self.tries.not_before = None,
+            (PhaseKind::Proving, PhaseKind::Fencing) => {
+                if let Signal::Disproven(open) = &signal {
+                    // As a rule a connection that is being taken apart: it takes a moment.
+                    self.failed(now, &open.to_string(), policy.step_retry / 8, policy);
+                }
+            }
+            (from, to) if from != to => {
+                self.since = now;
+                self.tries = Tries::default();
+            }
+            _ => {}
+        }
         if let Signal::Retargeted { to, .. } = signal {
             self.to = to;
-        }
-        if to != phase {
-            self.since = now;
-            self.tries = Tries::default();
         }
         self.phase = next;
         Ok(Moved::To(to))
@@ -308,14 +321,17 @@ impl Relocation {
     }
 
     /// Counts a try that failed, and says when the next one is due.
-    fn note(&mut self, now: WallTime, signal: Signal, policy: &Policy) {
-        let (Signal::StepAgain(said) | Signal::StepRefused(said)) = signal else {
-            return;
-        };
-        let doubled = policy.step_retry.saturating_mul(1 << self.tries.failed.min(16));
+    fn note(&mut self, now: WallTime, signal: &Signal, policy: &Policy) {
+        if let Signal::StepAgain(said) | Signal::StepRefused(said) = signal {
+            self.failed(now, said, policy.step_retry, policy);
+        }
+    }
+
+    fn failed(&mut self, now: WallTime, said: &str, first: Duration, policy: &Policy) {
+        let doubled = first.saturating_mul(1 << self.tries.failed.min(16));
         self.tries = Tries {
             failed: self.tries.failed.saturating_add(1),
-            said: Some(short(&said)),
+            said: Some(short(said)),
             not_before: Some(now.after(doubled.min(policy.longest_retry))),
         };
     }
@@ -450,7 +466,11 @@ impl Relocation {
 }
 
 /// `osd-3-7`: the OSD and the generation, so that the API server refuses the second of two equals.
-fn name(osd: &OsdIdentity, generation: Generation) -> RelocationId {
+///
+/// # Panics
+/// Never: a word and two numbers are a name.
+#[must_use]
+pub fn name(osd: &OsdIdentity, generation: Generation) -> RelocationId {
     RelocationId::new(format!("osd-{}-{generation}", osd.id.number()))
         .expect("a word and two numbers are a DNS name")
 }

@@ -258,6 +258,32 @@ impl PhaseKind {
         }
     }
 
+    /// The work that is left, in a few words.
+    #[must_use]
+    pub fn work(self) -> &'static str {
+        match self {
+            Self::Pending => "waiting for its reason to be certain",
+            Self::Confirmed => "setting noout, and keeping Rook off",
+            Self::NooutSet => "looking once more before the fence",
+            Self::Stopping => "stopping the OSD where it runs",
+            Self::Fencing => "taking the device away from the old node",
+            Self::Proving => "reading who can still write",
+            Self::FenceRequired => "waiting for a person's word",
+            Self::Fenced => "marking the OSD down, and removing its old pod",
+            Self::Detached => "admitting the new node, and nobody else",
+            Self::Connecting => "connecting the device, and reading its label",
+            Self::Verified => "letting the OSD run on the new node",
+            Self::Placed => "waiting for the OSD to come up",
+            Self::OsdUp => "waiting for its placement groups",
+            Self::Clean | Self::GivingUp => "taking off what was set",
+            Self::Held => "held",
+            Self::RollingBack => "putting things back as they were",
+            Self::Succeeded => "moved",
+            Self::RolledBack => "as it was before",
+            Self::Failed => "not finished",
+        }
+    }
+
     /// One word, for status, Events and the golden matrix.
     #[must_use]
     pub fn word(self) -> &'static str {
