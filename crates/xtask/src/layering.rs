@@ -87,8 +87,14 @@ static LAYERS: &[Layer] = &[
         tests_may: &[],
         outside: Outside::Any,
     },
-    // The cluster half: nothing of the host half but the words.
-    Layer { name: "nvmeof-recoverer", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
+    // The cluster half: nothing of the host half but the words. What decides is pure here too.
+    Layer { name: "nvmeof-recoverer", may: &["heal-types"], tests_may: &[], outside: PURE },
+    Layer {
+        name: "nvmeof-recoverer-controller",
+        may: &["heal-types", "nvmeof-recoverer"],
+        tests_may: &[],
+        outside: Outside::Any,
+    },
     Layer { name: "xtask", may: &["vendor-emulator"], tests_may: &[], outside: Outside::Any },
 ];
 
