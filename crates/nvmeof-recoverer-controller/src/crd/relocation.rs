@@ -179,7 +179,6 @@ pub struct OsdRelocationStatus {
     #[serde(default)]
     pub tries: Tries,
     /// In a sentence.
-    #[serde(default)]
     pub message: String,
     /// From `Fenced` on: why nobody can write.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -163,7 +163,6 @@ pub struct FabricTargetStatus {
     #[serde(default)]
     pub devices: u32,
     /// `Ready`, `Silent` or `Missing`.
-    #[serde(default)]
     pub fence: String,
     /// `Ready`: moves from and to its devices are possible.
     #[serde(default)]
