@@ -33,6 +33,13 @@ need_for_lab() {
     need "the lab's VM" qemu-system-x86 debootstrap e2fsprogs kmod xz-utils util-linux
 }
 
+need_for_cluster() {
+    local packages=(build-essential dpkg-dev openssl)
+    # Somebody else's kubectl serves as well.
+    command -v kubectl >/dev/null || packages+=(kubernetes-client)
+    need "the API server" "${packages[@]}"
+}
+
 # lab_image [KERNEL]: built once. debootstrap wants root; the cache stays the caller's.
 lab_image() {
     local kernel=(--kernel "${1:-6.1}")

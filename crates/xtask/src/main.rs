@@ -8,6 +8,7 @@
 //!   coverage  what of heal-core the scenario tests reach
 //!   fuzz      explores what reads outside bytes, guided by coverage
 //!   demo      the main job on a real kernel, told while it happens
+//!   cluster   a real API server, and the recoverer's scenarios on it
 //!   deb, rpm  the packages, from one list of installed files
 //!   wheel     what os-brick imports, for os-bricks that came by pip
 //!   mutants   the recoverer without one of its rules: the simulator must notice
@@ -27,6 +28,7 @@
 )]
 
 mod bench;
+mod cluster;
 mod coverage;
 mod emulator;
 mod fuzz;
@@ -63,6 +65,8 @@ enum Task {
     Coverage(coverage::Args),
     /// Explore what reads outside bytes.
     Fuzz(fuzz::Args),
+    /// A real API server, and the recoverer's scenarios on it.
+    Cluster(cluster::Args),
     /// Heal a real array in the lab and narrate it.
     Demo(lab::demo::Args),
     /// Build the Debian package.
@@ -90,6 +94,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Coverage(args) => coverage::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Demo(args) => lab::demo::run(&args),
         Task::Deb(args) => package::deb::run(&args),
         Task::Rpm(args) => package::rpm::run(&args),

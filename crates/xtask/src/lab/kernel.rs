@@ -142,23 +142,27 @@ impl Apt {
                 Ok(apt)
             }
             Series::V6_12 => {
-                let private = cache.join("apt-backports");
-                std::fs::create_dir_all(private.join("lists/partial"))?;
-                std::fs::create_dir_all(private.join("cache/archives/partial"))?;
                 let line = format!(
                     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} \
                      bookworm-backports main\n",
                     mirror()?
                 );
-                std::fs::write(private.join("sources.list"), line)?;
-                let apt = Self { private: Some(private) };
-                run(apt.command("apt-get")?.arg("update"))?;
-                Ok(apt)
+                Self::private(cache.join("apt-backports"), &line)
             }
         }
     }
 
-    fn command(&self, name: &str) -> anyhow::Result<std::process::Command> {
+    /// Lists of our own, from these sources and no others.
+    pub(crate) fn private(private: PathBuf, sources: &str) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(private.join("lists/partial"))?;
+        std::fs::create_dir_all(private.join("cache/archives/partial"))?;
+        std::fs::write(private.join("sources.list"), sources)?;
+        let apt = Self { private: Some(private) };
+        run(apt.command("apt-get")?.arg("update"))?;
+        Ok(apt)
+    }
+
+    pub(crate) fn command(&self, name: &str) -> anyhow::Result<std::process::Command> {
         let mut command = program(name);
         if let Some(private) = &self.private {
             for (option, path) in [

@@ -19,7 +19,7 @@
 mod boot;
 #[cfg(test)]
 mod catalogue;
-mod command;
+pub(crate) mod command;
 mod cpio;
 pub(crate) mod demo;
 pub(crate) mod image;

@@ -1,0 +1,117 @@
+//! `cargo xtask cluster`: a real API server for the recoverer's scenarios, on this machine alone.
+//!
+//! ```text
+//!   Debian's source package ─► build (once, cached) ─► etcd ◄── kube-apiserver ◄── kube-controller-manager
+//!                                                                    ▲
+//!           cargo test --test cluster: replicas of the controller ───┤
+//!             kubelets and a Ceph that are stand-ins ────────────────┘
+//! ```
+//!
+//! A fake API server agrees with whoever wrote it. What a resource version, a field selector, a JSON
+//! patch with a `test` or a finalizer really does, only the real one says; so the real one runs here,
+//! with Deployments, Jobs and garbage collection by the real controllers. What is not real: nodes.
+//!
+//! The price: Debian has no binary of it, so it is built, once, in some minutes. It is Kubernetes 1.20,
+//! the last one whose source package is whole; what newer servers do beyond it is not shown here.
+
+mod build;
+mod rights;
+mod server;
+
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+
+use crate::lab::command::run as run_program;
+use crate::workspace;
+use server::Server;
+
+const CRATE: &str = "nvmeof-recoverer-controller";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the API server, or say that it is there.
+    Prepare,
+    /// Start it, and say how to reach it.
+    Start,
+    /// Stop what `start` started.
+    Stop,
+    /// Run the scenarios whose names hold the pattern, on a fresh one.
+    Test {
+        pattern: Option<String>,
+        /// Print what the replicas and stand-ins say.
+        #[arg(long, short)]
+        verbose: bool,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.task {
+        Task::Prepare => {
+            let programs = build::prepare()?;
+            println!("cluster: {}", programs.display());
+        }
+        Task::Start => {
+            let server = Server::start(&build::prepare()?)?;
+            println!("cluster: export KUBECONFIG={}", server.kubeconfig().display());
+            println!("cluster: ends with `cargo xtask cluster stop`");
+            server.leave();
+        }
+        Task::Stop => println!("cluster: {} processes ended", server::stop()?),
+        Task::Test { pattern, verbose } => {
+            let (passed, said) = test(pattern.as_deref(), *verbose)?;
+            let told = |line: &&str| line.starts_with("test ") || line.starts_with("FIGURE ");
+            said.lines().filter(told).for_each(|line| println!("{line}"));
+            if !passed {
+                bail!("scenarios failed");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs the scenarios on a server of their own: whether all passed, and what cargo printed.
+pub(crate) fn test(pattern: Option<&str>, verbose: bool) -> anyhow::Result<(bool, String)> {
+    let programs = build::prepare()?;
+    println!("cluster: building the controller and its scenarios");
+    let stand_in = ["build", "--quiet", "-p", CRATE, "--example", "stand_in"];
+    run_program(Command::new("cargo").args(stand_in).current_dir(workspace::root()))?;
+    let scenarios = ["test", "--quiet", "-p", CRATE, "--test", "cluster", "--no-run"];
+    run_program(Command::new("cargo").args(scenarios).current_dir(workspace::root()))?;
+    let server = Server::start(&programs)?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--quiet", "-p", CRATE, "--test", "cluster", "--"])
+        // One after another: each counts nodes, and there is one cluster.
+        .args(["--ignored", "--test-threads", "1", "--format", "pretty", "--show-output"])
+        .args(pattern)
+        .env("CLUSTER", server.dir())
+        .env("KUBECONFIG", server.kubeconfig())
+        .current_dir(workspace::root());
+    if verbose {
+        command.arg("--nocapture");
+    }
+    let output = command.stderr(std::process::Stdio::inherit()).output();
+    let output = output.context("cannot start cargo")?;
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut passed = output.status.success();
+    if pattern.is_none() {
+        // In the words of a test, for whoever reads both.
+        let found = rights::check(&server)?;
+        found.iter().for_each(|it| said.push_str(&format!("rights: {it}\n")));
+        let verdict = if found.is_empty() { "ok" } else { "FAILED" };
+        said.push_str(&format!("test rights::{} ... {verdict}\n", rights::SENTENCE));
+        passed &= found.is_empty();
+    }
+    if verbose || !passed {
+        print!("{said}");
+    }
+    Ok((passed, said))
+}
