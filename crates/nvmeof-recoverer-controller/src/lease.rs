@@ -163,7 +163,7 @@ impl Candidate {
     }
 
     fn claim(&self, before: Option<&LeaseSpec>, now: Moment) -> LeaseSpec {
-        let stamp = MicroTime(jiff::Timestamp::now());
+        let stamp = stamp(jiff::Timestamp::now());
         let ours = before.is_some_and(|it| it.holder_identity.as_ref() == Some(&self.identity));
         let taken = before.filter(|_| ours).and_then(|it| it.acquire_time.clone());
         let changes = before.and_then(|it| it.lease_transitions).unwrap_or_default();
@@ -192,6 +192,11 @@ impl Candidate {
             Err(error) => Err(error),
         }
     }
+}
+
+/// As fine as a Lease can hold: what comes back is compared with what was sent.
+fn stamp(now: jiff::Timestamp) -> MicroTime {
+    MicroTime(jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now))
 }
 
 #[cfg(test)]
@@ -223,6 +228,17 @@ mod tests {
         let last = held("a", 4_000_000_000);
         assert_eq!(seen.judge(&last, "b", at(124), LASTS), Judgement::Wait);
         assert_eq!(seen.judge(&last, "b", at(125), LASTS), Judgement::Take);
+    }
+
+    #[test]
+    fn a_renewal_is_known_again_when_it_comes_back() {
+        let echoes = Echoes::default();
+        let sent = stamp(jiff::Timestamp::new(1_700_000_000, 123_456_789).unwrap());
+        echoes.remember(sent.clone(), at(7));
+        let lease = LeaseSpec { renew_time: Some(sent), ..LeaseSpec::default() };
+        let wire = serde_json::to_vec(&lease).unwrap();
+        assert_eq!(echoes.asked(&serde_json::from_slice(&wire).unwrap()), Some(at(7)));
+        assert_eq!(echoes.asked(&held("b", 1)), None, "somebody else's");
     }
 
     #[test]

@@ -205,7 +205,9 @@ impl Controller {
     async fn evaluate(&mut self) {
         let Some(seen) = self.sight.seen() else { return };
         let (view, left_out) = world::view(&seen, &self.policy, clock::now());
-        for (device, why) in &left_out {
+        // A leader that has just begun has not heard of everything yet: nothing is wrong with that.
+        let heard = view.api_seen.known().is_some() && view.mons.known().is_some();
+        for (device, why) in left_out.iter().filter(|_| heard) {
             let subsystem = device.subsystem.to_string();
             self.say_once(&format!("{subsystem}: {why}"), || {
                 tracing::warn!(subsystem, %why, "a device is left alone");
@@ -216,10 +218,11 @@ impl Controller {
         let decision = decide(&view, &memory.findings, &self.policy);
         self.record.looked(&view, &decision);
         let held: BTreeMap<OsdId, HoldWhy> = decision.held.into_iter().collect();
-        for (osd, why) in held.iter().filter(|(osd, why)| memory.held.get(osd) != Some(why)) {
+        let new = |(osd, why): &(&OsdId, &HoldWhy)| heard && memory.held.get(osd) != Some(why);
+        for (osd, why) in held.iter().filter(new) {
             tracing::warn!(%osd, %why, "lost, and held");
         }
-        memory.held = held;
+        memory.held = if heard { held } else { BTreeMap::new() };
         memory.view = Some(view);
         for relocation in decision.begin {
             self.begin(&relocation).await;
