@@ -145,11 +145,11 @@ impl Kubelet {
         loop {
             if !self.frozen.load(Ordering::SeqCst) {
                 // An API server that is away is asked again.
-                if beat % 3 == 0 {
+                if beat == 0 {
                     let _ = self.renew().await;
                 }
                 let _ = self.look().await;
-                beat = beat.wrapping_add(1);
+                beat = (beat + 1) % 3;
             }
             tokio::time::sleep(TICK).await;
         }

@@ -331,6 +331,7 @@ impl World {
     }
 
     /// Kills the API server, and starts it again after a while; how long it was away.
+    #[expect(clippy::zombie_processes, reason = "it outlives the scenario, and the run ends it")]
     pub(crate) async fn restart_api(&self, away: Duration) -> Duration {
         let dir = PathBuf::from(std::env::var_os("CLUSTER").unwrap());
         let pid = std::fs::read_to_string(dir.join("kube-apiserver.pid")).unwrap();
@@ -342,7 +343,6 @@ impl World {
         let how: Value = serde_json::from_slice(&how).unwrap();
         let arguments = how["arguments"].as_array().unwrap().iter().map(|it| it.as_str().unwrap());
         let log = std::fs::File::create(dir.join("kube-apiserver-again.log")).unwrap();
-        // Outlives the scenario: the server is that of the whole run, which ends it.
         let child = std::process::Command::new(how["program"].as_str().unwrap())
             .args(arguments)
             .stdin(Stdio::null())
