@@ -18,7 +18,8 @@ mod build;
 mod rights;
 mod server;
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -67,11 +68,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Task::Stop => println!("cluster: {} processes ended", server::stop()?),
         Task::Test { pattern, verbose } => {
             let (passed, said) = test(pattern.as_deref(), *verbose)?;
-            let told = |line: &&str| line.starts_with("test ") || line.starts_with("FIGURE ");
-            said.lines().filter(told).for_each(|line| println!("{line}"));
             if !passed {
                 bail!("scenarios failed");
             }
+            let figures = said.lines().filter(|line| line.starts_with("FIGURE "));
+            figures.for_each(|line| println!("{line}"));
         }
     }
     Ok(())
@@ -98,20 +99,36 @@ pub(crate) fn test(pattern: Option<&str>, verbose: bool) -> anyhow::Result<(bool
     if verbose {
         command.arg("--nocapture");
     }
-    let output = command.stderr(std::process::Stdio::inherit()).output();
-    let output = output.context("cannot start cargo")?;
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut passed = output.status.success();
+    let (mut passed, mut said) = follow(&mut command)?;
     if pattern.is_none() {
         // In the words of a test, for whoever reads both.
-        let found = rights::check(&server)?;
+        let found = rights::check(&server).unwrap_or_else(|error| vec![format!("{error:#}")]);
         found.iter().for_each(|it| said.push_str(&format!("rights: {it}\n")));
         let verdict = if found.is_empty() { "ok" } else { "FAILED" };
-        said.push_str(&format!("test rights::{} ... {verdict}\n", rights::SENTENCE));
+        let sentence = format!("test rights::{} ... {verdict}\n", rights::SENTENCE);
+        print!("{sentence}");
+        said.push_str(&sentence);
         passed &= found.is_empty();
     }
     if verbose || !passed {
         print!("{said}");
     }
     Ok((passed, said))
+}
+
+/// Runs cargo to its end and says meanwhile how each scenario ended: whether all is well, and all that
+/// was printed.
+fn follow(command: &mut Command) -> anyhow::Result<(bool, String)> {
+    let mut cargo = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut said = String::new();
+    let out = cargo.stdout.take().context("cargo has no output")?;
+    for line in BufReader::new(out).lines() {
+        let line = line.context("cannot read what cargo prints")?;
+        if line.starts_with("test ") {
+            println!("{line}");
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    Ok((cargo.wait().context("cargo is lost")?.success(), said))
 }
