@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -114,8 +113,9 @@ impl Fabric {
 
     pub fn create(dir: &Path, state: &State) -> Self {
         std::fs::create_dir_all(dir.join("by-id")).unwrap();
-        std::fs::write(dir.join("state.json"), serde_json::to_vec(state).unwrap()).unwrap();
-        Self::at(dir)
+        let fabric = Self::at(dir);
+        fabric.write(&serde_json::to_vec(state).unwrap());
+        fabric
     }
 
     pub fn dir(&self) -> &Path {
@@ -124,21 +124,35 @@ impl Fabric {
 
     /// Changes it, alone.
     pub fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let path = self.dir.join("state.json");
-        let mut file = File::options().read(true).write(true).open(path).unwrap();
-        file.lock().unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        let mut state: State = serde_json::from_str(&text).unwrap();
+        let _alone = self.alone();
+        let mut state = self.read();
         let result = change(&mut state);
-        let text = serde_json::to_vec(&state).unwrap();
-        file.rewind().unwrap();
-        file.set_len(0).unwrap();
-        file.write_all(&text).unwrap();
+        self.write(&serde_json::to_vec(&state).unwrap());
         result
     }
 
+    /// Looks at it while nobody changes it.
     pub fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        self.change(|state| look(state))
+        let _alone = self.alone();
+        look(&self.read())
+    }
+
+    /// As long as what it returns is held; a process that ends lets go.
+    fn alone(&self) -> File {
+        let file = self.dir.join("state.lock");
+        let file = File::options().create(true).append(true).open(file).unwrap();
+        file.lock().unwrap();
+        file
+    }
+
+    fn read(&self) -> State {
+        serde_json::from_slice(&std::fs::read(self.dir.join("state.json")).unwrap()).unwrap()
+    }
+
+    /// Whole or not at all: programs are killed at any moment, when they are too slow for the controller.
+    fn write(&self, text: &[u8]) {
+        let next = self.dir.join("state.next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, self.dir.join("state.json")).unwrap();
     }
 }
