@@ -311,7 +311,12 @@ impl Controller {
             self.write(&object, &relocation, None).await;
             return;
         }
-        let word = person(&object.spec.operator, leaving, &relocation);
+        let word = person(&object.spec.operator, leaving, &relocation).unwrap_or_else(|open| {
+            self.say_once(&format!("{id}: {open}"), || {
+                tracing::warn!(relocation = %id, open, "a person's word does not speak of every node");
+            });
+            None
+        });
         if let Some(signal) = word
             && self.signal(&object, &relocation, signal).await
         {
@@ -461,7 +466,14 @@ impl Controller {
 }
 
 /// What a person has said to a move and that it has not heard yet.
-fn person(said: &Operator, leaving: bool, relocation: &Relocation) -> Option<Signal> {
+///
+/// # Errors
+/// What the word leaves open.
+fn person(
+    said: &Operator,
+    leaving: bool,
+    relocation: &Relocation,
+) -> Result<Option<Signal>, String> {
     let waits = match relocation.phase.kind() {
         PhaseKind::Fencing | PhaseKind::Proving | PhaseKind::FenceRequired => true,
         PhaseKind::Pending
@@ -483,19 +495,12 @@ fn person(said: &Operator, leaving: bool, relocation: &Relocation) -> Option<Sig
         | PhaseKind::Failed => false,
     };
     if said.abort || leaving {
-        return Some(Signal::OperatorAborted);
+        return Ok(Some(Signal::OperatorAborted));
     }
-    let word = said.fenced.as_ref().filter(|_| waits)?;
+    let Some(word) = said.fenced.as_ref().filter(|_| waits) else { return Ok(None) };
     let off = word.nodes.iter().cloned().collect();
     let signal = relocation.word(word.who.clone(), &word.said, &off, clock::now().wall);
-    match signal {
-        Ok(signal) => Some(signal),
-        Err(open) => {
-            let relocation = &relocation.id;
-            tracing::warn!(%relocation, %open, "a person's word does not speak of every node");
-            None
-        }
-    }
+    signal.map(Some).map_err(|open| open.to_string())
 }
 
 /// The object of a move that was just decided.
