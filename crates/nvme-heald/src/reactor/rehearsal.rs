@@ -24,6 +24,8 @@ use heal_core::PathNews;
 use heal_core::paths::PathEvent;
 use heal_host::clock;
 use heal_types::{ArrayId, HostSnapshot, IfIndex};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::Reactor;
 use crate::host::{Host, Rehearsal};
@@ -33,6 +35,16 @@ use crate::host::{Host, Rehearsal};
 pub(super) struct Rehearsed {
     array: Option<ArrayId>,
     link: Option<IfIndex>,
+    under_way: Option<oneshot::Receiver<()>>,
+}
+
+impl Rehearsed {
+    /// Whether the last one has not come back: a reading may hang in the kernel, and it would be one more
+    /// each second.
+    fn is_under_way(&mut self) -> bool {
+        let last = self.under_way.as_mut();
+        last.is_some_and(|last| last.try_recv() == Err(TryRecvError::Empty))
+    }
 }
 
 impl<H: Host> Reactor<H> {
@@ -61,7 +73,7 @@ impl<H: Host> Reactor<H> {
     }
 
     /// These have a leg in doubt. Who acts at once must not be held up; who waits has the time.
-    pub(super) fn rehearse_waiting(&self, concerned: &[ArrayId]) {
+    pub(super) fn rehearse_waiting(&mut self, concerned: &[ArrayId]) {
         if self.paths.news.cut_off.is_some() {
             return;
         }
@@ -72,8 +84,8 @@ impl<H: Host> Reactor<H> {
         self.rehearse(concerned.iter().filter(waits).copied().collect(), Rehearsal::Light);
     }
 
-    fn rehearse(&self, arrays: Vec<ArrayId>, how: Rehearsal) {
-        if arrays.is_empty() {
+    fn rehearse(&mut self, arrays: Vec<ArrayId>, how: Rehearsal) {
+        if arrays.is_empty() || self.paths.rehearsed.is_under_way() {
             return;
         }
         for seat in arrays.iter().filter_map(|array| self.seats.get(array)) {
@@ -81,11 +93,12 @@ impl<H: Host> Reactor<H> {
         }
         let mut host = self.setup.host.clone();
         // On the thread that will do it: what is warm is warm there.
-        drop(self.paths.board.standby().run(move || {
+        let ended = self.paths.board.standby().run(move || {
             for array in arrays {
                 host.rehearse(array, how);
             }
-        }));
+        });
+        self.paths.rehearsed.under_way = Some(ended);
     }
 
     fn rehearse_link(&self, index: IfIndex) {
@@ -109,6 +122,21 @@ fn next<T: Ord + Copy>(all: &BTreeSet<T>, last: Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_hangs_is_waited_for_and_one_that_broke_off_is_not() {
+        let mut rehearsed = Rehearsed::default();
+        assert!(!rehearsed.is_under_way());
+        let (hanging, ended) = oneshot::channel();
+        rehearsed.under_way = Some(ended);
+        assert!(rehearsed.is_under_way());
+        hanging.send(()).unwrap();
+        assert!(!rehearsed.is_under_way());
+        let (broke_off, ended) = oneshot::channel();
+        rehearsed.under_way = Some(ended);
+        drop(broke_off);
+        assert!(!rehearsed.is_under_way());
+    }
 
     #[test]
     fn everyone_has_a_turn_and_who_left_is_not_waited_for() {
