@@ -15,8 +15,8 @@
 //! can have changed.
 //!
 //! Where os-brick attaches volumes to the same host, the ordinary lane keeps it out: from before the
-//! fresh look until the act has ended, or for [`HOLD_LIMIT`] if that is longer. No call to a provisioner
-//! is made in a lane, so no attach ever waits for one.
+//! fresh look until the act has ended, and for [`HOLD_LIMIT`] at most. The provisioner is told of a
+//! connect before the lock is taken and not under it, so no attach ever waits for a provisioner.
 //!
 //! Each array has one such thread a lane and no share in anybody else's: a device that holds its
 //! caller in the kernel holds its own array only. An act that does not come back in time is
