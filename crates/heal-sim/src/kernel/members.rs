@@ -59,12 +59,20 @@ impl FakeKernel {
         Ok(())
     }
 
-    /// `mdadm --add`: tries a re-add first and then, without a word, writes a new superblock over
-    /// whatever stands on the device.
+    /// `mdadm --add`, as a person does it: tries a re-add first.
+    ///
+    /// # Errors
+    /// As [`Self::add_spare`].
+    pub(crate) fn add(&mut self, array: usize, handle: Handle) -> Result<(), String> {
+        self.re_add(array, handle).or_else(|_| self.add_spare(array, handle))
+    }
+
+    /// `mdadm --add-spare`, as the agent does it: without a word, writes a new superblock over whatever
+    /// stands on the device, so that it is filled from the beginning to the end.
     ///
     /// # Errors
     /// What `mdadm` checks: the size, and nothing of the content.
-    pub(crate) fn add(&mut self, array: usize, handle: Handle) -> Result<(), String> {
+    pub(crate) fn add_spare(&mut self, array: usize, handle: Handle) -> Result<(), String> {
         let disk_id = self.devices[handle].disk;
         let size = self.disks[disk_id.0].size;
         let md = &self.arrays[array];
@@ -73,9 +81,6 @@ impl FakeKernel {
         }
         if self.disks[disk_id.0].read_only {
             return Err("read-only".into());
-        }
-        if self.re_add(array, handle).is_ok() {
-            return Ok(());
         }
         self.md_uuids += 1;
         let uuid = md_device_uuid(self.md_uuids);

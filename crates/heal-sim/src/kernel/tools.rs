@@ -2,7 +2,7 @@
 //!
 //! Whoever carries an action out checks again that the device at a name is the one that is meant;
 //! that is part of the port's contract, so the fake does it too. It does *not* check what the real
-//! tools do not check: `--add` looks at the size and at nothing of the content.
+//! tools do not check: `--add-spare` looks at the size and at nothing of the content.
 
 use std::time::Duration;
 
@@ -250,7 +250,7 @@ impl FakeKernel {
             return Ok(Outcome::AlreadySo);
         }
         self.hangs(array)?;
-        self.add(array, handle).map_err(refused_state)?;
+        self.add_spare(array, handle).map_err(refused_state)?;
         Ok(Outcome::Changed)
     }
 
