@@ -56,6 +56,9 @@ pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     stay_in_memory();
+    // This thread hears of a lost path and decides; those of the pool are ordinary.
+    let standing = priority::step_ahead();
+    tracing::info!(%standing, "the thread that decides");
     let result = runtime.block_on(live(loaded, config_path, journal.clone()));
     if let Err(error) = &result {
         tracing::error!("cannot run: {error:#}");

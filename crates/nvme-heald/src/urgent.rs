@@ -8,8 +8,8 @@
 //!
 //! An isolation takes a few milliseconds, and a new thread would be a good part of that: its stack and
 //! its heap are touched for the first time just then. So a few stay, with what they ran last still warm,
-//! and they keep the rank that the unit gives the daemon ([`heal_host::priority`]); the threads of the
-//! runtime's pool step back, because looks and tools can wait.
+//! and they step ahead of everybody ([`heal_host::priority`]); the threads of the runtime's pool step
+//! back, because looks and tools can wait.
 //!
 //! A job that hangs in the kernel keeps its thread and nobody else's: the next job finds another one.
 //! The price: up to [`READY`] stacks that do nothing.
@@ -58,6 +58,7 @@ impl Standby {
     }
 
     fn serve(self, first: Job) {
+        heal_host::priority::step_ahead();
         let (orders, inbox) = channel();
         first();
         while self.stay(&orders) {

@@ -149,14 +149,19 @@ impl LinuxHost {
         }
         let now = self.glance_from(&seen, id);
         let legs = now.arrays.iter().flat_map(|array| &array.legs);
+        let mut live = BTreeSet::new();
         for namespace in legs.filter_map(|leg| leg.backing.namespace()) {
             let Some(nqn) = namespace.nqn.known() else { continue };
             for path in namespace.paths.iter().filter_map(|path| path.controller_ref(nqn)) {
                 let proven = self.prove(&seen, &path);
                 let disks = proven.as_ref().is_ok_and(|it| it.is_live() && it.disks().is_ok());
                 tracing::trace!(controller = %path.name, disks, "rehearsed");
+                live.insert(path.name);
             }
         }
+        // A question about a socket takes the way that its end takes.
+        let asked = self.sockets.readings(&live).map_or(0, |readings| readings.len());
+        tracing::trace!(asked, "rehearsed");
     }
 
     /// Destroys a socket that was made for that.

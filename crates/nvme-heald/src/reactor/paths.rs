@@ -140,7 +140,9 @@ impl PathWatch {
         let now = clock::moment();
         let expiries = self.without_legs.values().map(|since| since.after(CUT_OFF));
         let expiry = expiries.filter(|at| *at > now).min();
-        let moments = [self.paths.next_deadline(), expiry, self.cut_at].into_iter().flatten();
+        let rehearsal = self.rehearsed.deadline();
+        let moments = [self.paths.next_deadline(), expiry, self.cut_at, rehearsal];
+        let moments = moments.into_iter().flatten();
         let moments = moments.map(|at| Instant::now() + at.since(now));
         let own = [self.rewire_at, self.sockets_at, self.io_at, self.support_at, self.ana_at];
         own.into_iter().flatten().chain(moments).min()
@@ -236,7 +238,7 @@ impl<H: Host> Reactor<H> {
             seat.mailbox.paths(news.clone(), heard_at);
         }
         self.paths.news = news;
-        self.rehearse_waiting(&concerned);
+        self.rehearse_waiting(&concerned, heard_at);
     }
 
     /// Whether the host is cut off, as machines are to hear it: one alarm for the whole host. An array
@@ -331,6 +333,7 @@ impl<H: Host> Reactor<H> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         self.cut_paths();
+        self.rehearse_due();
         if (self.paths.rewire || due(self.paths.rewire_at)) && !self.paths.out.wired {
             self.ask_wiring();
         }

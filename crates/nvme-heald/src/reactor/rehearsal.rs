@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   legs were armed      ─► every array, once, sockets of our own included
-//!   a doubt is waited out ─► the array in doubt: policy gives the time anyway
+//!   a doubt is waited out ─► the array in doubt, at once and just before the wait ends
 //!   nothing happens      ─► one array and one link a second, in turn
 //! ```
 //!
@@ -23,22 +23,32 @@ use std::time::Duration;
 use heal_core::PathNews;
 use heal_core::paths::PathEvent;
 use heal_host::clock;
-use heal_types::{ArrayId, HostSnapshot, IfIndex};
+use heal_types::{ArrayId, HostSnapshot, IfIndex, Moment};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::Reactor;
 use crate::host::{Host, Rehearsal};
 
+/// So long before a wait ends it is gone through once more: time enough to be done, too little to
+/// become cold again.
+const LEAD: Duration = Duration::from_millis(30);
+
 /// Whose turn it was.
 #[derive(Debug, Default)]
 pub(super) struct Rehearsed {
+    /// When these arrays' turn comes again: soon after it they may be isolated.
+    again: Option<(Moment, BTreeSet<ArrayId>)>,
     array: Option<ArrayId>,
     link: Option<IfIndex>,
     under_way: Option<oneshot::Receiver<()>>,
 }
 
 impl Rehearsed {
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.again.as_ref().map(|(at, _)| *at)
+    }
+
     /// Whether the last one has not come back: a reading may hang in the kernel, and it would be one more
     /// each second.
     fn is_under_way(&mut self) -> bool {
@@ -72,16 +82,35 @@ impl<H: Host> Reactor<H> {
         self.rehearse(self.paths.rehearsed.array.into_iter().collect(), Rehearsal::Light);
     }
 
-    /// These have a leg in doubt. Who acts at once must not be held up; who waits has the time.
-    pub(super) fn rehearse_waiting(&mut self, concerned: &[ArrayId]) {
+    /// These have a leg in doubt since `heard_at`. Who acts at once must not be held up; who waits has
+    /// the time.
+    pub(super) fn rehearse_waiting(&mut self, concerned: &[ArrayId], heard_at: Moment) {
         if self.paths.news.cut_off.is_some() {
             return;
         }
         let wards = self.wards();
-        let waits = |array: &&ArrayId| {
-            wards.get(array).is_some_and(|ward| ward.isolate_after > Duration::ZERO)
-        };
-        self.rehearse(concerned.iter().filter(waits).copied().collect(), Rehearsal::Light);
+        let wait = |array: &ArrayId| wards.get(array).map_or(Duration::ZERO, |it| it.isolate_after);
+        let waiting: Vec<ArrayId> =
+            concerned.iter().filter(|array| wait(array) > Duration::ZERO).copied().collect();
+        let turn = |array: &ArrayId| (heard_at.after(wait(array).saturating_sub(LEAD)), *array);
+        let ahead = waiting.iter().map(turn).filter(|(at, _)| *at > clock::moment());
+        for (at, array) in ahead {
+            // What is due between two turns has the earlier one.
+            let next = self.paths.rehearsed.again.get_or_insert_with(|| (at, BTreeSet::new()));
+            next.0 = next.0.min(at);
+            next.1.insert(array);
+        }
+        self.rehearse(waiting, Rehearsal::Light);
+    }
+
+    /// The wait of somebody is about to end.
+    pub(super) fn rehearse_due(&mut self) {
+        let is_due = |turn: &mut (Moment, BTreeSet<ArrayId>)| turn.0 <= clock::moment();
+        let Some((_, arrays)) = self.paths.rehearsed.again.take_if(is_due) else { return };
+        let news = &self.paths.news;
+        if !news.verdicts.is_empty() && news.cut_off.is_none() {
+            self.rehearse(arrays.into_iter().collect(), Rehearsal::Light);
+        }
     }
 
     fn rehearse(&mut self, arrays: Vec<ArrayId>, how: Rehearsal) {
