@@ -53,7 +53,7 @@ const TRANSLATED: &str = "max,la57=off,smap=off,erms=off,fsrm=off";
 /// emulated device that every look at the time has to wait for. The hardening that is left out clears
 /// memory, checks copies and moves stacks at every system call: next to nothing on a processor that has
 /// instructions for it, and a good part of every system call on one that is translated.
-const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 loglevel=6 mitigations=off nowatchdog audit=0 \
+const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 loglevel=4 mitigations=off nowatchdog audit=0 \
      tsc=reliable init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off net.ifnames=0 \
      systemd.show_status=1";
 
