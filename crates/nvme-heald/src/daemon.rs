@@ -59,7 +59,9 @@ pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
     // This thread hears of a lost path and decides; those of the pool are ordinary.
     let standing = priority::step_ahead();
     tracing::info!(%standing, "the thread that decides");
-    let result = runtime.block_on(live(loaded, config_path, journal.clone()));
+    // A task like the others: to wake the future that the runtime itself waits for takes a system call.
+    let life = runtime.spawn(live(loaded, config_path, journal.clone()));
+    let result = runtime.block_on(life).context("the daemon broke off").and_then(|lived| lived);
     if let Err(error) = &result {
         tracing::error!("cannot run: {error:#}");
     }

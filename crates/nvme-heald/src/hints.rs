@@ -72,6 +72,8 @@ pub(crate) async fn pump(mut sources: Sources, told: mpsc::Sender<Told>, counted
         if told.send(heard(event)).await.is_err() {
             return;
         }
+        // A lost carrier comes with a dozen other messages, and nobody has to wait for those.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -196,11 +196,11 @@ impl<H: Host> Reactor<H> {
                     Some(Command::Reload) => self.reload(),
                 },
                 Some(told) = inboxes.told.recv() => {
-                    self.told(told);
-                    while let Ok(told) = inboxes.told.try_recv() {
-                        self.told(told);
+                    let mut published = self.told(told);
+                    while !published && let Ok(told) = inboxes.told.try_recv() {
+                        published = self.told(told);
                     }
-                    // Before anything else is begun, actors do what it asks of them.
+                    // Before anything else is begun or heard, actors do what it asks of them.
                     tokio::task::yield_now().await;
                 }
                 Some(work) = self.paths.ended() => self.path_work(work),
@@ -264,16 +264,16 @@ impl<H: Host> Reactor<H> {
         }
     }
 
-    fn told(&mut self, told: Told) {
-        if let Some(sign) = told.sign {
-            self.signed(sign);
-        }
+    /// Answers whether it was news of a path.
+    fn told(&mut self, told: Told) -> bool {
+        let published = told.sign.is_some_and(|sign| self.signed(sign));
         if told.rewired {
             self.paths.rewire();
         }
         if let Some(hint) = told.hint {
             self.looks.want(hint);
         }
+        published
     }
 
     fn looked(&mut self, mut looked: Looked) {

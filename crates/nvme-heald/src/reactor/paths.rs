@@ -171,11 +171,13 @@ fn limits(config: &Config) -> Limits {
 }
 
 impl<H: Host> Reactor<H> {
-    /// News of a path. It goes to the actors before anything else is done.
-    pub(super) fn signed(&mut self, sign: Sign) {
-        if self.paths.paths.handle(clock::moment(), sign.event) {
+    /// News of a path, if anything follows from it. It goes to the actors before anything else is done.
+    pub(super) fn signed(&mut self, sign: Sign) -> bool {
+        let changed = self.paths.paths.handle(clock::moment(), sign.event);
+        if changed {
             self.verdicts_changed(sign.at);
         }
+        changed
     }
 
     /// Takes the verdicts in, and puts them into what was just seen.
