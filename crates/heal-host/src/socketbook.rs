@@ -27,7 +27,7 @@
 //! - **A look is not taken at one moment.** Between its two halves one controller's sockets may go and
 //!   another's come, and the numbers agree by accident. So a claim is made only when the next look shows
 //!   the same again: its controllers, read after the first look's sockets, close the bracket around
-//!   them. While [`SocketBook::wants_another_look`], look again soon.
+//!   them. While [`SocketBook::wants_another_look`], whoever looks does so once more at once.
 //! - **Only what a kernel thread can hold counts**: sockets of user 0, connected. A user's socket is a
 //!   user's, and one that is being closed belongs to no live controller.
 //!

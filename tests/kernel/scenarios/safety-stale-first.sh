@@ -8,7 +8,7 @@
 # the stale leg is there in time, the array is started from it, and so many writes are made. Whatever
 # either side counts since then, each has blocks that the other one lacks.
 story() {
-    local array=$1 fresh=$2 stale=$3 writes=$4 n before
+    local array=$1 fresh=$2 stale=$3 writes=$4 n before earlier
     say "$array: leg $stale is lost, and the application goes on"
     heald_start
     wait_until 30 "[[ \$(array_status $array .health) == optimal ]]"
@@ -32,13 +32,15 @@ story() {
     before=$(replica_sum "$fresh")
     figure "${array}_fresh_events" "$(events "$fresh")"
     figure "${array}_stale_events" "$(events "$stale")"
+    # The array before this one may have had the same name.
+    earlier=$(quarantined "$array")
     heald_start
-    wait_until 40 "(( \$(quarantined $array) == 1 ))"
+    wait_until 40 "(( \$(quarantined $array) == earlier + 1 ))"
 
     say "$array: a person releases it without a look, and the fresh leg comes late"
     nvme-heal resume "$(array_dev "$array")"
     replica_connect "$fresh"
-    wait_until 60 "(( \$(quarantined $array) == 2 ))"
+    wait_until 60 "(( \$(quarantined $array) == earlier + 2 ))"
     sleep 3
     [[ $(array_state "$array") == *_* ]] || fail "it was taken back"
     ! array_has_leg "$array" "$fresh" || fail "it was bound"

@@ -49,6 +49,9 @@ use crate::scan::Seen;
 /// I/O fails as soon as the controller is connecting.
 const AT_ONCE: FastIoFail = FastIoFail::After(0);
 
+/// How often sockets are listed in a row until two lists agree; they change while somebody connects.
+const LISTINGS: usize = 3;
+
 /// A leg in trouble on the glance of this moment, with every guard that a glance can check held.
 struct Trouble<'s> {
     array: &'s ArraySnapshot,
@@ -226,17 +229,26 @@ impl LinuxHost {
 
     /// Takes down whose sockets are whose. Without that an isolation has to do it itself.
     pub(super) fn note_sockets(&self, seen: &Seen) {
-        let controllers = controllers(&self.root, seen);
-        if controllers.is_empty() {
+        if controllers(&self.root, seen).is_empty() {
             return;
         }
         self.support.ask_while_open(&self.root);
         if self.can_isolate().is_err() {
             return;
         }
-        if let Err(error) = self.sockets.refresh(&controllers) {
+        if let Err(error) = self.list_sockets(seen) {
             tracing::warn!(%error, "the sockets of controllers could not be listed");
         }
+    }
+
+    /// A claim takes two looks that agree, and a daemon that has just started may be needed at once.
+    fn list_sockets(&self, seen: &Seen) -> io::Result<()> {
+        for _ in 0..LISTINGS {
+            if !self.sockets.refresh(&controllers(&self.root, seen))? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether this kernel lets a leg be isolated, and without harm to data.
@@ -300,7 +312,7 @@ impl LinuxHost {
         if first.sockets > 0 && first.unknown.is_none() {
             return Ok(first);
         }
-        self.sockets.refresh(&controllers(&self.root, seen)).map_err(failed)?;
+        self.list_sockets(seen).map_err(failed)?;
         let second = self.sockets.destroy(&live).map_err(failed)?;
         Ok(Destroyed { sockets: first.sockets + second.sockets, ..second })
     }

@@ -47,8 +47,9 @@ pub(super) struct Destroyed {
 
 /// Knows whose sockets are whose, and destroys them. Tests bring sockets that are a list.
 pub(super) trait Sockets: Send + Sync + fmt::Debug {
-    /// Takes down whose sockets are whose. `controllers` are all that lead over TCP.
-    fn refresh(&self, controllers: &[LiveController]) -> io::Result<()>;
+    /// Takes down whose sockets are whose. `controllers` are all that lead over TCP, read just now.
+    /// Answers whether another look, right after this one, would settle more.
+    fn refresh(&self, controllers: &[LiveController]) -> io::Result<bool>;
 
     /// Destroys the sockets of `controllers`, each by its ports and its cookie.
     fn destroy(&self, controllers: &BTreeSet<ControllerName>) -> io::Result<Destroyed>;
@@ -107,16 +108,20 @@ pub(super) struct KernelSockets {
 }
 
 impl Sockets for KernelSockets {
-    fn refresh(&self, controllers: &[LiveController]) -> io::Result<()> {
+    fn refresh(&self, controllers: &[LiveController]) -> io::Result<bool> {
         let mut asks = lock(&self.asks);
         let sockets = dump(&mut asks, controllers)?;
-        lock(&self.book).reconcile(controllers, &sockets);
+        let unsettled = {
+            let mut book = lock(&self.book);
+            book.reconcile(controllers, &sockets);
+            book.wants_another_look()
+        };
         // Whoever needs it must not wait for a module to be loaded.
         let mut ends = lock(&self.ends);
         if ends.is_none() {
             *ends = Some(Diag::open()?);
         }
-        Ok(())
+        Ok(unsettled)
     }
 
     fn destroy(&self, controllers: &BTreeSet<ControllerName>) -> io::Result<Destroyed> {

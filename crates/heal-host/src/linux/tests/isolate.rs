@@ -31,14 +31,14 @@ impl Listed {
 }
 
 impl Sockets for Listed {
-    fn refresh(&self, controllers: &[LiveController]) -> io::Result<()> {
+    fn refresh(&self, controllers: &[LiveController]) -> io::Result<bool> {
         let live = controllers.iter().filter(|controller| controller.live);
         let names: Vec<&str> = live.map(|controller| controller.name.as_str()).collect();
         self.log.lock().unwrap().push(format!("refresh {}", names.join(" ")));
         let there = self.there.lock().unwrap();
         let known = there.iter().filter(|(name, _)| names.contains(&name.as_str()));
         *self.book.lock().unwrap() = known.map(|(name, count)| (name.clone(), *count)).collect();
-        Ok(())
+        Ok(false)
     }
 
     fn rehearse(&self) -> io::Result<()> {
