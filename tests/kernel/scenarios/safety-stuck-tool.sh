@@ -2,6 +2,7 @@
 # timeout: 300
 # boot: fresh
 # needs: deb
+# expects-error: the host is cut off
 . /lab/lib/lab.sh
 
 heald_heals grace=300s
