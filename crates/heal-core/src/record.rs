@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use heal_types::{
-    ArrayId, CallKey, Condition, ConnectParams, ControllerName, Deadline, DevT, DeviceName,
+    ArrayId, BootId, CallKey, Condition, ConnectParams, ControllerName, Deadline, DevT, DeviceName,
     MdDeviceId, NamespaceId, Nqn, Replica, ReplicaId, Slot, Volume, VolumeId, WallTime,
 };
 
@@ -30,6 +30,9 @@ pub struct ArrayRecord {
     pub generation: u64,
     /// The array.
     pub array: ArrayId,
+    /// The boot in which it was last seen, and in which `connected` is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
     /// Number of the next effect.
     pub next_effect: u64,
     /// The open incident.

@@ -78,6 +78,8 @@ pub const STORIES: &[Story] = &[
     Story { name: "hold-and-resume", title: "A person holds the array during a repair, and lets it go on.", setup: Setup::default, tell: hold_and_resume },
     Story { name: "array-stopped", title: "The array is stopped in the middle of a repair, and assembled again.", setup: Setup::default, tell: array_stopped },
     Story { name: "detached", title: "os-brick detaches a healed volume: what was connected for it is put away, and not before.", setup: with_os_brick, tell: detached },
+    Story { name: "detached-unseen", title: "os-brick detaches a healed volume while the daemon is down: its next life puts away what was connected for it.", setup: with_os_brick, tell: detached_unseen },
+    Story { name: "attached-by-an-old-list", title: "os-brick attaches with a list from before the replacement: the replica of today is connected and taken back.", setup: with_os_brick, tell: attached_by_an_old_list },
     Story { name: "foreign-file-system", title: "The replacement has a file system on it: nothing is written to it.", setup: Setup::default, tell: foreign_file_system },
     Story { name: "foreign-array", title: "The replacement is a leg of another MD array: nothing is written to it.", setup: Setup::default, tell: foreign_array },
     Story { name: "too-small", title: "The replacement is too small: nothing is written to it.", setup: Setup::default, tell: too_small },
@@ -440,6 +442,20 @@ fn detached(world: &mut World) {
     world.run_for(minutes(2));
     world.array_stopped("vol1");
     world.run_for(minutes(1));
+}
+
+fn detached_unseen(world: &mut World) {
+    world.namespace_removed("vol1-b");
+    world.run_for(minutes(2));
+    world.crash_daemon();
+    world.array_stopped("vol1");
+    world.run_for(minutes(1));
+}
+
+fn attached_by_an_old_list(world: &mut World) {
+    detached(world);
+    world.array_assembled("vol1");
+    settle(world);
 }
 
 fn rejected(world: &mut World, flaw: &Flaw) {

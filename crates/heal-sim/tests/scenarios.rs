@@ -237,6 +237,84 @@ fn what_was_connected_for_a_detached_volume_is_put_away() {
     assert!(is_connected(&world, "vol1-a"), "that one is os-brick's to disconnect");
 }
 
+#[test]
+fn what_was_connected_for_a_volume_that_went_unseen_is_put_away() {
+    let world = told("detached-unseen");
+    assert!(!is_connected(&world, "vol1-c"));
+    assert!(is_connected(&world, "vol1-a"), "that one is os-brick's to disconnect");
+    assert_eq!(world.machine(world.array("vol1")).map(|_| ()), None, "its record is gone as well");
+}
+
+/// Until it is there for the first time since the host booted, nobody knows whether it will come.
+#[test]
+fn after_a_boot_nothing_is_put_away_for_an_array_that_is_not_there_yet() {
+    let mut world = story::find("detached").unwrap().begin();
+    world.namespace_removed("vol1-b");
+    world.run_for(Duration::from_secs(120));
+    world.reboot();
+    world.run_for(Duration::from_secs(600));
+    assert!(is_connected(&world, "vol1-c") && is_connected(&world, "vol1-a"));
+    world.array_assembled("vol1");
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.picture("vol1"), "[UU]", "{}", world.transcript.text());
+    world.check_end();
+    // Whoever connected it in this boot disconnects it.
+    world.array_stopped("vol1");
+    world.run_for(Duration::from_secs(60));
+    assert!(is_connected(&world, "vol1-c"), "{}", world.transcript.text());
+    assert_eq!(world.violations().len(), 0, "{:?}", world.violations());
+}
+
+#[test]
+fn an_array_that_is_assembled_again_in_time_keeps_what_was_connected_for_it() {
+    let mut world = story::find("detached").unwrap().begin();
+    world.namespace_removed("vol1-b");
+    world.run_for(Duration::from_secs(120));
+    world.crash_daemon();
+    world.array_stopped("vol1");
+    let looked = |world: &World| says(world, "stopped while nobody looked");
+    assert!(world.run_until(looked, Duration::from_secs(60)), "{}", world.transcript.text());
+    world.run_for(Duration::from_secs(2));
+    world.array_assembled("vol1");
+    world.run_for(Duration::from_secs(60));
+    assert!(is_connected(&world, "vol1-c"), "{}", world.transcript.text());
+    assert_eq!(world.picture("vol1"), "[UU]");
+}
+
+/// The daemon dies at every moment of a repair, and the array is stopped before it lives again.
+#[test]
+fn a_detach_without_the_daemon_at_any_moment_of_a_repair_leaves_nothing_connected() {
+    for tenths in (0..=500_u64).step_by(13) {
+        let mut world = story::find("detached").unwrap().begin();
+        world.namespace_removed("vol1-b");
+        world.run_for(Duration::from_millis(tenths * 100));
+        world.crash_daemon();
+        world.array_stopped("vol1");
+        world.run_for(Duration::from_secs(90));
+        let told = world.transcript.text();
+        // A connection whose end nobody heard of may be anybody's.
+        let unheard = told.contains("connect: unknown") || told.contains("was interrupted");
+        assert!(!is_connected(&world, "vol1-c") || unheard, "after {tenths}/10 s: {told}");
+        world.array_assembled("vol1");
+        let whole = |world: &World| world.picture("vol1") == "[UU]";
+        let healed = world.run_until(whole, Duration::from_secs(600));
+        assert!(healed, "after {tenths}/10 s: {}", world.transcript.text());
+        world.run_for(Duration::from_secs(30));
+        world.check_end();
+        assert_eq!(world.violations().len(), 0, "{tenths}: {:?}", world.violations());
+    }
+}
+
+#[test]
+fn with_an_old_list_the_replica_of_today_is_connected_and_taken_back() {
+    let mut world = told("attached-by-an-old-list");
+    assert!(world.is_in_sync("vol1-c"), "{}", world.transcript.text());
+    assert_eq!(world.provisioner.grants(), 1, "it is not replaced by another one");
+    world.array_stopped("vol1");
+    world.run_for(Duration::from_secs(60));
+    assert!(!is_connected(&world, "vol1-c"), "and it is put away with the volume");
+}
+
 fn is_connected(world: &World, replica: &str) -> bool {
     world.kernel.has_controllers(&world.nqn(replica))
 }
@@ -318,6 +396,26 @@ fn a_local_array_is_never_touched() {
     let world = told("local-array");
     assert_eq!(world.picture("vol1"), "[UU]");
     assert_eq!(world.picture("scratch"), "[U_]");
+}
+
+#[test]
+fn arrays_whose_names_begin_alike_do_not_touch_each_other() {
+    let arrays = ["vol1", "vol10", "vol100"].map(heal_sim::ArraySetup::mirror).to_vec();
+    let mut world = World::new(&heal_sim::Setup { arrays, ..heal_sim::Setup::default() });
+    world.run_for(Duration::from_secs(60));
+    world.namespace_removed("vol10-b");
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.picture("vol10"), "[UU]");
+    assert!(world.is_in_sync("vol10-c"));
+    for (other, legs) in [("vol1", ["vol1-a", "vol1-b"]), ("vol100", ["vol100-a", "vol100-b"])] {
+        assert_eq!(world.picture(other), "[UU]");
+        assert!(legs.iter().all(|leg| world.is_in_sync(leg)), "{}", world.transcript.text());
+        assert!(!is_connected(&world, &format!("{other}-c")));
+    }
+    world.array_stopped("vol10");
+    world.run_for(Duration::from_secs(60));
+    assert_eq!((world.picture("vol1"), world.picture("vol100")), ("[UU]".into(), "[UU]".into()));
+    assert_eq!(world.violations().len(), 0, "{:?}", world.violations());
 }
 
 #[test]

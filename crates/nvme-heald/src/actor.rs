@@ -132,6 +132,11 @@ impl Actor {
         mailbox: Mailbox,
         hands: (Executor, Caller),
     ) -> (Self, Outbox) {
+        // The configuration may say something about the name of an array that is not there.
+        let alias = alias.or_else(|| match &origin {
+            Origin::Record(record) => record.volume.as_ref()?.alias.clone(),
+            Origin::Fresh | Origin::Unreadable(_) => None,
+        });
         let policy = policy(&config, &shared, id, alias.as_ref());
         let now = clock::now();
         let boot = shared.boot.clone();

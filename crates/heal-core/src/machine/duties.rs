@@ -3,6 +3,7 @@
 //! | duty | from | until |
 //! |---|---|---|
 //! | connect again | a controller was deleted by us, or given up by the kernel | it is back, or its subsystem is no replica's any more |
+//! | call | the array was assembled without a replica of its volume that nobody had connected | it was connected, or is no replica any more |
 //! | rewrite | an array that is whole has a leg with blocks MD must not read | they are rewritten |
 //! | put away | the array was stopped, and we had connected something for it | it is disconnected, or somebody uses it |
 //!
@@ -13,8 +14,8 @@
 use std::collections::BTreeSet;
 
 use heal_types::{
-    ArraySnapshot, ConnectParams, ControllerState, HostAction, LegSnapshot, Level, Now, Nqn,
-    Observed, Outcome, Slot,
+    ArraySnapshot, ConnectParams, ControllerState, HostAction, LegSnapshot, Level, NamespaceId,
+    NamespaceIds, Now, Nqn, Observed, Outcome, Replica, ReplicaId, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -23,6 +24,7 @@ use crate::guards::GuardWhy;
 use crate::phase::{Phase, Repair, Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Intent, Lapsed, Member};
+use crate::why::Cause;
 
 use super::gate::intent;
 use super::want::leg_ref;
@@ -38,6 +40,7 @@ impl ArrayMachine {
     /// Whatever the array as a whole is owed, one act at a time.
     pub(super) fn tend_duties(&mut self, now: Now) {
         self.forget_reconnected(now);
+        self.forget_called();
         self.note_bad_blocks(now);
         if self.duty_due().is_none_or(|due| due > now.mono) {
             return;
@@ -50,7 +53,8 @@ impl ArrayMachine {
     /// When the next duty is due, if anything is owed.
     pub(super) fn duty_due(&self) -> Option<heal_types::Moment> {
         let held = self.hold.is_some() || self.quarantine.is_some() || self.blind;
-        if held || self.policy.mode == Mode::Observe || self.standing != Standing::Managed {
+        let ours = self.standing == Standing::Managed || self.leaves_something();
+        if held || self.policy.mode == Mode::Observe || !ours {
             return None;
         }
         self.wanted_duty()?;
@@ -65,10 +69,38 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether something is still connected that was connected for an array which is gone.
+    /// Whether something is still connected that was connected for an array which is gone. It was ours
+    /// when we connected it; whether it still is, nobody can be asked any more.
     pub(super) fn leaves_something(&self) -> bool {
-        let ours = self.heals() && self.seen && self.is_gone();
-        ours && self.policy.put_away_after.is_some() && !self.connected.is_empty()
+        let healed = match self.standing {
+            Standing::Managed | Standing::Undecided => self.policy.mode == Mode::Heal,
+            Standing::Unprovisioned | Standing::NotOurs(_) => false,
+        };
+        let gone = healed && self.was_there_in_this_boot() && self.is_gone();
+        gone && self.policy.put_away_after.is_some() && !self.connected.is_empty()
+    }
+
+    /// A replica that the volume lists and the array was assembled without, because nobody had connected
+    /// it: whoever attached the volume had an older list. One that was a leg here and went is waited for.
+    fn never_connected(&self) -> Option<&Replica> {
+        let volume = self.volume.known().filter(|_| self.standing == Standing::Managed)?;
+        // A namespace that nobody can tell yet may be the one.
+        let ids = self.namespaces.iter().map(|namespace| namespace.ids.known());
+        let there: Vec<NamespaceId> = ids
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .flat_map(NamespaceIds::iter)
+            .copied()
+            .collect();
+        let waits = |repair: &&Repair| {
+            matches!(repair.phase, Phase::Grace) && repair.cause == Cause::LegLost
+        };
+        let lost = self.repairs.values().filter(waits).filter_map(|repair| repair.lost.as_ref());
+        lost.filter(|member| member.device.is_none())
+            .filter_map(|member| volume.replica(member.replica.as_ref()?))
+            .filter(|replica| !replica.state.is_leaving() && !replica.target.portals.is_empty())
+            .filter(|replica| !there.contains(&replica.target.namespace))
+            .find(|replica| !self.called.contains(&replica.id))
     }
 
     fn wanted_duty(&self) -> Option<HostAction> {
@@ -84,17 +116,26 @@ impl ArrayMachine {
             .iter()
             .find(|lapsed| !deleting && !self.stays(&lapsed.params))
             .map(|lapsed| HostAction::Reconnect { params: Box::new(lapsed.params.clone()) });
-        reconnect.or_else(|| {
+        let call = || {
+            let replica = self.never_connected().filter(|_| self.tries_again())?;
+            let (target, options) = (replica.target.clone(), self.policy.connect.clone());
+            Some(HostAction::Connect { target, options })
+        };
+        reconnect.or_else(call).or_else(|| {
             let mirror = |array: &&ArraySnapshot| array.level == Level::Raid1;
             let array = self.snapshot().filter(|_| self.repairs.is_empty()).filter(mirror)?;
             let leg = array.legs.iter().find(|leg| has_bad_blocks(leg))?;
-            // Tried as often as any step; after that it is a person's, or the provisioner's.
-            if self.duty.failures >= self.policy.attempts {
+            if !self.tries_again() {
                 return None;
             }
             let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
             Some(HostAction::RewriteBadBlocks { array: self.id, leg })
         })
+    }
+
+    /// Tried as often as any step; after that it is a person's, or the provisioner's.
+    fn tries_again(&self) -> bool {
+        self.duty.failures < self.policy.attempts
     }
 
     fn begin_duty(&mut self, now: Now, action: HostAction) {
@@ -115,6 +156,9 @@ impl ArrayMachine {
         }
         self.open_incident(now);
         let id = self.effect_id();
+        if let HostAction::Connect { .. } = &action {
+            self.calling = self.never_connected().map(|replica| (id, replica.id.clone()));
+        }
         let intent = intent(now, id, None, &action);
         self.intents.insert(id, intent);
         self.unwritten.push(id);
@@ -135,6 +179,11 @@ impl ArrayMachine {
             // It was not deleted after all, and the kernel connects it: nothing is owed to it.
             self.lapsed.remove(0);
             self.dirty = true;
+        }
+        let calling = self.calling.take_if(|(of, _)| *of == intent.id);
+        if let Some((_, replica)) = calling.filter(|_| is_over(outcome)) {
+            // Whether it comes now is the repair's to see, like that of any other lost leg.
+            self.called.insert(replica);
         }
         self.duty.state = match outcome {
             Outcome::Changed | Outcome::AlreadySo => {
@@ -236,6 +285,18 @@ impl ArrayMachine {
         }
     }
 
+    /// A replica whose loss is over may be lost another time.
+    fn forget_called(&mut self) {
+        let lost = |id: &ReplicaId| {
+            let of = |repair: &Repair| repair.lost.as_ref()?.replica.clone();
+            self.repairs.values().filter_map(of).any(|lost| lost == *id)
+        };
+        let over: Vec<ReplicaId> = self.called.iter().filter(|id| !lost(id)).cloned().collect();
+        for id in over {
+            self.called.remove(&id);
+        }
+    }
+
     /// A leg with blocks that MD must not read looks whole and is not: said once for each leg.
     fn note_bad_blocks(&mut self, now: Now) {
         let Some(array) = self.snapshot().filter(|_| self.standing == Standing::Managed) else {
@@ -268,6 +329,14 @@ impl ArrayMachine {
                 self.tell_slot(now, AuditKind::BadBlocksFound, Severity::Warning, text, slot);
             }
         }
+    }
+}
+
+/// Whether it is done, or will not be.
+fn is_over(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Changed | Outcome::AlreadySo | Outcome::Refused(_) => true,
+        Outcome::Retry { .. } | Outcome::Unknown(_) => false,
     }
 }
 

@@ -35,9 +35,15 @@ impl ArrayMachine {
         self.namespaces = look.namespaces;
         self.note_given_up(now);
         let was_there = self.snapshot().is_some();
+        let first = self.array.known().is_none();
         let was_broken = self.is_broken();
         self.array = look.array;
-        self.seen |= self.snapshot().is_some();
+        if self.snapshot().is_some() {
+            self.seen = true;
+            if self.seen_in.as_ref() != Some(&self.boot) {
+                self.seen_in = Some(self.boot.clone());
+            }
+        }
         self.blind = self.snapshot().is_some_and(is_half_there);
         if self.is_broken() && !was_broken {
             let text = format!(
@@ -48,8 +54,14 @@ impl ArrayMachine {
             self.tell(now, AuditKind::ArrayBroken, Severity::Critical, text);
         }
         if self.is_gone() {
-            self.note_controllers();
-            self.array_gone(now, was_there);
+            if self.seen {
+                self.note_controllers();
+            }
+            if was_there {
+                self.array_gone(now);
+            } else if first {
+                self.array_went_unseen(now);
+            }
             return;
         }
         for repair in self.repairs.values_mut() {
@@ -76,10 +88,27 @@ impl ArrayMachine {
         self.volume_signals(now);
     }
 
-    fn array_gone(&mut self, now: Now, was_there: bool) {
-        if !was_there {
-            return; // Not seen in this life: not assembled yet, for all anybody knows.
+    /// The first look of a life shows no array. One that was there in this boot was stopped while nobody
+    /// looked, and what had been connected for it is still connected. Any other is not assembled yet, for
+    /// all anybody knows.
+    ///
+    /// The rest of the record stays: nobody saw in which order the legs went, and it alone can tell which
+    /// of them must not be started from.
+    fn array_went_unseen(&mut self, now: Now) {
+        if !self.was_there_in_this_boot() {
+            return;
         }
+        let text = format!("{}: the array was stopped while nobody looked", self.name());
+        self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
+        self.begin_leaving(now);
+    }
+
+    /// Whether the array was there since the host booted, in this life or an earlier one.
+    pub(super) fn was_there_in_this_boot(&self) -> bool {
+        self.seen_in.as_ref() == Some(&self.boot)
+    }
+
+    fn array_gone(&mut self, now: Now) {
         let text = format!("{}: the array was stopped", self.name());
         self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
         self.end_repairs_of_gone_array(now);

@@ -35,8 +35,8 @@ use uuid::Uuid;
 
 use heal_types::{
     ArrayId, ArraySnapshot, BootId, CallKey, ConnectParams, ControllerName, Deadline, DevT,
-    HostAction, Moment, NamespaceId, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
-    WallTime,
+    HostAction, Moment, NamespaceId, NamespaceSnapshot, Now, Nqn, Observed, ReplicaId, Slot,
+    UnknownWhy, WallTime,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -124,6 +124,8 @@ pub struct ArrayMachine {
     blind: bool,
     /// The array was there at some time of this life.
     seen: bool,
+    /// The boot in which it was last there, in this life or an earlier one.
+    seen_in: Option<BootId>,
     /// It ran at some time of this life.
     ran: bool,
     volume: VolumeView,
@@ -147,6 +149,10 @@ pub struct ArrayMachine {
     lapsed: Vec<Lapsed>,
     /// Controllers that the kernel was seen to connect anew, and how they were connected.
     trying: BTreeMap<(ControllerName, Nqn), ConnectParams>,
+    /// Lost replicas that nobody had connected, and that we did.
+    called: BTreeSet<ReplicaId>,
+    /// The one that is being connected.
+    calling: Option<(EffectId, ReplicaId)>,
     flaps: Flaps,
     hold: Option<OperatorHold>,
     quarantine: Option<QuarantinedWhy>,
@@ -180,6 +186,7 @@ impl ArrayMachine {
             cause: LookCause::Start,
             blind: true,
             seen: false,
+            seen_in: None,
             ran: false,
             volume: VolumeView::new(),
             standing: Standing::Undecided,
@@ -196,6 +203,8 @@ impl ArrayMachine {
             connected: BTreeMap::new(),
             lapsed: Vec::new(),
             trying: BTreeMap::new(),
+            called: BTreeSet::new(),
+            calling: None,
             flaps: Flaps::default(),
             hold: None,
             quarantine: None,
@@ -227,7 +236,10 @@ impl ArrayMachine {
         machine.incident = record.incident;
         machine.members = record.members.into_iter().collect();
         machine.owed = record.owed.into();
-        machine.connected = record.connected;
+        // What another boot had connected went with it: whoever connected it in this one has it.
+        let other_boot = record.boot.as_ref().is_some_and(|boot| *boot != machine.boot);
+        machine.connected = if other_boot { BTreeMap::new() } else { record.connected };
+        machine.seen_in = record.boot;
         machine.lapsed = record.lapsed;
         machine.flaps = Flaps::recovered(record.flaps);
         machine.now = now;
@@ -396,8 +408,8 @@ impl ArrayMachine {
             && self.owed.is_empty()
             && self.intents.is_empty()
             && self.quarantine.is_none()
-            // Not seen in this life is not stopped in this life, and a person's word stays.
-            && self.seen
+            // Not seen in this boot is not stopped, and a person's word stays.
+            && self.was_there_in_this_boot()
             && self.hold.is_none()
             && !self.leaves_something()
     }
@@ -714,6 +726,7 @@ impl ArrayMachine {
             schema: SCHEMA,
             generation: self.generation,
             array: self.id,
+            boot: self.seen_in.clone(),
             next_effect: self.next_effect,
             incident: self.incident.clone(),
             volume: self.volume.known().cloned(),
