@@ -157,8 +157,8 @@ impl ArrayMachine {
     /// neither a leg nor spoken for, if there are no more of them than slots that nobody remembers
     /// of. One that was told to be missing, or is on its way out, is likely an earlier loss, and one
     /// that is still being brought in was granted for the one that is missing: each is meant only when
-    /// there is no other. Of several that are lost by the provisioner's own word any will do, and the
-    /// one that was listed last replaced the others.
+    /// there is no other. Of several that are lost by the provisioner's own word any will do: one that is
+    /// here, because it can be taken back, or else the one that was listed last, which replaced the others.
     fn missing_replica(&self) -> Option<Member> {
         let volume = self.volume.known()?;
         let array = self.snapshot()?;
@@ -191,7 +191,12 @@ impl ArrayMachine {
         if told.len() <= slots {
             told.first().map(|replica| member_of_replica(replica))
         } else if told.iter().all(lost) {
-            told.last().map(|replica| member_of_replica(replica))
+            let here = |replica: &&&Replica| {
+                let target = &replica.target;
+                self.idle_namespace(&target.namespace, Some(&target.nqn)).is_some()
+            };
+            let here = told.iter().rev().filter(|replica| !replica.state.is_leaving()).find(here);
+            here.or(told.last()).map(|replica| member_of_replica(replica))
         } else {
             None
         }

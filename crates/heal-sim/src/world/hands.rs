@@ -142,6 +142,13 @@ impl World {
         }
     }
 
+    /// The disk that the daemon's records stood on is another one.
+    pub fn record_lost(&mut self, array: &str) {
+        self.say(format!("the record of {array} is lost"));
+        let id = self.array(array);
+        self.disk.remove(id);
+    }
+
     /// The provisioner wants the replica after all.
     pub fn wanted_again(&mut self, replica: &str) {
         self.say(format!("the provisioner wants {replica} after all"));

@@ -177,3 +177,20 @@ fn a_leg_that_returns_into_the_slot_it_had_is_not_lost_in_another_one() {
     assert_picture(&world, "vol1", "[UUU]");
     assert_eq!(heard_of(&world, "vol1-a").last(), Some(&"available"));
 }
+
+// found by review: with the record lost, the loss was taken for the last of two that the provisioner
+// called missing, although the other one was back: it was waited out, and a third one asked for.
+#[test]
+fn of_two_lost_replicas_that_nobody_remembers_the_one_that_is_back_is_taken_back() {
+    let mut world = well(&legs(2, 30));
+    world.namespace_removed("vol1-b");
+    until(&mut world, "the replacement is being filled", copied(20));
+    world.namespace_removed("vol1-c");
+    world.run_for(seconds(2));
+    world.namespace_restored("vol1-b");
+    world.crash_daemon();
+    world.record_lost("vol1");
+    until(&mut world, "it is whole", |world| world.picture("vol1") == "[UU]");
+    assert_in_sync(&world, "vol1-b");
+    assert_eq!(world.provisioner.grants(), 1, "\n{}", world.transcript.text());
+}
