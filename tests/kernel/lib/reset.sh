@@ -15,7 +15,7 @@ mountpoint -q /var/lib/nvme-heal && umount --lazy /var/lib/nvme-heal
 systemctl unmask --runtime nvme-heald.service 2>/dev/null
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
-for unit in lab-emulator lab-nova; do
+for unit in lab-emulator lab-nova lab-polling; do
     systemctl stop "$unit.service" 2>/dev/null
     systemctl reset-failed "$unit.service" 2>/dev/null
 done

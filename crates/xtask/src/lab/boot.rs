@@ -21,7 +21,7 @@ use anyhow::Context as _;
 
 use super::command::program;
 use super::image::Image;
-use super::scenario::Multipath;
+use super::scenario::{Clock, Machine};
 
 /// How the guest's instructions are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,13 @@ pub(crate) enum Accel {
 }
 
 impl Accel {
-    fn args(self) -> [&'static str; 4] {
-        match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", TRANSLATOR, "-cpu", TRANSLATED],
+    fn args(self, clock: Clock) -> &'static [&'static str] {
+        match (self, clock) {
+            (Self::Kvm, Clock::Host | Clock::Instructions) => &["-accel", "kvm", "-cpu", "host"],
+            (Self::Tcg, Clock::Host) => &["-accel", TRANSLATOR, "-cpu", TRANSLATED],
+            (Self::Tcg, Clock::Instructions) => {
+                &["-accel", COUNTER, "-cpu", TRANSLATED, "-icount", "shift=0,sleep=on"]
+            }
         }
     }
 }
@@ -43,6 +46,10 @@ impl Accel {
 /// The most that fits: when it is full (with a gibibyte, every eighty seconds of a scenario) everything
 /// is thrown away, and whatever runs next is slow once more.
 const TRANSLATOR: &str = "tcg,thread=multi,tb-size=2047";
+
+/// The same for a clock that counts instructions: they are done one after the other, whichever processor's
+/// they are.
+const COUNTER: &str = "tcg,thread=single,tb-size=2047";
 
 /// Without what takes longer when it is emulated than what it replaces: string moves byte by byte, page
 /// tables of five levels, a flag to be changed around every copy to a user.
@@ -91,7 +98,7 @@ pub(crate) fn accelerator(image: &Image) -> anyhow::Result<Accel> {
 fn probe_kvm(image: &Image) -> anyhow::Result<bool> {
     let console = std::env::temp_dir().join(format!("nvme-heal-lab-probe.{}", std::process::id()));
     let child = leashed()
-        .args(Accel::Kvm.args())
+        .args(Accel::Kvm.args(Clock::Host))
         .args(["-m", "256", "-nodefaults", "-display", "none", "-no-reboot", "-serial"])
         .arg(format!("file:{}", console.display()))
         .arg("-kernel")
@@ -141,7 +148,7 @@ fn leashed() -> Command {
 pub(crate) struct Plan<'a> {
     pub(crate) image: &'a Image,
     pub(crate) accel: Accel,
-    pub(crate) multipath: Multipath,
+    pub(crate) machine: Machine,
     pub(crate) payload: &'a Path,
     /// Where the console log goes.
     pub(crate) dir: &'a Path,
@@ -170,14 +177,14 @@ impl Vm {
         };
         let log = std::fs::File::create(plan.dir.join("qemu.log"))?;
         let child = command
-            .args(plan.accel.args())
+            .args(plan.accel.args(plan.machine.clock))
             .args(["-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(plan.image.kernel())
             .arg("-initrd")
             .arg(plan.image.initrd())
             .arg("-append")
-            .arg(format!("{KERNEL_OPTIONS} {}", plan.multipath.boot_option()))
+            .arg(format!("{KERNEL_OPTIONS} {}", plan.machine.multipath.boot_option()))
             .args(disk(&plan.image.root(), "snapshot=on"))
             .args(disk(plan.payload, "readonly=on"))
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])

@@ -40,7 +40,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use kernel::Series;
-use scenario::{Boot, Multipath, Scenario};
+use scenario::{Boot, Machine, Multipath, Scenario};
 use session::{BootOptions, ScenarioResult, Session};
 
 pub(crate) use report::Printed;
@@ -135,7 +135,10 @@ fn shell(kernel: Series, deb: Option<PathBuf>, multipath: Multipath) -> anyhow::
     if let Some(kept) = report::kept() {
         return shell::attach(&kept.shell);
     }
-    let session = Session::boot(&BootOptions::new(kernel, deb)?, multipath)?;
+    let session = Session::boot(
+        &BootOptions::new(kernel, deb)?,
+        Machine { multipath, ..Machine::default() },
+    )?;
     shell::attach(&session.shell_socket())
 }
 
@@ -222,7 +225,7 @@ fn told(args: &RunArgs) -> anyhow::Result<Vec<Scenario>> {
         if args.full {
             scenario.repeat_in_full();
         }
-        scenario.multipath = args.multipath.unwrap_or(scenario.multipath);
+        scenario.machine.multipath = args.multipath.unwrap_or(scenario.machine.multipath);
     }
     Ok(scenarios)
 }
@@ -240,16 +243,16 @@ pub(crate) fn run_all(
         let mut current = match session.take() {
             Some(used)
                 if used.usable
-                    && used.multipath == scenario.multipath
+                    && used.machine == scenario.machine
                     && scenario.boot == Boot::Shared =>
             {
                 used
             }
             Some(used) => {
                 used.end();
-                Session::boot(options, scenario.multipath)?
+                Session::boot(options, scenario.machine)?
             }
-            None => Session::boot(options, scenario.multipath)?,
+            None => Session::boot(options, scenario.machine)?,
         };
         println!("---- {}: {}", scenario.name, scenario.what);
         let mut on_line = |line: &session::Line| report::print_line(&scenario.name, line, printed);
@@ -258,7 +261,7 @@ pub(crate) fn run_all(
         if had_one && result.failures == [verdict::FailureWhy::GuestNotClean] {
             println!("lab: the guest cannot be cleaned; a new one");
             current.end();
-            current = Session::boot(options, scenario.multipath)?;
+            current = Session::boot(options, scenario.machine)?;
             result = current.run(scenario, &mut on_line)?;
         }
         report::print_result(&result);
