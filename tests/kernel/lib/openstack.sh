@@ -134,10 +134,10 @@ emulator_heard() {
 }
 emulator_lines() { wc -l <"$EMULATOR/log"; }
 
-# emulator_wait SECONDS REGEX AFTER_LINE: and prints it.
+# emulator_wait SECONDS REGEX AFTER_LINE: until there is one; HEARD is it.
 emulator_wait() {
     wait_until "$1" "emulator_heard '$2' $3 >/dev/null"
-    emulator_heard "$2" "$3"
+    HEARD=$(emulator_heard "$2" "$3")
 }
 
 # nova_begin, nova_ready: it starts, and it has imported everything.

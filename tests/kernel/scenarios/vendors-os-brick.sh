@@ -22,7 +22,7 @@ nova_kill
 lines=$(emulator_lines)
 nova_start
 say "the grace is a minute: the provisioner is asked for a replica"
-emulator_wait 90 'POST /replica/.* 200' "$lines" | cut -c 1-80
+emulator_wait 90 'POST /replica/.* 200' "$lines"
 journal_wait 30 --event replacement.adding
 say "a new target was made and connected; MD fills the leg"
 array_healed vol 120
@@ -32,7 +32,7 @@ array_has_leg vol one && array_has_leg vol spare || fail "not the legs it should
 leg_checksums vol
 emulator_heard 'POST /forward_log .*Volume is degraded' >/dev/null || fail "its log was not told"
 emulator_heard 'POST /publish' >/dev/null || fail "nothing was published"
-emulator_wait 30 'DELETE /replica/.* 200' "$lines" | cut -c 1-80
+emulator_wait 30 'DELETE /replica/.* 200' "$lines"
 claim "the provisioner made a new target, the volume healed, and nova-compute's death did not matter"
 
 say "os-brick detaches"

@@ -19,8 +19,8 @@ lose() {
     lines=$(emulator_lines)
     began=$(now_epoch_ms)
     replica_kill two
-    heard=$(emulator_wait 60 'PATCH /replica/.*/Missing' "$lines")
-    heard=${heard%% *}
+    emulator_wait 60 'PATCH /replica/.*/Missing' "$lines"
+    heard=${HEARD%% *}
     figure "$1" $((${heard/./} - began)) ms
 }
 
