@@ -112,7 +112,8 @@ fn form(heard: &Heard) -> String {
 
 #[tokio::test]
 async fn all_that_a_repair_asks_is_what_the_vendors_clients_ask() {
-    let emulated = Emulated::start(Options::default()).await;
+    let made = "Missing".to_owned();
+    let emulated = Emulated::start(Options { made, ..Options::default() }).await;
     let recorder =
         Arc::new(Recorder { service: emulated.service.clone(), heard: Mutex::default() });
     let any = "127.0.0.1:0".parse().unwrap();
