@@ -59,6 +59,13 @@ impl Keeper {
         Ok(Self { tasks })
     }
 
+    /// One whose disk hangs, and the other end of it.
+    #[cfg(test)]
+    pub(crate) fn hanging() -> (Self, impl Sized) {
+        let (tasks, inbox) = mpsc::channel();
+        (Self { tasks }, inbox)
+    }
+
     /// Saves `record`; `Ok` means that it is on disk.
     pub(crate) async fn save(&self, record: ArrayRecord) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
@@ -72,11 +79,12 @@ impl Keeper {
         self.ask(Task::Remove { array, answer }, answered).await
     }
 
-    /// Moves to the durable place if it is there by now. `None`: nobody can say at the moment.
-    pub(crate) async fn settle(&self) -> Option<Home> {
+    /// Moves to the durable place if it is there by now, however long its disk takes: what was found
+    /// there is told once. `None`: the ledger's thread is gone.
+    pub(crate) async fn settle(self) -> Option<Home> {
         let (answer, answered) = oneshot::channel();
         self.tasks.send(Task::Settle { answer }).ok()?;
-        tokio::time::timeout(SAVE_LIMIT, answered).await.ok()?.ok()
+        answered.await.ok()
     }
 
     async fn ask(

@@ -130,6 +130,8 @@ pub(crate) struct Reactor<H> {
     ready_by: Option<Instant>,
     /// When to try to make the ledger durable; `None` when it is.
     settle_at: Option<Instant>,
+    /// The attempt under way. Its disk may hang, and nobody waits for it.
+    settling: Option<JoinHandle<Option<Home>>>,
     reloading: Option<JoinHandle<Result<Loaded, ConfigError>>>,
     alarms: BTreeMap<&'static str, String>,
     paths: PathWatch,
@@ -166,6 +168,7 @@ impl<H: Host> Reactor<H> {
             notifier: Notifier::new(),
             ready_by: None,
             settle_at: (!durable).then(Instant::now),
+            settling: None,
             reloading: None,
             alarms: BTreeMap::new(),
             paths: PathWatch::new(&setup.config, board.clone()),
@@ -223,7 +226,8 @@ impl<H: Host> Reactor<H> {
                     Err(error) => self.actor_broke_off(&error),
                 },
                 loaded = reload_ended(&mut self.reloading) => self.reloaded(loaded),
-                () = sleep_until(deadline) => self.time_passed().await,
+                home = settle_ended(&mut self.settling) => self.ledger_settled(home),
+                () = sleep_until(deadline) => self.time_passed(),
             }
         }
         self.stop().await;
@@ -432,7 +436,7 @@ impl<H: Host> Reactor<H> {
         due.into_iter().chain(held).max()
     }
 
-    async fn time_passed(&mut self) {
+    fn time_passed(&mut self) {
         let now = Instant::now();
         self.looks.time_passed(now);
         self.paths_time_passed();
@@ -452,15 +456,16 @@ impl<H: Host> Reactor<H> {
             }
         }
         if self.settle_at.is_some_and(|at| at <= now) {
-            self.settle_ledger().await;
+            // `/var` may be there by now.
+            self.settle_at = None;
+            self.settling = Some(tokio::spawn(self.setup.keeper.clone().settle()));
         }
     }
 
-    /// `/var` may be there by now.
-    async fn settle_ledger(&mut self) {
-        match self.setup.keeper.settle().await {
+    fn ledger_settled(&mut self, home: Option<Home>) {
+        self.settling = None;
+        match home {
             Some(Home::Durable { late }) => {
-                self.settle_at = None;
                 self.say_durable(true);
                 for (array, record) in late {
                     match self.seats.get(&array) {
@@ -579,6 +584,13 @@ async fn reload_ended(
     match handle.await {
         Ok(loaded) => loaded,
         Err(error) => Err(ConfigError::Syntax(format!("reading it broke off: {error}"))),
+    }
+}
+
+async fn settle_ended(settling: &mut Option<JoinHandle<Option<Home>>>) -> Option<Home> {
+    match settling {
+        Some(handle) => handle.await.unwrap_or(None),
+        None => std::future::pending().await,
     }
 }
 

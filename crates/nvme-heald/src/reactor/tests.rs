@@ -171,11 +171,15 @@ impl Stage {
     }
 
     fn start(&self) -> Life {
-        let journal = Journal::kept();
         let run = self.config.runtime_dir.join("ledger");
         let mut ledger = Ledger::open(&self.config.state_dir, run).unwrap();
         let durable = ledger.home() == LedgerHome::Primary;
         let found = keeper::load(&mut ledger).unwrap();
+        self.start_on(Keeper::start(ledger).unwrap(), found, durable)
+    }
+
+    fn start_on(&self, keeper: Keeper, found: Found, durable: bool) -> Life {
+        let journal = Journal::kept();
         let (told_sender, told) = mpsc::channel(crate::hints::ROOM);
         let (requests, request_inbox) = mpsc::channel(8);
         let (commands, command_inbox) = mpsc::channel(4);
@@ -186,7 +190,7 @@ impl Stage {
             config: Arc::new(self.config.clone()),
             config_path: self.scratch.path().join("nvme-heald.ron"),
             journal: journal.clone(),
-            keeper: Keeper::start(ledger).unwrap(),
+            keeper,
             found,
             backend: Some(Arc::new(self.provisioner.clone())),
             counted: Counted::default(),
@@ -350,6 +354,22 @@ impl Life {
         // The thread of the ledger ends by itself here.
         tokio::time::sleep(ms(50)).await;
     }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_while_the_ledger_is_moved_to_it_keeps_nobody_waiting() {
+    let stage = Stage::new("hanging", &["vol1"]);
+    let (keeper, _hangs) = Keeper::hanging();
+    let life = stage.start_on(keeper, Found::new(), false);
+    let answered = async {
+        // The second one comes after the attempt has begun.
+        life.status().await;
+        tokio::time::sleep(ms(50)).await;
+        life.status().await
+    };
+    let status = tokio::time::timeout(ms(2000), answered).await.expect("the reactor answers");
+    assert!(status.alarms.iter().any(|alarm| alarm.contains("takes no files")), "{status:?}");
+    life.kill().await;
 }
 
 #[tokio::test]
