@@ -111,6 +111,15 @@ array_touch() {
     dd if=/dev/urandom of="$(array_dev "$1")" bs=4096 count=1 oflag=direct conv=notrunc status=none
 }
 
+# array_rewrite NAME: a write that changes nothing. Until the first one MD leaves an array that was just
+# assembled in read-auto, and fills no leg.
+array_rewrite() {
+    local block
+    block=$(mktemp)
+    dd if="$(array_dev "$1")" of="$block" bs=4096 count=1 iflag=direct status=none
+    dd if="$block" of="$(array_dev "$1")" bs=4096 count=1 oflag=direct conv=notrunc status=none
+}
+
 # array_readd NAME REPLICA: by hand, as an operator would.
 array_readd() { mdadm --quiet --manage "$(array_dev "$1")" --re-add "$(replica_dev "$2")"; }
 

@@ -38,10 +38,8 @@ say "the half-filled leg is there first; then the good one"
 nvme connect --transport=tcp --traddr="$(replica_address one)" --trsvcid=4420 --nqn="$(replica_nqn one)"
 wait_until 20 "replica_dev one"
 array_start vol one
-# Until somebody writes, MD leaves an array that was just assembled read-only and fills nothing.
 [[ $(<"$(array_md vol)/array_state") == read-auto ]] || fail "it is written to already"
-dd if="$(array_dev vol)" of=/tmp/block bs=4096 count=1 iflag=direct status=none
-dd if=/tmp/block of="$(array_dev vol)" bs=4096 count=1 oflag=direct conv=notrunc status=none
+array_rewrite vol
 array_healed vol 150
 array_has_leg vol one && array_has_leg vol spare || fail "not the legs it should have"
 one_grant

@@ -41,6 +41,8 @@ array_stop vol
 array_start vol one
 heald_stop
 heald_start
+# As whoever mounts it would.
+array_rewrite vol
 array_healed vol 120
 [[ $(leg_sum one) == "$kept" ]] || fail "what was written is gone"
 leg_checksums vol
