@@ -1,6 +1,7 @@
 # what: the disk of the ledger is full, then read-only: nothing is done that could not be remembered
 # timeout: 300
 # needs: deb
+# expects-error: the ledger cannot be written
 . /lab/lib/lab.sh
 
 heald_heals
