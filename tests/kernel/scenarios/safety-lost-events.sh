@@ -1,5 +1,6 @@
 # what: so many events that the kernel drops some, and a leg lost among them: seen all the same
 # timeout: 240
+# boot: fresh
 # needs: deb
 . /lab/lib/lab.sh
 
