@@ -174,7 +174,7 @@ impl ArrayMachine {
             let good = leg_of(array, &replica.target.namespace).is_some_and(|leg| !leg.is_faulty());
             let spoken_for = self.members.values().any(named)
                 || self.repairs.values().any(|repair| repair.lost.as_ref().is_some_and(named));
-            !good && !spoken_for
+            !good && !spoken_for && !self.is_given_up(&replica.id)
         });
         let (coming, were): (Vec<_>, Vec<_>) =
             missing.partition(|replica| replica.state == ReplicaState::Synchronizing);
@@ -200,6 +200,16 @@ impl ArrayMachine {
         } else {
             None
         }
+    }
+
+    /// Whether the provisioner has still to hear that a replica is not used here any more.
+    fn is_given_up(&self, replica: &ReplicaId) -> bool {
+        self.owed.iter().filter(|owed| owed.replica == *replica).any(|owed| match &owed.message {
+            OwedMessage::Removed | OwedMessage::Report(Condition::Unusable { .. }) => true,
+            OwedMessage::Report(
+                Condition::Missing | Condition::Synchronizing | Condition::Available,
+            ) => false,
+        })
     }
 
     /// How many empty slots there are of which nobody remembers who held them.
