@@ -14,7 +14,8 @@
 //! Each witness alone is wrong every week: a lease is silent when the API server is, and OSDs are down
 //! when a switch between them is. They are kept by two control planes that share little, so both at
 //! once, twice, mean a node. What both would also show is trouble on *our* side, and that looks like
-//! many nodes at once: the storm breaker counts every silent lease, whatever the mons say.
+//! many nodes at once: the storm breaker counts every silent lease, whatever the mons say, and counts
+//! it sooner: nodes that fall together do not seem lost together, because each renewed at its own time.
 //!
 //! A process that crashed is not looked at here: its node is alive, and starting it again is
 //! Kubernetes' job. The one loss that leaves the node alive is a path to the device, and then the two
@@ -339,7 +340,7 @@ fn storm(
     let silent = |name: &NodeName| {
         view.nodes.get(name).is_some_and(|node| {
             !node.out_of_service
-                && silent_for(node, view.now.mono).is_some_and(|it| it >= policy.lease_silent)
+                && silent_for(node, view.now.mono).is_some_and(|it| it >= policy.storm_silent)
         })
     };
     let nodes = by_node.keys().filter(|name| silent(name)).count();

@@ -123,6 +123,28 @@ fn two_nodes_at_once_are_a_storm_even_if_the_mons_doubt_only_one() {
 }
 
 #[test]
+fn two_nodes_that_fell_at_once_are_a_storm_although_each_renewed_at_its_own_time() {
+    let fell_at_102 = |second| {
+        let mut view = silent_since_100(second, true);
+        // The last renewal before that: of one node at 100, of the other at 92.
+        view.nodes.get_mut(&node(1)).unwrap().lease_changed =
+            Observed::Known(Moment(92_000_000_000));
+        view
+    };
+    let findings = looked(&[fell_at_102(118), fell_at_102(122)]);
+    assert_eq!(*findings.node(&node(1)), Standing::OneWitness(Witness::Lease));
+    let down = |second| {
+        let mut view = fell_at_102(second);
+        for known in view.osds.values_mut().filter(|it| it.node == Observed::Known(node(1))) {
+            known.up = Observed::Known(false);
+        }
+        view
+    };
+    let findings = looked(&[down(118), down(122)]);
+    assert_eq!(*findings.node(&node(1)), Standing::Held(HoldWhy::Storm { nodes: 2 }));
+}
+
+#[test]
 fn a_persons_word_needs_no_second_witness_and_knows_no_storm() {
     let mut view = silent_since_100(101, false);
     for n in [0, 1] {

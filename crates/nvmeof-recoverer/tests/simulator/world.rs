@@ -31,6 +31,8 @@ pub(crate) const OSDS: usize = 4;
 const DOMAINS: usize = 3;
 /// The mons give an OSD up after that long, in seconds. All times are a third of the real ones.
 const GRACE: u64 = 8;
+/// Every node renews its lease that often, each at its own time.
+const RENEWAL: u64 = 3;
 /// A target gives a silent host's connection up after that long.
 const KEEP_ALIVE: u64 = 4;
 
@@ -103,6 +105,7 @@ pub(crate) fn policy() -> Policy {
     Policy {
         automatic: Automatic::On,
         lease_silent: D::from_secs(8),
+        storm_silent: D::from_secs(5),
         view_fresh: D::from_secs(4),
         round_gap: D::from_secs(1),
         cooldown: D::from_secs(20),
@@ -304,8 +307,7 @@ impl World {
                 continue;
             }
             if self.nodes[n].api && self.api.up {
-                self.api.now.leases[n] += 1;
-                self.nodes[n].renewed = self.now;
+                self.renew(n);
                 self.kubelet(n);
             }
             self.daemons(n);
@@ -315,6 +317,15 @@ impl World {
             if self.now - node.renewed + 4 >= self.policy.lease_silent.as_secs() {
                 node.last_silent = Some(self.now);
             }
+        }
+    }
+
+    /// Each node at its own time, and as soon as it can after that.
+    fn renew(&mut self, n: usize) {
+        let its_time = (self.now + u64::try_from(n).unwrap()) % RENEWAL == 0;
+        if its_time || self.now - self.nodes[n].renewed >= RENEWAL {
+            self.api.now.leases[n] += 1;
+            self.nodes[n].renewed = self.now;
         }
     }
 
