@@ -32,6 +32,7 @@ mod action;
 pub mod cluster;
 mod content;
 pub mod control;
+pub mod fence;
 mod ids;
 mod observed;
 mod outcome;

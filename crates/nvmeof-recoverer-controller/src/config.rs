@@ -28,6 +28,9 @@ pub struct Config {
     /// The folder of fences that are programs.
     #[serde(default = "fences")]
     pub fences: PathBuf,
+    /// How targets' own fences are asked (`nvmet`).
+    #[serde(default)]
+    pub fence_tls: Option<FenceTls>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere without it.
     #[serde(default)]
     pub listen: Option<SocketAddr>,
@@ -96,6 +99,18 @@ impl Default for CephOptions {
     }
 }
 
+/// Who we are to a target's own fence, and whom we believe there. PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FenceTls {
+    /// Whoever signed the targets' certificates.
+    pub authority: PathBuf,
+    /// Our certificate and those above it.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 /// The Jobs that connect devices.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -142,6 +157,8 @@ pub struct PolicyOptions {
     round_gap: Option<Duration>,
     storm_nodes: Option<usize>,
     #[serde(deserialize_with = "some_duration")]
+    storm_silent: Option<Duration>,
+    #[serde(deserialize_with = "some_duration")]
     cooldown: Option<Duration>,
     moves_per_hour: Option<usize>,
     #[serde(deserialize_with = "some_duration")]
@@ -172,6 +189,7 @@ impl PolicyOptions {
             rounds: self.rounds.unwrap_or(usual.rounds),
             round_gap: self.round_gap.unwrap_or(usual.round_gap),
             storm_nodes: self.storm_nodes.unwrap_or(usual.storm_nodes),
+            storm_silent: self.storm_silent.unwrap_or(usual.storm_silent),
             cooldown: self.cooldown.unwrap_or(usual.cooldown),
             moves_per_hour: self.moves_per_hour.unwrap_or(usual.moves_per_hour),
             hold_down: self.hold_down.unwrap_or(usual.hold_down),
@@ -228,6 +246,7 @@ impl Config {
             lease: LeaseOptions::default(),
             ceph: CephOptions::default(),
             fences: fences(),
+            fence_tls: None,
             listen: None,
             node_jobs: NodeJobs::default(),
             policy: PolicyOptions::default(),
@@ -272,6 +291,9 @@ impl Config {
         if policy.rounds == 0 || policy.storm_nodes == 0 {
             return Some("rounds and storm_nodes must be at least 1");
         }
+        if policy.storm_silent > policy.lease_silent {
+            return Some("storm_silent must not be longer than lease_silent");
+        }
         (policy.view_fresh <= self.look_every)
             .then_some("view_fresh must be longer than look_every")
     }
@@ -312,6 +334,18 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_configuration_is_understood_and_moves_nothing_by_itself() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../packaging/kubernetes/controller.yaml");
+        let shipped = std::fs::read_to_string(shipped).unwrap();
+        let inside = shipped.lines().skip_while(|line| line.trim() != "config.ron: |").skip(1);
+        let inside = inside.take_while(|line| line.starts_with("    "));
+        let config = read(&inside.collect::<Vec<_>>().join("\n")).unwrap();
+        assert_eq!(config.policy.policy().automatic, Automatic::Off);
+        assert!(config.fence_tls.is_some());
+    }
+
+    #[test]
     fn what_is_written_counts() {
         let config = read(
             r#"(namespace: "x", look_every: "1s", lease: (duration: "6s", margin: "2s", renew: "500ms"),
@@ -332,6 +366,7 @@ mod tests {
             r#"(namespace: "x", policy: (lease_silent: 25))"#,
             r#"(namespace: "x", policy: (lease_silent: "-25s"))"#,
             r#"(namespace: "x", policy: (rounds: 0))"#,
+            r#"(namespace: "x", policy: (lease_silent: "12s"))"#,
             r#"(namespace: "x", lease: (duration: "5s"))"#,
             r#"(namespace: "x", ceph: (program: "ceph"))"#,
         ] {

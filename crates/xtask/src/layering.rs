@@ -92,9 +92,12 @@ static LAYERS: &[Layer] = &[
     Layer {
         name: "nvmeof-recoverer-controller",
         may: &["heal-types", "nvmeof-recoverer"],
-        tests_may: &[],
+        // Whoever asks a fence is tested against the fence.
+        tests_may: &["nvmet-fenced"],
         outside: Outside::Any,
     },
+    // On the target host, alone: it shares the words of a fence with the controller, and nothing else.
+    Layer { name: "nvmet-fenced", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
     Layer { name: "xtask", may: &["vendor-emulator"], tests_may: &[], outside: Outside::Any },
 ];
 

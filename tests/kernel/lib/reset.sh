@@ -15,7 +15,7 @@ mountpoint -q /var/lib/nvme-heal && umount --lazy /var/lib/nvme-heal
 systemctl unmask --runtime nvme-heald.service 2>/dev/null
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
-for unit in lab-emulator lab-nova lab-polling; do
+for unit in lab-emulator lab-nova lab-polling lab-fenced; do
     systemctl stop "$unit.service" 2>/dev/null
     systemctl reset-failed "$unit.service" 2>/dev/null
 done
@@ -73,7 +73,9 @@ for namespace in "$NVMET"/subsystems/*/namespaces/*; do
     echo 0 >"$namespace/enable"
     rmdir "$namespace"
 done
+for link in "$NVMET"/subsystems/*/allowed_hosts/*; do [[ -L $link ]] && rm "$link"; done
 for subsystem in "$NVMET"/subsystems/*; do [[ -d $subsystem ]] && rmdir "$subsystem"; done
+for host in "$NVMET"/hosts/*; do [[ -d $host ]] && rmdir "$host"; done
 for ns in /run/netns/tgt-*; do [[ -e $ns ]] && ip netns del "${ns##*/}"; done
 [[ -e /sys/class/infiniband/rxe-lab ]] && rdma link delete rxe-lab
 [[ -e /sys/class/net/rdma-lab ]] && ip link del rdma-lab
@@ -89,7 +91,7 @@ udevadm settle --timeout=20
 
 systemctl stop nvme-heald.service 2>/dev/null
 mountpoint -q "$STATE/backing" && umount "$STATE/backing"
-rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made}
+rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made,certificates,fenced}
 rm -f "$STATE"/workload-* "$STATE"/seen-*
 rm -rf /var/lib/nvme-heal/* /run/nvme-heald/* /run/nvme-heal/*
 mkdir -p "$LAB_OUT"

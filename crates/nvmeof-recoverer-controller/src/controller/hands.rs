@@ -14,7 +14,6 @@
 //! the API server refuses because somebody else was faster is asked again from what is there then.
 
 use std::fmt::Display;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ use crate::ceph::Ceph;
 use crate::clock;
 use crate::config::NodeJobs;
 use crate::crd::FabricTargetSpec;
-use crate::fence::{self, Ask, Host, Verb};
+use crate::fence::{Ask, Host, Means, Verb};
 use crate::nodejob::{self, Progress, Said};
 use crate::rook::{self, Change, OsdDeployment};
 
@@ -57,7 +56,7 @@ pub(crate) struct Hands {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) ceph: Arc<dyn Ceph>,
-    pub(crate) fences: PathBuf,
+    pub(crate) fences: Means,
     pub(crate) node_jobs: NodeJobs,
 }
 
@@ -161,7 +160,7 @@ impl Hands {
 
     async fn fence(&self, task: &Task, device: &Device, verb: Verb) -> Step<Answer> {
         let target = target(task)?;
-        let fence = fence::of(target.fence.as_ref(), &self.fences);
+        let fence = self.fences.of(target.fence.as_ref());
         let holders = task.relocation.holders.iter().map(|node| host(target, node)).collect();
         let generation = task.command.generation;
         Ok(fence.ask(&Ask { verb, device: device.clone(), generation, holders }).await)

@@ -49,6 +49,7 @@ use tokio::sync::{Notify, mpsc, watch as channel};
 use crate::ceph::Ceph;
 use crate::config::Config;
 use crate::crd::{self, FINALIZER, Operator, Order, OsdRelocation, OsdRelocationSpec};
+use crate::fence::Means;
 use crate::lease::{Candidate, Leads};
 use crate::sight::Sight;
 use crate::{clock, world};
@@ -110,7 +111,8 @@ pub async fn run(
     let (lead, leads) = channel::channel(None);
     let leads = Leads(leads);
     sight.follow_mons(Arc::clone(&ceph), config.look_every, leads.clone());
-    sight.follow_fences(config.fences.clone(), leads.clone());
+    let means = Means::new(&config);
+    sight.follow_fences(means.clone(), leads.clone());
     let (resign, resigned) = channel::channel(false);
     let campaign = tokio::spawn(campaign(candidate, config.lease.renew, lead, resigned));
     let (answers, mut heard) = mpsc::unbounded_channel();
@@ -121,7 +123,7 @@ pub async fn run(
             client: client.clone(),
             namespace: config.namespace.clone(),
             ceph: Arc::clone(&ceph),
-            fences: config.fences.clone(),
+            fences: means,
             node_jobs: config.node_jobs.clone(),
         },
         ceph,

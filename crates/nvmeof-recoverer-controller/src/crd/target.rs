@@ -142,6 +142,8 @@ pub enum Fence {
     Manual {},
     /// A program beside the controller.
     Exec(Exec),
+    /// `nvmet-fenced` on the target's own host.
+    Nvmet(Nvmet),
 }
 
 /// A fence that is a program in the controller's own folder of fences.
@@ -150,6 +152,22 @@ pub struct Exec {
     /// Its name in that folder.
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
     pub program: String,
+}
+
+/// A fence on the target's own host.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Nvmet {
+    /// The host, by the name or address that its certificate says.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9.:-]+$"))]
+    pub host: String,
+    /// Where it listens.
+    #[serde(default = "fence_port")]
+    #[schemars(range(min = 1))]
+    pub port: u16,
+}
+
+fn fence_port() -> u16 {
+    4421
 }
 
 /// What is known of a target.

@@ -16,49 +16,18 @@
 //! that is none of these means "nobody knows", and is asked again.
 
 use async_trait::async_trait;
-use heal_types::Nqn;
-use heal_types::cluster::{Generation, NodeName};
-use nvmeof_recoverer::plan::evidence::Report;
+use heal_types::fence::{Question, Told};
 use nvmeof_recoverer::plan::relocate::Answer;
 use nvmeof_recoverer::plan::view::FenceHealth;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Ask, Fence, Host, Verb};
+use super::{Ask, Fence, answer, health, question};
 
 /// How long a program may take.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// What is said to it.
-#[derive(Debug, Serialize)]
-struct Said<'a> {
-    version: u32,
-    verb: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subsystem: Option<&'a Nqn>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<Generation>,
-    holders: &'a [Host],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    admit: Option<&'a Host>,
-}
-
-/// What it says.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Heard {
-    Done {},
-    Again(String),
-    Refused(String),
-    Target { generation: Generation, allowed: Vec<String>, any_host: bool, connected: Vec<String> },
-    Power { off: BTreeSet<NodeName> },
-}
 
 /// A program that fences.
 #[derive(Debug, Clone)]
@@ -75,8 +44,8 @@ impl ExecFence {
         Self { program: folder.join(if plain { name } else { "no-such-fence" }) }
     }
 
-    async fn run(&self, said: &Said<'_>) -> Result<Heard, String> {
-        let document = serde_json::to_vec(said).map_err(|error| error.to_string())?;
+    async fn run(&self, question: &Question) -> Result<Told, String> {
+        let document = serde_json::to_vec(question).map_err(|error| error.to_string())?;
         let mut child = tokio::process::Command::new(&self.program)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -111,44 +80,10 @@ impl ExecFence {
 #[async_trait]
 impl Fence for ExecFence {
     async fn health(&self) -> FenceHealth {
-        let said = Said {
-            version: 1,
-            verb: "health",
-            subsystem: None,
-            namespace: None,
-            generation: None,
-            holders: &[],
-            admit: None,
-        };
-        match self.run(&said).await {
-            Ok(Heard::Done {}) => FenceHealth::Ready,
-            Ok(_) | Err(_) => FenceHealth::Silent,
-        }
+        health(&self.run(&Question::health()).await)
     }
 
     async fn ask(&self, ask: &Ask) -> Answer {
-        let (verb, admit) = match &ask.verb {
-            Verb::Close => ("close", None),
-            Verb::Report => ("report", None),
-            Verb::Admit(host) => ("admit", Some(host)),
-        };
-        let said = Said {
-            version: 1,
-            verb,
-            subsystem: Some(&ask.device.subsystem),
-            namespace: Some(ask.device.namespace.to_string()),
-            generation: Some(ask.generation),
-            holders: &ask.holders,
-            admit,
-        };
-        match self.run(&said).await {
-            Err(why) | Ok(Heard::Again(why)) => Answer::Again(why),
-            Ok(Heard::Refused(why)) => Answer::Refused(why),
-            Ok(Heard::Done {}) => Answer::Done,
-            Ok(Heard::Target { generation, allowed, any_host, connected }) => {
-                Answer::Seen(Report::Target { generation, allowed, any_host, connected })
-            }
-            Ok(Heard::Power { off }) => Answer::Seen(Report::Power { off }),
-        }
+        answer(self.run(&question(ask)).await)
     }
 }

@@ -12,19 +12,23 @@
 
 mod exec;
 mod manual;
+mod nvmet;
 
 pub use exec::ExecFence;
 pub use manual::Manual;
+pub use nvmet::NvmetFence;
 
 use async_trait::async_trait;
-use heal_types::Nqn;
-use heal_types::cluster::{Generation, NodeName};
+use heal_types::cluster::Generation;
+pub use heal_types::fence::Host;
+use heal_types::fence::{self, Question, Told};
+use nvmeof_recoverer::plan::evidence::Report;
 use nvmeof_recoverer::plan::relocate::Answer;
 use nvmeof_recoverer::plan::view::{Device, FenceHealth};
-use serde::Serialize;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::config::{Config, FenceTls};
 use crate::crd;
 
 /// What a fence is asked.
@@ -51,16 +55,6 @@ pub enum Verb {
     Admit(Host),
 }
 
-/// A node, as the fabric knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Host {
-    /// Its name in Kubernetes.
-    pub node: NodeName,
-    /// Its name on the fabric; none for a node that the target does not list any more.
-    pub host_nqn: Option<Nqn>,
-}
-
 /// A fence.
 #[async_trait]
 pub trait Fence: Send + Sync {
@@ -70,11 +64,67 @@ pub trait Fence: Send + Sync {
     async fn ask(&self, ask: &Ask) -> Answer;
 }
 
-/// The fence of a target.
-#[must_use]
-pub fn of(spec: Option<&crd::Fence>, programs: &Path) -> Arc<dyn Fence> {
-    match spec {
-        None | Some(crd::Fence::Manual {}) => Arc::new(Manual),
-        Some(crd::Fence::Exec(exec)) => Arc::new(ExecFence::new(programs, &exec.program)),
+/// What fences need that no object says.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The folder of fences that are programs.
+    pub programs: PathBuf,
+    /// Who we are to a target's own fence.
+    pub tls: Option<FenceTls>,
+}
+
+impl Means {
+    /// As it is configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { programs: config.fences.clone(), tls: config.fence_tls.clone() }
     }
+
+    /// The fence of a target.
+    #[must_use]
+    pub fn of(&self, spec: Option<&crd::Fence>) -> Arc<dyn Fence> {
+        match spec {
+            None | Some(crd::Fence::Manual {}) => Arc::new(Manual),
+            Some(crd::Fence::Exec(exec)) => Arc::new(ExecFence::new(&self.programs, &exec.program)),
+            Some(crd::Fence::Nvmet(at)) => Arc::new(NvmetFence::new(at.clone(), self.tls.clone())),
+        }
+    }
+}
+
+/// The document that asks this.
+fn question(ask: &Ask) -> Question {
+    let (verb, admit) = match &ask.verb {
+        Verb::Close => (fence::Verb::Close, None),
+        Verb::Report => (fence::Verb::Report, None),
+        Verb::Admit(host) => (fence::Verb::Admit, Some(host.clone())),
+    };
+    Question {
+        version: fence::VERSION,
+        verb,
+        subsystem: Some(ask.device.subsystem.clone()),
+        namespace: Some(ask.device.namespace),
+        generation: Some(ask.generation),
+        holders: ask.holders.clone(),
+        admit,
+    }
+}
+
+/// What a document means to the plan. Silence, and what is not understood, is "nobody knows".
+fn answer(told: Result<Told, String>) -> Answer {
+    match told {
+        Err(why) | Ok(Told::Again(why)) => Answer::Again(why),
+        Ok(Told::Refused(why)) => Answer::Refused(why),
+        Ok(Told::Done {}) => Answer::Done,
+        Ok(Told::Target { generation, allowed, any_host, connected }) => {
+            Answer::Seen(Report::Target { generation, allowed, any_host, connected })
+        }
+        Ok(Told::Reservation { holder, others, exclusive }) => {
+            Answer::Seen(Report::Reservation { holder, others, exclusive })
+        }
+        Ok(Told::Power { off }) => Answer::Seen(Report::Power { off }),
+    }
+}
+
+fn health(told: &Result<Told, String>) -> FenceHealth {
+    if matches!(told, Ok(Told::Done {})) { FenceHealth::Ready } else { FenceHealth::Silent }
 }

@@ -17,7 +17,6 @@ use nvmeof_recoverer::plan::relocate::Relocation;
 use nvmeof_recoverer::plan::view::{Device, FenceHealth};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -31,7 +30,7 @@ use crate::crd::{
     self, Condition, FINALIZER, FabricTarget, FabricTargetSpec, FabricTargetStatus, MANAGER,
     OsdRelocation, Stamp,
 };
-use crate::fence;
+use crate::fence::Means;
 use crate::lease::{Echoes, Leads};
 use crate::rook::{self, OsdDeployment};
 use crate::world::{NodeFacts, PodFacts, Seen, TargetFacts};
@@ -97,7 +96,7 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Asks the fences that were not asked lately, all at once.
-async fn ask_fences(fences: &Mutex<Fences>, targets: &Table<TargetRow>, programs: &Path) {
+async fn ask_fences(fences: &Mutex<Fences>, targets: &Table<TargetRow>, means: &Means) {
     let rows = targets.look(|rows| rows.values().cloned().collect::<Vec<_>>());
     let rows = rows.unwrap_or_default();
     let now = clock::now().mono;
@@ -108,7 +107,7 @@ async fn ask_fences(fences: &Mutex<Fences>, targets: &Table<TargetRow>, programs
         rows.iter().filter(|row| lately(row).is_none_or(|it| it >= ASK_FENCES)).cloned().collect()
     };
     let asked = due.into_iter().map(|row| async move {
-        let fence = fence::of(row.spec.fence.as_ref(), programs);
+        let fence = means.of(row.spec.fence.as_ref());
         (row.name, fence.health().await)
     });
     for (name, health) in futures_util::future::join_all(asked).await {
@@ -222,7 +221,7 @@ impl Sight {
     }
 
     /// Asks every target's fence again and again whether it answers, while we lead.
-    pub fn follow_fences(&mut self, programs: PathBuf, leads: Leads) {
+    pub fn follow_fences(&mut self, means: Means, leads: Leads) {
         let (fences, targets) = (Arc::clone(&self.fences), Arc::clone(&self.targets));
         self.tasks.spawn(async move {
             let mut tick = tokio::time::interval(LOOK_FOR_TARGETS);
@@ -230,7 +229,7 @@ impl Sight {
             loop {
                 tick.tick().await;
                 if leads.now() {
-                    ask_fences(&fences, &targets, &programs).await;
+                    ask_fences(&fences, &targets, &means).await;
                 }
             }
         });

@@ -4,6 +4,7 @@
 mod agent;
 mod journal;
 mod leg_sum;
+mod turns;
 mod workload;
 
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,8 @@ enum GuestCommand {
     Workload(workload::Args),
     /// The checksum of a leg's data area, read from the device itself.
     LegSum(leg_sum::Args),
+    /// Write to a device as one of two hosts, and see whose blocks it holds.
+    Turns(turns::Args),
     /// Find entries in the daemon's journal.
     Journal(journal::Args),
 }
@@ -29,6 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         GuestCommand::Agent => agent::run(),
         GuestCommand::Workload(args) => workload::run(args),
         GuestCommand::LegSum(args) => leg_sum::run(args),
+        GuestCommand::Turns(args) => turns::run(args),
         GuestCommand::Journal(args) => journal::run(args),
     }
 }

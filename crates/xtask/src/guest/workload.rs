@@ -82,7 +82,7 @@ impl Block {
     }
 
     /// Fills in a whole block.
-    fn compose(&mut self, run: u64, number: u64, version: u64) {
+    pub(super) fn compose(&mut self, run: u64, number: u64, version: u64) {
         let mut seed = splitmix(run ^ splitmix(number ^ splitmix(version)));
         for word in self.0[HEADER..].chunks_exact_mut(8) {
             seed = splitmix(seed);
@@ -101,7 +101,7 @@ impl Block {
     }
 
     /// Is it what was written last? Else a sentence that says what it is.
-    fn verify(&self, run: u64, number: u64, version: u64) -> Result<(), String> {
+    pub(super) fn verify(&self, run: u64, number: u64, version: u64) -> Result<(), String> {
         if self.word(0) != MAGIC {
             return Err(format!("block {number}: not ours (starts with {:016x})", self.word(0)));
         }

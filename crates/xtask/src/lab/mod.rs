@@ -197,20 +197,38 @@ pub(crate) fn files(scenarios: &[&Scenario]) -> anyhow::Result<Vec<PathBuf>> {
     if scenarios.iter().any(|scenario| scenario.needs_os_brick) {
         files.push(os_brick::archive()?);
     }
+    if scenarios.iter().any(|scenario| scenario.needs_fence) {
+        files.extend(fence()?);
+    }
     Ok(files)
 }
 
 /// The program that plays the host's contract, built from this tree.
 fn contract() -> anyhow::Result<PathBuf> {
     println!("lab: building the host's contract");
+    built(&["-p", "heal-host", "--example", "contract"])?;
+    Ok(crate::workspace::target().join("debug/examples/contract"))
+}
+
+/// The fence of a target, and whoever asks it.
+fn fence() -> anyhow::Result<[PathBuf; 2]> {
+    println!("lab: building the fence of a target");
+    built(&["-p", "nvmet-fenced"])?;
+    built(&["-p", "nvmeof-recoverer-controller", "--example", "ask_fence"])?;
+    let target = crate::workspace::target().join("debug");
+    Ok([target.join("nvmet-fenced"), target.join("examples/ask_fence")])
+}
+
+fn built(what: &[&str]) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let done = std::process::Command::new(cargo)
         .current_dir(crate::workspace::root())
-        .args(["build", "--quiet", "-p", "heal-host", "--example", "contract"])
+        .args(["build", "--quiet"])
+        .args(what)
         .status()
         .context("cannot start cargo")?;
-    anyhow::ensure!(done.success(), "the host's contract does not build");
-    Ok(crate::workspace::target().join("debug/examples/contract"))
+    anyhow::ensure!(done.success(), "`cargo build {}` fails", what.join(" "));
+    Ok(())
 }
 
 /// The scenarios asked for, and what they are to be told.

@@ -11,6 +11,7 @@
 //!   # needs: deb              installs the package
 //!   # needs: contract         plays the host's contract
 //!   # needs: os-brick         attaches with the real os-brick
+//!   # needs: fence            has a target's own fence, and asks it as the recoverer does
 //!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
 //! ```
 //!
@@ -84,6 +85,7 @@ pub(crate) struct Scenario {
     pub(crate) needs_deb: bool,
     pub(crate) needs_contract: bool,
     pub(crate) needs_os_brick: bool,
+    pub(crate) needs_fence: bool,
     pub(crate) expected_errors: Vec<String>,
     pub(crate) script: String,
 }
@@ -110,6 +112,7 @@ impl Scenario {
             needs_deb: false,
             needs_contract: false,
             needs_os_brick: false,
+            needs_fence: false,
             expected_errors: Vec::new(),
             script: String::new(),
         };
@@ -163,6 +166,7 @@ impl Scenario {
             "needs" if value == "deb" => self.needs_deb = true,
             "needs" if value == "contract" => self.needs_contract = true,
             "needs" if value == "os-brick" => self.needs_os_brick = true,
+            "needs" if value == "fence" => self.needs_fence = true,
             "expects-error" => self.expected_errors.push(value.to_owned()),
             other => bail!("unknown header key `{other}`"),
         }

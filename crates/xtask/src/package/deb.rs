@@ -16,14 +16,14 @@ use std::process::Command;
 
 fn scripts(package: Package) -> &'static [&'static str] {
     match package {
-        Package::Heal => &["postinst", "prerm", "postrm"],
+        Package::Heal | Package::Fenced => &["postinst", "prerm", "postrm"],
         Package::OpenStack => &["postinst", "prerm"],
     }
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Take nvme-heald and nvme-heal from this directory instead of building them.
+    /// Take the programs from this directory instead of building them.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 }
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let inputs = Inputs::of_workspace(programs);
     // The daemon's own comes last: that is the one a script takes.
-    for package in [Package::OpenStack, Package::Heal] {
+    for package in [Package::OpenStack, Package::Fenced, Package::Heal] {
         println!("deb: {}", build_from(&inputs, package)?.display());
     }
     Ok(())
@@ -51,6 +51,7 @@ fn templates(package: Package) -> &'static str {
     match package {
         Package::Heal => "packaging/deb",
         Package::OpenStack => "packaging/openstack/deb",
+        Package::Fenced => "packaging/nvmet-fenced/deb",
     }
 }
 

@@ -19,7 +19,7 @@ use std::process::Command;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Take nvme-heald and nvme-heal from this directory instead of building them.
+    /// Take the programs from this directory instead of building them.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 }
@@ -42,6 +42,7 @@ fn spec(package: Package) -> &'static str {
     match package {
         Package::Heal => "packaging/rpm/nvme-heal.spec",
         Package::OpenStack => "packaging/openstack/rpm/nvme-heal-openstack.spec",
+        Package::Fenced => "packaging/nvmet-fenced/rpm/nvmet-fenced.spec",
     }
 }
 
@@ -142,7 +143,7 @@ fn check_scripts(built: &Path, package: Package) -> anyhow::Result<()> {
     let forbidden = forbidden_words(&scripts);
     ensure!(forbidden.is_empty(), "the rpm's scripts must not use {}", forbidden.join(", "));
     match package {
-        Package::Heal => {
+        Package::Heal | Package::Fenced => {
             for needed in
                 ["install-system-units", "remove-system-units", "mark-restart-system-units"]
             {
@@ -162,6 +163,7 @@ fn check_requirements(built: &Path, package: Package) -> anyhow::Result<()> {
     let all: &[&str] = match package {
         Package::Heal => &["mdadm", "nvme-cli", "systemd", "libc.so.6"],
         Package::OpenStack => &["python(abi) = 3.9", "python3-os-brick"],
+        Package::Fenced => &["systemd", "libc.so.6"],
     };
     for &needed in all {
         ensure!(

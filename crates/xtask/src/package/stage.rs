@@ -51,9 +51,12 @@ impl Inputs {
     }
 }
 
-/// Builds the two programs as they ship; answers the directory they are in.
+/// The programs that ship in packages.
+pub(super) const PROGRAMS: [&str; 3] = ["nvme-heald", "nvme-heal", "nvmet-fenced"];
+
+/// Builds the programs as they ship; answers the directory they are in.
 pub(super) fn build_programs() -> anyhow::Result<PathBuf> {
-    println!("building nvme-heald and nvme-heal (release profile)");
+    println!("building {} (release profile)", PROGRAMS.join(", "));
     // Paths of the building machine would end up in panic messages, and make two builds differ.
     let cargo_home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
@@ -65,7 +68,8 @@ pub(super) fn build_programs() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(workspace::root())
-        .args(["build", "--release", "--package", "nvme-heald", "--package", "nvme-heal"])
+        .args(["build", "--release"])
+        .args(PROGRAMS.iter().flat_map(|program| ["--package", program]))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .status()
         .context("cannot start cargo")?;

@@ -1,7 +1,7 @@
 //! The packages, made from dummy programs and a dummy configuration in a scratch directory.
 
 use super::scriptlets::forbidden_words;
-use super::stage::Inputs;
+use super::stage::{self, Inputs};
 use super::tree::{Entry, Format, Owner, Package};
 use super::{deb, program, rpm};
 use crate::workspace;
@@ -38,7 +38,7 @@ fn dummy_inputs(scratch: &Scratch) -> Inputs {
     fs::write(repository.join("packaging/config/nvme-heald.ron"), "()\n").unwrap();
     let programs = scratch.join("programs");
     fs::create_dir_all(&programs).unwrap();
-    for name in ["nvme-heald", "nvme-heal"] {
+    for name in stage::PROGRAMS {
         fs::copy("/bin/true", programs.join(name)).unwrap();
     }
     Inputs { repository, programs, packages: scratch.join("packages") }
@@ -82,12 +82,13 @@ fn every_installed_path_is_absolute_listed_once_and_outside_local_policy() {
     for format in [Format::Deb, Format::Rpm] {
         let mut seen = BTreeSet::new();
         let all = Package::ALL.into_iter().flat_map(|package| package.entries(format));
-        for Entry { destination, owner, mode, .. } in all {
+        for entry in all {
+            let Entry { destination, owner, mode, .. } = entry;
             assert!(destination.starts_with('/') && !destination.contains(".."), "{destination}");
             assert!(seen.insert(*destination), "{destination} is listed twice");
             assert!(!destination.starts_with("/usr/local"), "{destination}");
             assert_eq!(mode & 0o022, 0, "{destination} is writable by others");
-            let file_in_etc = destination.starts_with("/etc/") && *destination != "/etc/nvme-heal";
+            let file_in_etc = destination.starts_with("/etc/") && !entry.is_directory();
             assert_eq!(file_in_etc, *owner == Owner::Operator, "{destination}");
         }
     }
@@ -366,6 +367,28 @@ fn the_openstack_rpm_installs_the_list_and_leaves_nothing_behind() {
     let inputs = dummy_inputs(&scratch);
     let package = rpm::build_from(&inputs, Package::OpenStack).unwrap();
     rpm::check(&package, Package::OpenStack, &inputs.packages.join("rpm-root")).unwrap();
+}
+
+#[test]
+fn the_fences_packages_install_the_list_and_touch_no_target() {
+    let scratch = Scratch::new("fenced");
+    let inputs = dummy_inputs(&scratch);
+    let package = deb::build_from(&inputs, Package::Fenced).unwrap();
+    let contents = dpkg_deb("--contents", &package);
+    for entry in Package::Fenced.entries(Format::Deb) {
+        assert!(contents.contains(entry.destination), "{} is not in {contents}", entry.destination);
+    }
+    for name in ["postinst", "prerm", "postrm"] {
+        let path = workspace::root().join("packaging/nvmet-fenced/deb").join(name);
+        let script = fs::read_to_string(&path).unwrap();
+        assert_eq!(forbidden_words(&script), [""; 0], "{name}");
+        let deleted = deleted_paths(&script);
+        assert!(name == "postrm" || deleted.is_empty(), "{name} deletes {deleted:?}");
+        assert!(deleted.iter().all(|it| it == "/var/lib/nvmet-fenced"), "{deleted:?}");
+        program::output(Command::new("sh").arg("-n").arg(path)).unwrap();
+    }
+    let package = rpm::build_from(&inputs, Package::Fenced).unwrap();
+    rpm::check(&package, Package::Fenced, &inputs.packages.join("rpm-root")).unwrap();
 }
 
 #[test]

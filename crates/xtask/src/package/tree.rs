@@ -23,22 +23,25 @@ pub(super) enum Package {
     Heal,
     /// What os-brick imports, for hosts that have os-brick as a distribution's package.
     OpenStack,
+    /// The fence, for hosts that are targets.
+    Fenced,
 }
 
 impl Package {
-    pub(super) const ALL: [Self; 2] = [Self::Heal, Self::OpenStack];
+    pub(super) const ALL: [Self; 3] = [Self::Heal, Self::OpenStack, Self::Fenced];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Heal => "nvme-heal",
             Self::OpenStack => "nvme-heal-openstack",
+            Self::Fenced => "nvmet-fenced",
         }
     }
 
     /// Whether it is the same on every machine: it has no programs.
     pub(super) fn is_for_all_machines(self) -> bool {
         match self {
-            Self::Heal => false,
+            Self::Heal | Self::Fenced => false,
             Self::OpenStack => true,
         }
     }
@@ -48,6 +51,7 @@ impl Package {
         let tree = match self {
             Self::Heal => TREE,
             Self::OpenStack => OPENSTACK,
+            Self::Fenced => FENCED,
         };
         tree.iter().filter(move |entry| entry.only.is_none_or(|only| only == format))
     }
@@ -182,6 +186,29 @@ static OPENSTACK: &[Entry] = &[
         ..file("packaging/deb/changelog", "/usr/share/doc/nvme-heal-openstack/changelog.gz")
     }),
     rpm(file("LICENSE", "/usr/share/licenses/nvme-heal-openstack/LICENSE")),
+];
+
+/// On a target's host, beside nothing else of ours.
+#[rustfmt::skip]
+static FENCED: &[Entry] = &[
+    program("nvmet-fenced", "/usr/sbin/nvmet-fenced"),
+    file("packaging/nvmet-fenced/nvmet-fenced.service", "/usr/lib/systemd/system/nvmet-fenced.service"),
+
+    // Keys lie there.
+    directory("/etc/nvmet-fenced", 0o700),
+    config("packaging/nvmet-fenced/nvmet-fenced.ron", "/etc/nvmet-fenced/nvmet-fenced.ron"),
+
+    file("packaging/nvmet-fenced/README.md", "/usr/share/doc/nvmet-fenced/README.md"),
+    file("packaging/deb/copyright", "/usr/share/doc/nvmet-fenced/copyright"),
+    deb(Entry {
+        source: Source::Gzip("packaging/deb/changelog"),
+        ..file("packaging/deb/changelog", "/usr/share/doc/nvmet-fenced/changelog.gz")
+    }),
+    deb(file(
+        "packaging/nvmet-fenced/deb/lintian-overrides",
+        "/usr/share/lintian/overrides/nvmet-fenced",
+    )),
+    rpm(file("LICENSE", "/usr/share/licenses/nvmet-fenced/LICENSE")),
 ];
 
 const AGENT: &str = "packaging/openstack/os_brick/initiator/connectors/nvmeof_agent.py";

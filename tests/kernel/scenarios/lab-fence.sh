@@ -1,0 +1,166 @@
+# what: a device is taken away from a host that writes to it, and no write of that host lands any more
+# timeout: 300
+# needs: fence
+# multipath: off
+. /lab/lib/lab.sh
+
+# Two hosts in one kernel: without multipath each connection has a block device of its own.
+declare -A HOST=([a]=nqn.2025-01.io.nvme-heal.lab:host-a [b]=nqn.2025-01.io.nvme-heal.lab:host-b)
+declare -A HOST_ID=([a]=11111111-1111-4111-8111-111111111111 [b]=22222222-2222-4222-8222-222222222222)
+declare -A WRITER=([a]=1 [b]=2)
+
+# disk_of_one_host NAME: a replica that only host a may use.
+disk_of_one_host() {
+    replica_create "$1" 16
+    disk=$1
+    nqn=$(replica_nqn "$1")
+    subsystem=$NVMET/subsystems/$nqn
+    target_unlink "$1"
+    echo 0 >"$subsystem/attr_allow_any_host"
+    mkdir -p "$NVMET/hosts/${HOST[a]}" "$NVMET/hosts/${HOST[b]}"
+    ln -s "$NVMET/hosts/${HOST[a]}" "$subsystem/allowed_hosts/${HOST[a]}"
+    target_link "$1"
+}
+
+# host_connect HOST: gives up soon, so that an application learns of it.
+host_connect() {
+    nvme connect --transport=tcp --traddr="$(replica_address "$disk")" --trsvcid=4420 --nqn="$nqn" \
+        --hostnqn="${HOST[$1]}" --hostid="${HOST_ID[$1]}" --nr-io-queues=2 --reconnect-delay=1 \
+        --ctrl-loss-tmo=20 --keep-alive-tmo=5
+    wait_until 20 "host_dev $1 >/dev/null"
+    echo 1 >"/sys/class/nvme/$(host_controller "$1")/fast_io_fail_tmo"
+    udevadm settle --timeout=20
+}
+
+host_controller() {
+    local controller
+    for controller in /sys/class/nvme/nvme*; do
+        [[ $(cat "$controller/hostnqn" 2>/dev/null) == "${HOST[$1]}" ]] || continue
+        [[ $(cat "$controller/subsysnqn" 2>/dev/null) == "$nqn" ]] || continue
+        echo "${controller##*/}"
+        return 0
+    done
+    return 1
+}
+
+host_dev() {
+    local controller block
+    controller=$(host_controller "$1") || return 1
+    for block in "/sys/class/nvme/$controller/nvme"*n*; do
+        [[ -b /dev/${block##*/} ]] || continue
+        echo "/dev/${block##*/}"
+        return 0
+    done
+    return 1
+}
+
+result() { echo "$LAB_STATE/workload-$disk-$1"; }
+declare -A TURN
+turn_begin() {
+    rm -f "$(result "$1")".*
+    "$XTASK" guest turns write "$(host_dev "$1")" --writer "${WRITER[$1]}" \
+        --result "$(result "$1").json" --stop "$(result "$1").stop" &
+    TURN[$1]=$!
+}
+turn_end() {
+    touch "$(result "$1").stop"
+    wait "${TURN[$1]}"
+}
+# turn_get HOST FIELD
+turn_get() { sed -E "s/.*\"$2\":([0-9]+).*/\1/" "$(result "$1").json" 2>/dev/null || echo 0; }
+# holds WHERE HOST: every block there is that host's last.
+holds() { "$XTASK" guest turns check "$1" --writer "${WRITER[$2]}" --acked "$(turn_get "$2" acked)"; }
+
+say "first a fence that is none: off the list, and the next host let in"
+disk_of_one_host none
+host_connect a
+turn_begin a
+wait_until 60 '(($(turn_get a acked) > 600))'
+rm "$subsystem/allowed_hosts/${HOST[a]}"
+ln -s "$NVMET/hosts/${HOST[b]}" "$subsystem/allowed_hosts/${HOST[b]}"
+before=$(turn_get a acked)
+host_connect b
+turn_begin b
+wait_until 60 '(($(turn_get b acked) > 1200))'
+turn_end b
+after=$(turn_get a acked)
+turn_end a
+figure late_writes $((after - before)) blocks
+((after > before)) || fail "the old host's writes failed: nothing is shown"
+foreign=$(($(turn_get a foreign) + $(turn_get b foreign)))
+((foreign > 0)) || fail "neither host noticed the other's blocks"
+! holds "$(replica_backing none)" b 2>/dev/null || fail "the check does not see late writes"
+nvme disconnect --nqn="$nqn" >/dev/null
+claim "a host that is only taken off the list goes on writing, and every check here sees it"
+
+say "now the fence, while the old host writes"
+disk_of_one_host real
+address=$(replica_address real)
+certificates=$LAB_STATE/certificates
+mkdir -p "$certificates" "$LAB_STATE/fenced"
+/lab/files/ask_fence certificates "$certificates" "$address"
+cat >"$certificates/config.ron" <<CONFIG
+(
+    listen: "$address:4421",
+    certificate: "$certificates/server.crt",
+    key: "$certificates/server.key",
+    clients: "$certificates/authority.crt",
+    state: "$LAB_STATE/fenced",
+)
+CONFIG
+# A port listens in the network of the task that puts a subsystem on it.
+fence_start() {
+    systemd-run --quiet --unit=lab-fenced --property=Type=notify nsenter --net=/run/netns/tgt-real \
+        /lab/files/nvmet-fenced --config "$certificates/config.ron"
+}
+ask() { /lab/files/ask_fence "$certificates" "$address" "$@"; }
+fence_start
+ask health
+# A target begins to count its controllers anew, and one kernel takes no two of one number: host a gets
+# the second.
+ln -s "$NVMET/hosts/${HOST[b]}" "$subsystem/allowed_hosts/${HOST[b]}"
+host_connect b
+host_connect a
+nvme disconnect --device="$(host_controller b)"
+rm "$subsystem/allowed_hosts/${HOST[b]}"
+turn_begin a
+wait_until 60 '(($(turn_get a acked) > 1200))'
+! ask report "$nqn" 7 2>/dev/null || fail "a device in use is reported closed"
+
+began=$(now_ms)
+ask close "$nqn" 7
+ask report "$nqn" 7
+proven=$(now_ms)
+figure proven_after $((proven - began)) ms
+nap 0.3
+acked=$(turn_get a acked)
+# Ten milliseconds are what the shell's clock can tell.
+(($(turn_get a last_ack_ms) <= proven + 10)) || fail "a write was acknowledged after the proof"
+nap 4
+[[ $(turn_get a acked) == "$acked" ]] || fail "a write was acknowledged after the proof"
+(($(turn_get a errors) > 0)) || fail "the old host's writes do not fail: they wait"
+holds "$(replica_backing real)" a || fail "the device does not hold what was acknowledged"
+claim "from the proof on every write of the old host fails, and what was acknowledged is there"
+
+say "the fence is killed, and the new host let in"
+systemctl kill --signal=KILL lab-fenced.service
+wait_until 10 '! systemctl is-active --quiet lab-fenced.service'
+systemctl reset-failed lab-fenced.service 2>/dev/null || true
+fence_start
+! ask admit "$nqn" 6 "${HOST[a]}" 2>/dev/null || fail "an older leader let the old host in"
+ask report "$nqn" 7
+ask admit "$nqn" 7 "${HOST[b]}"
+host_connect b
+[[ $(replica_uuid real) == "$(cat "/sys/block/$(basename "$(host_dev b)")/uuid")" ]] \
+    || fail "it is another device now"
+holds "$(host_dev b)" a || fail "the new host does not read what the old one was told is written"
+turn_begin b
+wait_until 60 '(($(turn_get b acked) > 1200))'
+turn_end b
+turn_end a
+[[ $(turn_get b foreign) == 0 ]] || fail "the new host met blocks that are not its own"
+[[ $(turn_get b errors) == 0 ]] || fail "writes of the new host failed"
+holds "$(replica_backing real)" b || fail "a write of the old host landed later"
+[[ $(turn_get a acked) == "$acked" ]] || fail "a write of the old host was acknowledged later"
+figure blocks_checked $(($(turn_get b acked) + acked)) blocks
+claim "the new host reads what the old one wrote, and no write of the old one lands any more"
