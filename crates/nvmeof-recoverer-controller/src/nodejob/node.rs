@@ -4,6 +4,7 @@ use heal_types::{NamespaceId, Nqn};
 use nvmeof_recoverer::plan::view::{Device, OsdIdentity};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -46,6 +47,9 @@ pub struct Connect {
     /// Where udev links devices by their ids.
     #[arg(long, default_value = "/dev/disk/by-id")]
     pub by_id: PathBuf,
+    /// Where the kernel shows its controllers.
+    #[arg(long, default_value = "/sys/class/nvme")]
+    pub controllers: PathBuf,
     /// Where the answer is written.
     #[arg(long, default_value = "/dev/termination-log")]
     pub answer: PathBuf,
@@ -67,6 +71,9 @@ pub async fn connect(how: &Connect) -> Said {
             return Said::Again(format!("the device did not appear; {said}"));
         }
     }
+    for trouble in fail_soon(how) {
+        tracing::warn!(trouble, "a fenced node would learn it late");
+    }
     match label(&how.label_tool, &path).await {
         Ok(label) => Said::Label(label),
         Err(why) => Said::Again(why),
@@ -83,9 +90,31 @@ async fn connect_portal(how: &Connect, portal: SocketAddr) -> Result<(), String>
         .args(["--nqn", how.subsystem.as_str()])
         .args(["--hostnqn", how.host_nqn.as_str()])
         .args(["--hostid", &how.host_id])
-        // A host that is fenced learns it soon, and its device goes instead of waiting for ever.
-        .args(["--keep-alive-tmo", "5", "--ctrl-loss-tmo", "60", "--fast_io_fail_tmo", "5"]);
+        .args(["--keep-alive-tmo", "5", "--ctrl-loss-tmo", "60"]);
     run(&mut command).await.map(drop)
+}
+
+/// A host that is fenced learns it soon: its I/O fails instead of waiting for the controller's end. Told
+/// to the kernel itself, as not every nvme-cli has an option for that; what could not be told.
+fn fail_soon(how: &Connect) -> Vec<String> {
+    let Ok(controllers) = std::fs::read_dir(&how.controllers) else {
+        return vec![format!("{} cannot be read", how.controllers.display())];
+    };
+    let says = |controller: &Path, what: &str| {
+        let text = std::fs::read_to_string(controller.join(what)).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let ours = controllers.filter_map(|entry| Some(entry.ok()?.path())).filter(|controller| {
+        says(controller, "subsysnqn") == how.subsystem.as_str()
+            && says(controller, "hostnqn") == how.host_nqn.as_str()
+    });
+    let told = ours.map(|controller| {
+        let file = controller.join("fast_io_fail_tmo");
+        let mut options = std::fs::OpenOptions::new();
+        let done = options.write(true).open(&file).and_then(|mut file| file.write_all(b"5"));
+        done.map_err(|error| format!("{}: {error}", file.display()))
+    });
+    told.filter_map(Result::err).collect()
 }
 
 async fn appears(path: &Path) -> bool {
@@ -161,6 +190,40 @@ mod tests {
         let label = read_label(printed).unwrap();
         assert_eq!(label.id.number(), 3);
         assert_eq!(label.fsid.to_string(), "0f7e4d5a-1111-4222-8333-444455550003");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a scratch folder of this test")]
+    fn only_the_controllers_of_this_host_and_device_are_told_to_fail_soon() {
+        let dir = std::env::temp_dir().join(format!("recoverer-node-{}", std::process::id()));
+        let (ours, other) = ("nqn.2026-01.org.example:a", "nqn.2026-01.org.example:b");
+        for (name, subsystem, host) in
+            [("nvme0", ours, ours), ("nvme1", other, ours), ("nvme2", ours, other)]
+        {
+            let controller = dir.join(name);
+            std::fs::create_dir_all(&controller).unwrap();
+            std::fs::write(controller.join("subsysnqn"), format!("{subsystem}\n")).unwrap();
+            std::fs::write(controller.join("hostnqn"), format!("{host}\n")).unwrap();
+            std::fs::write(controller.join("fast_io_fail_tmo"), "o").unwrap();
+        }
+        let how = Connect {
+            transport: "tcp".to_owned(),
+            portal: Vec::new(),
+            subsystem: Nqn::new(ours).unwrap(),
+            namespace: "uuid.0f7e4d5a-1111-4222-8333-444455550003".parse().unwrap(),
+            host_nqn: Nqn::new(ours).unwrap(),
+            host_id: String::new(),
+            nvme: PathBuf::new(),
+            label_tool: PathBuf::new(),
+            by_id: PathBuf::new(),
+            controllers: dir.clone(),
+            answer: PathBuf::new(),
+        };
+        assert_eq!(fail_soon(&how), Vec::<String>::new());
+        let told = |name: &str| std::fs::read_to_string(dir.join(name).join("fast_io_fail_tmo"));
+        assert_eq!(told("nvme0").unwrap(), "5");
+        assert_eq!((told("nvme1").unwrap(), told("nvme2").unwrap()), ("o".into(), "o".into()));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
