@@ -22,6 +22,7 @@
 //! | [`ceph`] | a typed client over the `ceph` command |
 //! | [`fence`] | who takes a device away, and who says that it is gone |
 //! | [`nodejob`] | one Job: connect the device on a node, and read its label |
+//! | [`import`] | targets from a list that a person keeps |
 //! | [`sight`] | the watches |
 //! | [`lease`] | who leads, by our own clock |
 //! | [`controller`] | the loop |
@@ -37,6 +38,7 @@ pub mod controller;
 pub mod crd;
 pub mod fence;
 pub mod health;
+pub mod import;
 pub mod lease;
 pub mod nodejob;
 pub mod rook;

@@ -72,6 +72,8 @@ enum Task {
         #[arg(long, default_value = "/etc/nvmeof-recoverer/config.ron")]
         config: PathBuf,
     },
+    /// Make targets from a list; prints them first.
+    Import(cli::Import),
     /// Print the definitions of our objects.
     Crds,
     /// What runs on a node, in a Job.
@@ -125,6 +127,7 @@ async fn run(task: Task) -> anyhow::Result<ExitCode> {
             let ceph = ceph(&Config::load(&config)?);
             print(&cli::adopt(&client().await?, &ceph, &how).await?);
         }
+        Task::Import(how) => print(&cli::import(&how).await?),
         Task::Crds => print_crds()?,
         Task::Node { task: NodeTask::Connect(how) } => return connect(&how).await,
     }

@@ -5,6 +5,7 @@
 //!   plan     ─► … ─► every node's verdict on every OSD, with its score
 //!   status   ─► targets, moves, and what each is waiting for
 //!   adopt    ─► CRUSH's tree against the targets; the only one that asks Ceph, and by default only that
+//!   import   ─► a list of targets ─► FabricTargets
 //!   fenced, abort ─► a person's word, in the object
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ use nvmeof_recoverer_controller::ceph::crush::adoption;
 use nvmeof_recoverer_controller::ceph::{Ceph16, MonReport, OsdReport};
 use nvmeof_recoverer_controller::config::Config;
 use nvmeof_recoverer_controller::controller::object;
-use nvmeof_recoverer_controller::crd::{FabricTarget, OsdRelocation, Word};
+use nvmeof_recoverer_controller::crd::{self, FabricTarget, OsdRelocation, Word};
 use nvmeof_recoverer_controller::sight::Sight;
 use nvmeof_recoverer_controller::world::{self, Seen};
 use nvmeof_recoverer_controller::{clock, lease};
@@ -99,6 +101,19 @@ pub(crate) struct Adopt {
     /// Where.
     #[command(flatten)]
     pub(crate) place: Where,
+}
+
+/// Makes targets from a list.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Import {
+    /// The list, in YAML; without one, what the environment says in `NVMEOF_TARGETS`.
+    file: Option<PathBuf>,
+    /// Make them; otherwise they are printed.
+    #[arg(long)]
+    yes: bool,
+    /// Where.
+    #[command(flatten)]
+    place: Where,
 }
 
 /// How long the API server may take to show everything.
@@ -265,6 +280,37 @@ pub(crate) async fn adopt(
             ceph.adopt(step).await.with_context(|| format!("stopped before: {step}"))?;
         }
         lines.push(format!("{} steps are done", steps.len()));
+    }
+    Ok(lines)
+}
+
+/// `import`: what was made, or the objects that would be.
+pub(crate) async fn import(how: &Import) -> anyhow::Result<Vec<String>> {
+    let text = match &how.file {
+        Some(file) => std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?,
+        None => std::env::var("NVMEOF_TARGETS").context("neither a file nor NVMEOF_TARGETS")?,
+    };
+    let targets = nvmeof_recoverer_controller::import::targets(&text)?;
+    let mut lines = Vec::new();
+    if !how.yes {
+        for mut target in targets {
+            target.metadata.namespace = Some(how.place.namespace.clone());
+            lines.push(format!("---\n{}", crd::as_yaml(&target)?.trim_end()));
+        }
+        return Ok(lines);
+    }
+    let client = Client::try_default().await.context("there is no way to the API server")?;
+    let api: Api<FabricTarget> = Api::namespaced(client, &how.place.namespace);
+    for target in targets {
+        let name = target.name_any();
+        lines.push(match api.create(&PostParams::default(), &target).await {
+            Ok(_) => format!("{name}: made"),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                format!("{name}: is there already, and left as it is")
+            }
+            Err(error) => return Err(error).context(format!("{name} cannot be made")),
+        });
     }
     Ok(lines)
 }
