@@ -56,6 +56,37 @@ pub struct MdSuperblock {
     pub active: Vec<u32>,
 }
 
+/// What a leg that stands outside and one of the running array tell of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// The one outside left, and the other one stayed.
+    One,
+    /// The one outside counts more events.
+    Newer,
+    /// The one outside went on without the other one.
+    Parted,
+}
+
+impl MdSuperblock {
+    /// How this leg, which is outside, stands to one that the running array is read from.
+    ///
+    /// After a start from a stale leg the one that comes late has writes that nobody else has. MD takes
+    /// such a leg back by the stale one's bitmap, which knows nothing of them (`super_1_validate` refuses
+    /// older event counts only). Its event count is no proof either way: the stale one may have counted
+    /// past it. Its roles are: a leg that left counts those that stayed as members for ever, and one
+    /// that went on without them does not.
+    #[must_use]
+    pub fn history_with(&self, running: &Self) -> History {
+        if self.events > running.events {
+            History::Newer
+        } else if self.active.contains(&running.number) {
+            History::One
+        } else {
+            History::Parted
+        }
+    }
+}
+
 /// A member's role in its own superblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MdRole {

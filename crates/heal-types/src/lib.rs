@@ -47,7 +47,7 @@ mod transport;
 pub use action::{
     ConnectOptions, FailWhy, HostAction, HostAnswer, HostPort, LegRef, Permits, ask_then_act,
 };
-pub use content::{Content, ForeignKind, MdRole, MdSuperblock};
+pub use content::{Content, ForeignKind, History, MdRole, MdSuperblock};
 pub use ids::{
     Alias, ArrayId, ControllerName, DevT, DeviceIdentity, DeviceName, DiskSeq, InterfaceName,
     MdDeviceId, NamespaceId, NamespaceIds, Nqn, ReplicaId, SectorCount, Slot, VolumeId,

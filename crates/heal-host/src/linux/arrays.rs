@@ -1,8 +1,8 @@
 //! Acts on an array's membership, by way of `mdadm`: re-add, add, replace, number of slots.
 
 use heal_types::{
-    ArrayId, ArraySnapshot, Backing, Content, DeviceIdentity, HostSnapshot, LegFlag, LegRef,
-    LegSnapshot, Level, MdSuperblock, NamespaceId, NamespaceSnapshot, Observed, Outcome,
+    ArrayId, ArraySnapshot, Backing, Content, DeviceIdentity, History, HostSnapshot, LegFlag,
+    LegRef, LegSnapshot, Level, MdSuperblock, NamespaceId, NamespaceSnapshot, Observed, Outcome,
     RefusedWhy, RetryWhy, SyncAction, UnknownWhy,
 };
 
@@ -195,20 +195,16 @@ impl LinuxHost {
         }
     }
 
-    /// After a start from a stale leg the one that comes late has writes that nobody else has. MD
-    /// takes such a leg back by the stale one's bitmap, which knows nothing of them
-    /// (`super_1_validate` refuses older event counts only). Its event count is no proof either way:
-    /// the stale one may have counted past it. Its roles are: a leg that left counts those that
-    /// stayed as members for ever, and one that went on without them does not.
+    /// MD does not ask whether the array went on without the device, or the device without the array.
     fn is_of_one_history(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
         let mut without = None;
         for (namespace, identity) in sources(array) {
             let own = self.superblock_of(namespace, &identity)?;
-            not_newer(&identity, &own, candidate)?;
-            if candidate.active.contains(&own.number) {
-                return Ok(());
+            match candidate.history_with(&own) {
+                History::One => return Ok(()),
+                History::Newer => return Err(newer(&identity, &own, candidate)),
+                History::Parted => without = Some(identity),
             }
-            without = Some(identity);
         }
         let Some(without) = without else {
             return Ok(()); // A local leg is MD's own to judge.
@@ -222,7 +218,11 @@ impl LinuxHost {
         let Some((namespace, identity)) = sources(array).next() else {
             return Ok(());
         };
-        not_newer(&identity, &self.superblock_of(namespace, &identity)?, candidate)
+        let own = self.superblock_of(namespace, &identity)?;
+        match candidate.history_with(&own) {
+            History::One | History::Parted => Ok(()),
+            History::Newer => Err(newer(&identity, &own, candidate)),
+        }
     }
 
     /// What MD has on a leg of the running array.
@@ -302,15 +302,12 @@ fn sources(array: &ArraySnapshot) -> impl Iterator<Item = (&NamespaceSnapshot, D
     })
 }
 
-fn not_newer(source: &DeviceIdentity, own: &MdSuperblock, candidate: &MdSuperblock) -> Step<()> {
-    if candidate.events <= own.events {
-        return Ok(());
-    }
+fn newer(source: &DeviceIdentity, own: &MdSuperblock, candidate: &MdSuperblock) -> Outcome {
     let detail = format!(
         "it counts {} events, {} of the running array {}",
         candidate.events, source.device, own.events
     );
-    Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))
+    Outcome::Refused(RefusedWhy::NewerCopy { detail })
 }
 
 /// The nodes of an array and of a device that is to become its leg.
