@@ -189,7 +189,6 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::NamespaceFound     => Go(P::Verifying),
             S::LegRecovering      => Go(P::Rebuilding),
             S::LegInSync          => Go(P::Retiring),
-            S::ReplicaReplaced    => Go(P::Connecting),
             S::ReplicaWithdrawn   => Go(P::Requesting),
             S::Rejected           => Go(P::Held),
             S::StepRefused        => Go(P::Held),
@@ -201,7 +200,8 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::StepAgain          => Stay(StepFirst),
             S::LegFailed | S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::MoreCopies
             | S::FewerCopies      => Stay(Known),
-            S::LegReturned        => Stay(ReplacementUnderWay),
+            S::LegReturned | S::ReplicaReplaced
+                                  => Stay(ReplacementUnderWay),
             S::Granted | S::Refused | S::Durable | S::DeadlinePassed | S::Settled | S::HoldEnded
                                   => Illegal,
         },
@@ -212,7 +212,6 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::StepRefused        => Go(P::Held),
             S::LegRecovering      => Go(P::Rebuilding),
             S::LegInSync          => Go(P::Retiring),
-            S::ReplicaReplaced    => Go(P::Connecting),
             S::ReplicaWithdrawn   => Go(P::Requesting),
             S::NoLongerNeeded     => Go(P::Whole),
             S::HoldBegan          => Go(P::Held),
@@ -222,7 +221,8 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::NamespaceFound | S::LegFailed | S::LegDoubtful | S::ReplicaTerminating
             | S::MoreCopies | S::FewerCopies
                                   => Stay(Known),
-            S::LegReturned        => Stay(ReplacementUnderWay),
+            S::LegReturned | S::ReplicaReplaced
+                                  => Stay(ReplacementUnderWay),
             S::Granted | S::Refused | S::Durable | S::DeadlinePassed | S::Settled | S::HoldEnded
                                   => Illegal,
         },

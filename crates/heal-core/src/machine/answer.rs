@@ -269,7 +269,7 @@ impl ArrayMachine {
 
     /// A grant is an offer: it must not be something the array has, had, or is losing.
     fn granted(&mut self, now: Now, slot: Slot, replica: Replica) {
-        if self.trade_losses(slot, &replica) {
+        if self.trade_losses(slot, &replica) || self.was_made_good(slot, &replica) {
             return self.ask_anew(now, slot);
         }
         let contradiction = self.contradiction(slot, &replica);
@@ -316,6 +316,29 @@ impl ArrayMachine {
         true
     }
 
+    /// What was granted for this slot's loss may be a good leg in another slot: an earlier life brought
+    /// it in, and nobody remembers. Then that loss was made good, and it is another one that this slot
+    /// is without, if the volume has one.
+    fn was_made_good(&mut self, slot: Slot, replica: &Replica) -> bool {
+        let brought = self.snapshot().is_some_and(|array| {
+            leg_of(array, &replica.target.namespace)
+                .is_some_and(|leg| leg.is_in_sync() && leg.slot.is_some_and(|own| own != slot))
+        });
+        let guessed = self.repairs.get(&slot).is_some_and(|repair| {
+            let lost = repair.lost.as_ref();
+            // A leg that was seen in this slot is the one that it lost, whatever was granted for it.
+            repair.cause == Cause::LegLost && lost.is_some_and(|lost| lost.device.is_none())
+        });
+        let Some(other) = self.missing_replica().filter(|_| brought && guessed) else {
+            return false;
+        };
+        if let Some(repair) = self.repairs.get_mut(&slot) {
+            repair.also_retire.extend(repair.lost.replace(other));
+        }
+        self.dirty = true;
+        true
+    }
+
     /// The request was answered, and another one takes its place.
     fn ask_anew(&mut self, now: Now, slot: Slot) {
         let key = self.key(now, "request");
@@ -338,8 +361,12 @@ impl ArrayMachine {
         let begun = |leg: &&LegSnapshot| {
             !leg.is_in_sync() && !leg.is_faulty() && leg.slot.is_none_or(|own| own == slot)
         };
+        // One that failed on its way into this slot may be tried again.
+        let failed =
+            repair.also_retire.iter().any(|member| member.replica.as_ref() == Some(&replica.id));
         let leg = leg_of(array, &replica.target.namespace);
-        if let Some(leg) = leg.filter(|leg| !begun(leg)) {
+        let again = |leg: &&LegSnapshot| leg.is_faulty() && failed;
+        if let Some(leg) = leg.filter(|leg| !begun(leg) && !again(leg)) {
             return Some(format!("it is {}, a leg of this array already", leg.device));
         }
         let mut others = self.repairs.values().filter(|other| other.slot != slot);

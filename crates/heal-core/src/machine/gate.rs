@@ -183,7 +183,10 @@ impl ArrayMachine {
         let id = self.effect_id();
         let intent = intent(now, id, Some(slot), &action);
         self.intents.insert(id, intent);
-        self.unwritten.push(id);
+        // What is urgent goes before the record does, whatever becomes of that.
+        if !action.is_urgent() {
+            self.unwritten.push(id);
+        }
         self.set_turn(slot, TurnState::UnderWay(id));
         self.tell_begun(now, slot, id, &action);
         self.out.effects.push(Effect::Act { id, action, footing: Box::new(footing) });
@@ -400,8 +403,10 @@ impl ArrayMachine {
 
     /// Gives the host's leave back when no repair needs it.
     pub(super) fn tend_permit(&mut self) {
-        let stands_still =
-            self.quarantine.is_some() || matches!(self.standing, Standing::NotOurs(_));
+        // An array that MD gave up is a person's, whatever was being filled.
+        let stands_still = self.quarantine.is_some()
+            || self.is_broken()
+            || matches!(self.standing, Standing::NotOurs(_));
         let needed = !stands_still
             && self.repairs.values().any(|repair| {
                 repair.phase.kind().is_replacing()

@@ -77,8 +77,10 @@ impl ArrayMachine {
         if let Some(why) = self.duplicate_leg() {
             self.quarantine(now, why);
         }
-        if !self.blind && !std::mem::replace(&mut self.ran, true) {
-            if let Some(why) = self.started_from_a_lost_leg() {
+        if !self.blind && !self.ran {
+            self.ran = !self.runs_from_who_knows();
+            self.blind = !self.ran;
+            if let Some(why) = self.started_from_a_lost_leg().filter(|_| self.ran) {
                 self.quarantine(now, why);
             }
         }
@@ -185,29 +187,42 @@ impl ArrayMachine {
         None
     }
 
+    /// Whether it cannot be told yet what the array runs from, because that has no name so far. Until it
+    /// has one, an empty slot means nothing.
+    fn runs_from_who_knows(&self) -> bool {
+        let Some(array) = self.snapshot() else { return false };
+        let nameless = |leg: &LegSnapshot| match &leg.backing {
+            Backing::Namespace(namespace) => namespace.ids.known().is_none(),
+            Backing::Unreadable => true,
+            Backing::Local | Backing::Gone => false,
+        };
+        !self.members.is_empty() && array.in_sync().any(nameless)
+    }
+
     /// A boot may find one leg only, start the array from it, and find the others later. If that one
-    /// was lost before, it lacks what was written since, and everything would be filled from it: the
-    /// first look of a life shows a leg in sync that was out, and nothing of what was good.
+    /// was lost before, it lacks what was written since, and everything would be filled from it. So the
+    /// first look of a life must show in sync what the last one left in sync, or one of them.
     fn started_from_a_lost_leg(&self) -> Option<QuarantinedWhy> {
         let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
-        let in_sync = |member: &Member| {
-            let id = member.namespace?;
-            array.in_sync().find(|leg| leg.is_namespace(&id))
-        };
-        let out = self.repairs.values().filter(|repair| was_out(repair));
-        let stale = out.filter_map(|repair| in_sync(repair.lost.as_ref()?)).next()?;
-        let mut kept = self.members.iter().filter(|(slot, _)| !self.repairs.contains_key(*slot));
-        let good = kept.next().map(|(_, member)| member)?;
-        if in_sync(good).is_some() || kept.any(|(_, member)| in_sync(member).is_some()) {
-            return None;
+        let stale = array.in_sync().next()?;
+        // One in doubt is no lost one: it went on as well.
+        let went_on = |slot: &Slot| !self.repairs.get(slot).is_some_and(was_out);
+        let mut good = None;
+        for (_, member) in self.members.iter().filter(|(slot, _)| went_on(slot)) {
+            let id = member.namespace?; // Which leg it was cannot be told.
+            // One whose device is gone may be any of them.
+            if array.in_sync().any(|leg| leg.is_namespace(&id) || leg.backing == Backing::Gone) {
+                return None;
+            }
+            good = good.or(Some(member));
         }
-        let good = match &good.replica {
+        let good = match &good?.replica {
             Some(replica) => format!("replica {replica}"),
             None => "another leg".to_owned(),
         };
         let stale = &stale.device;
         let detail = format!(
-            "the array was started from {stale}, which was lost; {good} went on without it"
+            "the array was started from {stale}, and had gone on without it: {good} is out"
         );
         Some(QuarantinedWhy::NewerCopy { detail })
     }
@@ -229,7 +244,7 @@ impl ArrayMachine {
         let Some(array) = self.snapshot().cloned() else {
             return;
         };
-        if is_half_there(&array) {
+        if is_half_there(&array) || !self.ran {
             return;
         }
         self.follow_slots(&array);
@@ -347,12 +362,14 @@ impl ArrayMachine {
                     Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
                     SlotView::Failed | SlotView::Vacant,
                 ) => Some(Signal::LegFailed),
+                // It left and came back between two looks: nothing is put away before it is full.
                 (
                     Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
-                    SlotView::Good(_)
-                    | SlotView::Doubtful(_)
-                    | SlotView::Recovering
-                    | SlotView::Unclear,
+                    SlotView::Recovering,
+                ) => Some(Signal::LegRecovering(array.sync_progress)),
+                (
+                    Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
+                    SlotView::Good(_) | SlotView::Doubtful(_) | SlotView::Unclear,
                 ) => None,
             },
             Phase::Held { why, then, .. } => self.held_signal(array, repair, why, then, view),
@@ -654,14 +671,12 @@ impl ArrayMachine {
 }
 
 /// The namespace that a repair is bringing into its slot, or back into it. A leg that returns goes to
-/// the slot it had, which may be another repair's by now.
+/// the slot it had, which may be another repair's by now; what was granted meanwhile stays behind.
 fn on_its_way(repair: &Repair) -> Option<NamespaceId> {
-    if let Some(incoming) = &repair.incoming {
-        return Some(incoming.target.namespace);
-    }
+    let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
     match &repair.phase {
         Phase::Returning { device, .. } => Some(device.namespace),
-        Phase::Rebuilding { .. } => repair.lost.as_ref()?.namespace,
+        Phase::Rebuilding { .. } => incoming.or_else(|| repair.lost.as_ref()?.namespace),
         Phase::Suspect { .. }
         | Phase::Isolating { .. }
         | Phase::Reporting
@@ -672,7 +687,7 @@ fn on_its_way(repair: &Repair) -> Option<NamespaceId> {
         | Phase::Adding { .. }
         | Phase::Retiring { .. }
         | Phase::Held { .. }
-        | Phase::Quarantined { .. } => None,
+        | Phase::Quarantined { .. } => incoming,
     }
 }
 

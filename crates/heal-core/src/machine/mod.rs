@@ -44,7 +44,7 @@ use crate::effect::{Effect, Outbox};
 use crate::event::{Event, LookCause, Operator};
 use crate::flaps::Flaps;
 use crate::ids::{EffectId, IncidentId};
-use crate::phase::{Phase, Repair, Turn, TurnState};
+use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
 use crate::policy::{Mode, Policy};
 use crate::record::{
     ArrayRecord, Incident, Intent, Lapsed, Member, OperatorHold, Owed, RepairRecord, SCHEMA,
@@ -244,7 +244,9 @@ impl ArrayMachine {
         machine.flaps = Flaps::recovered(record.flaps);
         machine.now = now;
         machine.hold = record.hold;
-        machine.volume.remember(record.volume);
+        let incoming = record.repairs.iter().filter_map(|repair| repair.incoming.as_ref());
+        let granted = incoming.map(|incoming| incoming.id.clone()).collect();
+        machine.volume.remember(record.volume, granted);
         for repair in record.repairs {
             let repair = machine.taken_up(repair, now);
             machine.repairs.insert(repair.slot, repair);
@@ -400,6 +402,12 @@ impl ArrayMachine {
         })
     }
 
+    /// Whether a repair is in a phase of that kind.
+    #[must_use]
+    pub fn is_in(&self, kind: PhaseKind) -> bool {
+        self.repairs.values().any(|repair| repair.phase.kind() == kind)
+    }
+
     /// Whether the array is gone and nothing is owed: the machine and its record may be dropped.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -421,7 +429,13 @@ impl ArrayMachine {
     }
 
     fn taken_up(&self, record: RepairRecord, now: Now) -> Repair {
-        // A deadline of another boot is put on this boot's clock once, here.
+        // A deadline of another boot is put on this boot's clock once, here. The wall clock may have
+        // been set meanwhile, so nothing is waited for longer than from the beginning.
+        let grace = self
+            .grace_from(now)
+            .map_or(self.policy.longest_grace, |whole| whole.mono.since(now.mono));
+        let back =
+            self.policy.return_hold_down.max(after_keep_alive(self.policy.connect.keep_alive));
         let on_this_boot = |deadline: Deadline, longest: Duration| Deadline {
             mono: deadline.moment(now, &self.boot, longest),
             wall: deadline.wall,
@@ -434,8 +448,8 @@ impl ArrayMachine {
             lost: record.lost,
             incoming: record.incoming,
             also_retire: record.also_retire,
-            grace: record.grace.map(|d| on_this_boot(d, self.policy.longest_grace)),
-            return_after: record.return_after.map(|d| on_this_boot(d, self.policy.longest_grace)),
+            grace: record.grace.map(|d| on_this_boot(d, grace)),
+            return_after: record.return_after.map(|d| on_this_boot(d, back)),
             request: record.request,
             rejected: record.rejected,
             bound: record.bound,
@@ -540,11 +554,14 @@ impl ArrayMachine {
             format!("{}: the ledger cannot be written, nothing is done: {why}", self.name()),
         );
         // The effects that rested on the record were dropped by the shell; earlier ones go on.
+        let again = now.mono.after(self.policy.retry_max);
         for id in std::mem::take(&mut self.unwritten) {
             self.intents.remove(&id);
+            if self.duty.state == TurnState::UnderWay(id) {
+                self.duty.state = TurnState::Due(again);
+            }
         }
         self.permit = if self.permit == Permit::Asked { Permit::None } else { self.permit };
-        let again = now.mono.after(self.policy.retry_max);
         self.volume.dropped(again);
         self.owing.state = TurnState::Due(again);
         // A repair that stands still for another reason goes on standing still for that one.
@@ -755,6 +772,12 @@ fn due_at(turn: &Turn) -> Option<Moment> {
         TurnState::Due(moment) | TurnState::NextLook(moment) => Some(*moment),
         TurnState::UnderWay(_) => None,
     }
+}
+
+/// How long writes of a lost connection may still be carried out: a target that saw commands waits for
+/// a second keep-alive time before it gives the connection up (`nvmet_keep_alive_timer`).
+fn after_keep_alive(keep_alive: Duration) -> Duration {
+    keep_alive.saturating_mul(2).saturating_add(Duration::from_secs(1))
 }
 
 fn put_down(repair: &Repair) -> RepairRecord {

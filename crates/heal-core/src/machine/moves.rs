@@ -21,7 +21,7 @@ use crate::transitions::{Verdict, verdict};
 use crate::view::{leg_of, member_of, namespace_of};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
-use super::{ArrayMachine, HostActionBox};
+use super::{ArrayMachine, HostActionBox, after_keep_alive};
 
 impl ArrayMachine {
     /// Applies one signal to the repair of `slot`, opening it if there is none.
@@ -159,7 +159,7 @@ impl ArrayMachine {
     /// that is still being brought in was granted for the one that is missing: each is meant only when
     /// there is no other. Of several that are lost by the provisioner's own word any will do: one that is
     /// here, because it can be taken back, or else the one that was listed last, which replaced the others.
-    fn missing_replica(&self) -> Option<Member> {
+    pub(super) fn missing_replica(&self) -> Option<Member> {
         let volume = self.volume.known()?;
         let array = self.snapshot()?;
         // A leg that MD counts good and whose device cannot be seen may be any of them.
@@ -173,7 +173,11 @@ impl ArrayMachine {
             let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
             let good = leg_of(array, &replica.target.namespace).is_some_and(|leg| !leg.is_faulty());
             let spoken_for = self.members.values().any(named)
-                || self.repairs.values().any(|repair| repair.lost.as_ref().is_some_and(named));
+                || self
+                    .repairs
+                    .values()
+                    .any(|repair| repair.lost.iter().chain(&repair.also_retire).any(named));
+            // One that was put away is missed by nobody, though the provisioner has not heard it yet.
             !good && !spoken_for && !self.is_given_up(&replica.id)
         });
         let (coming, were): (Vec<_>, Vec<_>) =
@@ -243,6 +247,9 @@ impl ArrayMachine {
                 {
                     repair.incoming = Some((**replica).clone());
                     repair.request = None;
+                    repair
+                        .also_retire
+                        .retain(|member| member.replica.as_ref() != Some(&replica.id));
                     self.volume.add(replica);
                     self.keep_after_all(&replica.id);
                 }
@@ -250,6 +257,10 @@ impl ArrayMachine {
             PhaseKind::Rebuilding => {
                 let bound = self.incoming_leg(slot);
                 if let Some(repair) = self.repairs.get_mut(&slot) {
+                    // MD took the lost leg back, so what was granted meanwhile is not needed.
+                    if from == PhaseKind::Returning {
+                        put_offer_aside(repair);
+                    }
                     repair.bound = bound;
                 }
             }
@@ -286,9 +297,8 @@ impl ArrayMachine {
         leg_of(self.snapshot()?, &id).map(|leg| leg.device.clone())
     }
 
-    /// How long a leg that is lost now stays out at the least. Writes of its old connection may still
-    /// be carried out until the target has given that up, and a target that saw commands waits for a
-    /// second keep-alive time before it does (`nvmet_keep_alive_timer`).
+    /// How long a leg that is lost now stays out at the least: until no writes of its old connection
+    /// can be carried out any more.
     fn hold_down(&self, slot: Slot) -> Duration {
         let lost = self.repairs.get(&slot).and_then(|repair| repair.lost.as_ref());
         let namespace = lost
@@ -298,9 +308,7 @@ impl ArrayMachine {
             .filter(|path| !path.is_usable())
             .filter_map(|path| path.params.known()?.keep_alive)
             .max();
-        let expired = keep_alive.map_or(Duration::ZERO, |keep_alive| {
-            keep_alive.saturating_mul(2).saturating_add(Duration::from_secs(1))
-        });
+        let expired = keep_alive.map_or(Duration::ZERO, after_keep_alive);
         self.policy.return_hold_down.max(expired).min(self.policy.longest_grace)
     }
 
@@ -387,21 +395,13 @@ impl ArrayMachine {
     /// needed, a leg that had to go has gone, and a loss that nobody saw is told now. Who was lost is
     /// not given up for it: it may be the very one that is back.
     fn carry_filled_by_others(&mut self, now: Now, slot: Slot, filled_by: &Member) {
+        self.trade_with_whom_it_left(slot, filled_by);
         let (Some(repair), Some(id)) = (self.repairs.get_mut(&slot), filled_by.namespace) else {
             return;
         };
-        let other = |incoming: &mut Replica| incoming.target.namespace != id;
-        if repair.cause == Cause::LegLost {
-            let rejected = |incoming: &Replica| {
-                repair.rejected.iter().any(|(replica, _)| *replica == incoming.id)
-            };
-            // What was rejected may be anything; it was said to be unusable, and is left alone.
-            let was_rejected = repair.incoming.as_ref().is_some_and(rejected);
-            if let Some(unused) = repair.incoming.take_if(other).filter(|_| !was_rejected) {
-                let mut unused = member_of_replica(&unused);
-                unused.device = repair.bound.take();
-                repair.also_retire.push(unused);
-            }
+        let other = repair.incoming.as_ref().is_some_and(|own| own.target.namespace != id);
+        if repair.cause == Cause::LegLost && other {
+            put_offer_aside(repair);
         }
         let lost = repair.lost.clone().filter(|lost| lost.namespace.is_some_and(|own| own != id));
         let Some(lost) = lost.filter(|_| repair.incoming.is_none()) else { return };
@@ -412,6 +412,26 @@ impl ArrayMachine {
             }
             Cause::LegLost | Cause::MoreCopies | Cause::FewerCopies => {}
         }
+    }
+
+    /// The leg that fills this slot may be the one that another slot is without: then this slot's loss
+    /// is that one's.
+    fn trade_with_whom_it_left(&mut self, slot: Slot, filled_by: &Member) {
+        let is_it =
+            |member: &Member| member.namespace.is_some() && member.namespace == filled_by.namespace;
+        let lost = |repair: &Repair| repair.lost.as_ref().is_some_and(is_it);
+        let open = |repair: &Repair| {
+            repair.cause == Cause::LegLost && repair.incoming.is_none() && repair.request.is_none()
+        };
+        let own = self.repairs.get(&slot).filter(|repair| open(repair) && !lost(repair));
+        let Some(own) = own.and_then(|repair| repair.lost.clone()) else { return };
+        let mut others = self.repairs.values_mut().filter(|other| other.slot != slot);
+        let Some(other) = others.find(|other| lost(other) && open(other)) else { return };
+        let theirs = other.lost.replace(own);
+        if let Some(repair) = self.repairs.get_mut(&slot) {
+            repair.lost = theirs;
+        }
+        self.dirty = true;
     }
 
     fn carry_rejected(&mut self, now: Now, slot: Slot, why: &RejectedWhy) {
@@ -592,7 +612,7 @@ impl ArrayMachine {
     }
 
     /// The deadline of a grace that begins now; `None` for one that never ends.
-    fn grace_from(&self, now: Now) -> Option<Deadline> {
+    pub(super) fn grace_from(&self, now: Now) -> Option<Deadline> {
         let own = self.volume.known().and_then(|volume| volume.grace);
         match own.unwrap_or(self.policy.grace) {
             GracePolicy::After(grace) => {
@@ -612,6 +632,17 @@ impl ArrayMachine {
     pub(super) fn tell_withheld(&mut self, now: Now, slot: Slot, what: &str) {
         let text = format!("{}: would now {what} for slot {slot}, but only observes", self.name());
         self.tell_slot(now, AuditKind::WouldAct, Severity::Notice, text, slot);
+    }
+}
+
+/// What was granted is not needed, and is put away at the end. What was rejected may be anything: it
+/// was said to be unusable, and is left alone.
+fn put_offer_aside(repair: &mut Repair) {
+    let Some(unused) = repair.incoming.take() else { return };
+    if repair.rejected.iter().all(|(replica, _)| *replica != unused.id) {
+        let mut unused = member_of_replica(&unused);
+        unused.device = repair.bound.take();
+        repair.also_retire.push(unused);
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the provisioner says of the volume, and what follows from it.
 //!
 //! "The provisioner did not answer" keeps the last known answer and its age, and never means "not
-//! managed". A replica that vanished from an answer is taken for withdrawn only if an earlier answer
-//! had shown it: an answer that was on its way when the replica was granted may be an old one.
+//! managed". A replica that is not in an answer is taken for withdrawn only if the question was asked
+//! after it had been granted: an answer that was on its way then may be an old one.
 
 use std::collections::BTreeSet;
 
@@ -33,8 +33,12 @@ pub(super) struct VolumeView {
     pub(super) at: Option<Moment>,
     /// The failure since then.
     pub(super) fault: Option<ProvisionerFault>,
-    /// Replicas that some answer of this life has shown.
+    /// Replicas that some answer of this life has shown, or should have.
     seen: BTreeSet<ReplicaId>,
+    /// Replicas that were granted since the last question was asked.
+    granted: BTreeSet<ReplicaId>,
+    /// Those that had been granted when it was: the answer to it shows them, or they are taken back.
+    expected: BTreeSet<ReplicaId>,
     /// The next question.
     pub(super) turn: Turn,
     /// Somebody wants to know anew what is being asked.
@@ -48,14 +52,17 @@ impl VolumeView {
             at: None,
             fault: None,
             seen: BTreeSet::new(),
+            granted: BTreeSet::new(),
+            expected: BTreeSet::new(),
             turn: Turn::now(),
             again: false,
         }
     }
 
-    /// What an earlier life knew.
-    pub(super) fn remember(&mut self, volume: Option<Volume>) {
+    /// What an earlier life knew. No answer of this life is older than what was granted in that one.
+    pub(super) fn remember(&mut self, volume: Option<Volume>, granted: Vec<ReplicaId>) {
         self.answer = volume.map(Some);
+        self.seen.extend(granted);
     }
 
     /// The volume, as far as it was ever known.
@@ -78,6 +85,7 @@ impl VolumeView {
 
     /// A replica that was granted is part of the volume from then on.
     pub(super) fn add(&mut self, replica: &Replica) {
+        self.granted.insert(replica.id.clone());
         if let Some(Some(volume)) = &mut self.answer {
             if volume.replica(&replica.id).is_none() {
                 volume.replicas.push(replica.clone());
@@ -178,6 +186,7 @@ impl ArrayMachine {
         self.lookups += 1;
         let id = EffectId { incident: IncidentId(Uuid::nil()), number: self.lookups };
         self.volume.turn.state = TurnState::UnderWay(id);
+        self.volume.expected.append(&mut self.volume.granted);
         self.out.effects.push(Effect::Call { id, call: ProvisionerCall::FindVolume(query) });
     }
 
@@ -210,6 +219,7 @@ impl ArrayMachine {
             self.volume.answer = Some(answer);
         }
         self.adopt_replica_names();
+        self.volume.seen.append(&mut self.volume.expected);
         self.decide_standing(now);
         self.volume_signals(now);
         let shown: Vec<ReplicaId> = self

@@ -63,7 +63,14 @@ impl ArrayMachine {
             }
             Phase::Requesting { key, .. } => Some(self.want_replacement(repair, key.clone())),
             Phase::Connecting { connected_at, .. } => {
-                Some(self.want_connected(now, repair, *connected_at))
+                // It was granted once more after it had failed.
+                let failed = repair.incoming.as_ref().and_then(|incoming| {
+                    leg_of(array, &incoming.target.namespace).filter(|leg| leg.is_faulty())
+                });
+                Some(match failed {
+                    Some(leg) => Want::Act(self.remove(leg, None)),
+                    None => self.want_connected(now, repair, *connected_at),
+                })
             }
             // Only what was verified is ever bound: an earlier life had come this far.
             Phase::Verifying { device, .. }
@@ -268,11 +275,15 @@ impl ArrayMachine {
         let lost = repair.lost.iter().filter(|_| replaced);
         let stays = |member: &&Member| {
             // A replacement that failed and then came back by itself is a leg again, or another
-            // slot's replacement.
+            // slot's replacement, or that one's loss.
             let is_leg = self.members.values().any(|leg| leg.namespace == member.namespace);
             let mut others = self.repairs.values().filter(|other| other.slot != repair.slot);
-            let comes = others.any(|other| brings(other, |id| member.namespace == Some(*id)));
-            !comes && (!is_leg || repair.cause == Cause::FewerCopies)
+            let same = |lost: &Member| lost.namespace == member.namespace;
+            let theirs = others.any(|other| {
+                brings(other, |id| member.namespace == Some(*id))
+                    || other.lost.as_ref().is_some_and(same)
+            });
+            !theirs && (!is_leg || repair.cause == Cause::FewerCopies)
         };
         lost.chain(&repair.also_retire).filter(stays).cloned().collect()
     }
