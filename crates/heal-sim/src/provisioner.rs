@@ -329,6 +329,8 @@ impl FakeProvisioner {
                 self.take_up(volume, replica);
                 self.set_unless_leaving(volume, replica, ReplicaState::Synchronizing);
             }
+            // One that is on its way out is no less so for being seen.
+            Condition::Available if self.is_leaving(volume, replica) => {}
             Condition::Available => {
                 self.take_up(volume, replica);
                 if self.withdraw(volume, replica) {
@@ -356,6 +358,11 @@ impl FakeProvisioner {
                 | ReplicaState::Unknown,
             ) => self.set_state(volume, replica, to),
         }
+    }
+
+    fn is_leaving(&self, volume: &VolumeId, replica: &ReplicaId) -> bool {
+        let known = self.volume(volume).and_then(|volume| volume.replica(replica));
+        known.is_some_and(|replica| replica.state.is_leaving())
     }
 
     fn take_up(&mut self, id: &VolumeId, granted: &ReplicaId) {

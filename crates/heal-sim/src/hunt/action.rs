@@ -1,5 +1,8 @@
 //! From what the dice want to what is done: an action looks at the world and becomes events.
 
+use std::time::Duration;
+
+use heal_core::phase::PhaseKind;
 use heal_types::{ForeignKind, ReplicaState};
 
 use super::apply::VERBS;
@@ -13,7 +16,7 @@ use crate::World;
 use crate::kernel::ToolFault;
 use crate::world::feed::FeedFault;
 use crate::world::ledger::WriteFault;
-use crate::world::setup::Flaw;
+use crate::world::setup::{Flaw, ReplicaPlan};
 
 const TOOL_FAULTS: [ToolFault; 5] = [
     ToolFault::Fails,
@@ -37,10 +40,65 @@ const LIES: [ReplicaState; 6] = [
     ReplicaState::Unknown,
 ];
 
+/// How far ahead an ambush looks.
+const AHEAD: Duration = Duration::from_secs(90);
+
+/// Phases that are waited for: those that are over soon more often.
+const AMBUSHED: [PhaseKind; 13] = [
+    PhaseKind::Suspect,
+    PhaseKind::Isolating,
+    PhaseKind::Grace,
+    PhaseKind::Returning,
+    PhaseKind::Returning,
+    PhaseKind::Requesting,
+    PhaseKind::Connecting,
+    PhaseKind::Verifying,
+    PhaseKind::Verifying,
+    PhaseKind::Adding,
+    PhaseKind::Adding,
+    PhaseKind::Rebuilding,
+    PhaseKind::Retiring,
+];
+
+/// What is done there.
+const STRIKES: [Action; 18] = [
+    Action::NamespaceGoes,
+    Action::CablesGo,
+    Action::FrozenTarget,
+    Action::TargetDies,
+    Action::OsBrick,
+    Action::Hand,
+    Action::SecondHealer,
+    Action::BehindItsBack,
+    Action::Clone,
+    Action::StopAndAssemble,
+    Action::Flaw,
+    Action::ToolFails,
+    Action::Killed,
+    Action::Hold,
+    Action::Overrun,
+    Action::Volume(VolumeWish::Withdrawn),
+    Action::Volume(VolumeWish::Terminating),
+    Action::Volume(VolumeWish::ReplacedByItself),
+];
+
+/// The same, where cables are all that goes.
+const PATH_STRIKES: [Action; 8] = [
+    Action::OneCable,
+    Action::CablesGo,
+    Action::BlackHole,
+    Action::FrozenTarget,
+    Action::ToolFails,
+    Action::Killed,
+    Action::Hold,
+    Action::Volume(VolumeWish::Terminating),
+];
+
 /// What happens next, and the pause after it.
 pub fn next(table: Table, world: &World, dice: &mut Dice) -> Vec<WorldEvent> {
     let Some(action) = dice.weigh(table.weights()) else { return Vec::new() };
-    let mut events = Choice { table, world, dice }.events(action).unwrap_or_default();
+    let mut choice = Choice { table, world, dice, hurts: false };
+    let mut events = choice.events(action).unwrap_or_default();
     let pause = match (action, dice.below(3)) {
         // A blow is followed by the next one while it still hurts.
         (Action::Strike, 0 | 1) | (_, 0) => dice.below(500),
@@ -55,6 +113,8 @@ struct Choice<'a> {
     table: Table,
     world: &'a World,
     dice: &'a mut Dice,
+    /// Whatever is done, it is done to what a repair is about.
+    hurts: bool,
 }
 
 impl Choice<'_> {
@@ -111,6 +171,10 @@ impl Choice<'_> {
                 let millis = *self.dice.choose(&[0, 5, 200, 2_000])?;
                 WorldEvent::Daemon(DaemonEvent::SlowActs(millis))
             }
+            Action::Ambush => return self.ambush(),
+            Action::BehindItsBack => return self.behind_its_back(),
+            Action::Clone => return self.clone_of_a_leg(),
+            Action::StaleStart => return self.stale_start(),
             Action::FilledLater => {
                 let (replica, millis) = (self.replica()?, self.dice.below(5_000));
                 WorldEvent::Feed(FeedEvent::FilledLater { replica, millis })
@@ -157,6 +221,9 @@ impl Choice<'_> {
 
     /// A replica that is a leg, and seldom any other one; of strangers too.
     fn leg(&mut self) -> Option<String> {
+        if let Some(hurt) = self.hurt() {
+            return Some(hurt);
+        }
         if self.dice.once_in(5) {
             return self.replica();
         }
@@ -168,6 +235,9 @@ impl Choice<'_> {
 
     /// A replica that the provisioner speaks of.
     fn replica(&mut self) -> Option<String> {
+        if let Some(hurt) = self.hurt() {
+            return Some(hurt);
+        }
         let all = self.world.arrays.iter().flat_map(|array| &array.replicas);
         let known = all.filter(|plan| self.world.provisioner.state_of(&plan.replica.id).is_some());
         let names: Vec<String> = known.map(|plan| plan.replica.id.to_string()).collect();
@@ -199,8 +269,8 @@ impl Choice<'_> {
         ]
     }
 
-    /// Where it hurts: the replica that is being brought in, or another leg while one is out.
-    fn strike(&mut self) -> Option<Vec<WorldEvent>> {
+    /// What a repair is about: the replica that is being brought in, or another leg while one is out.
+    fn hurting(&mut self) -> Option<String> {
         let now = self.world.now();
         let statuses: Vec<_> = self.world.machines.values().map(|m| m.status(now)).collect();
         let mut hurt: Vec<String> = Vec::new();
@@ -208,8 +278,137 @@ impl Choice<'_> {
             hurt.extend(status.repairs.iter().filter_map(|repair| repair.incoming.clone()));
             hurt.extend(status.legs.iter().filter_map(|leg| leg.replica.clone()));
         }
-        let replica = match self.dice.choose(&hurt) {
-            Some(replica) => replica.clone(),
+        hurt.retain(|name| self.world.knows(name));
+        self.dice.choose(&hurt).cloned()
+    }
+
+    /// The array whose replica that is.
+    fn home(&self, replica: &str) -> Option<String> {
+        let own = |plan: &ReplicaPlan| plan.replica.id.as_str() == replica;
+        let home = self.world.arrays.iter().find(|array| array.replicas.iter().any(own));
+        home.map(|array| array.name.clone())
+    }
+
+    fn hurt(&mut self) -> Option<String> {
+        if self.hurts && !self.dice.once_in(4) { self.hurting() } else { None }
+    }
+
+    /// Waits until a repair is in some phase, and strikes there: phases that are over in a moment are
+    /// met by chance too seldom. What is to come is seen in a copy of the world.
+    fn ambush(&mut self) -> Option<Vec<WorldEvent>> {
+        let phase = *self.dice.choose(&AMBUSHED)?;
+        // Where no namespace ever goes, only what the table has.
+        let (strikes, otherwise) = match self.table {
+            Table::Paths => (PATH_STRIKES.as_slice(), Action::OneCable),
+            Table::Faults
+            | Table::Hands
+            | Table::Ledger
+            | Table::Provisioner
+            | Table::Signals
+            | Table::Crowd
+            | Table::Everything => (STRIKES.as_slice(), Action::Strike),
+        };
+        let action = *self.dice.choose(strikes)?;
+        if self.world.is_at_rest() {
+            return self.events(otherwise);
+        }
+        let mut ahead = self.world.clone();
+        ahead.transcript.silence();
+        let there = |world: &World| world.machines.values().any(|machine| machine.is_in(phase));
+        if !ahead.run_until(there, AHEAD) {
+            return self.events(otherwise);
+        }
+        let waited = ahead.now().mono.since(self.world.now().mono);
+        let millis = u64::try_from(waited.as_millis()).ok()? + 1 + self.dice.below(3);
+        let mut choice = Choice { world: &ahead, table: self.table, dice: self.dice, hurts: true };
+        let mut events = vec![WorldEvent::Pass(millis)];
+        events.extend(choice.events(action)?);
+        Some(events)
+    }
+
+    /// While nobody listens another hand fails a leg, takes it out and adds it again.
+    fn behind_its_back(&mut self) -> Option<Vec<WorldEvent>> {
+        let replica = self.leg()?;
+        let array = self.home(&replica)?;
+        let mut events = Vec::new();
+        let pause = |dice: &mut Dice, below| WorldEvent::Pass(dice.below(below));
+        let dark = self.dice.once_in(3);
+        if dark {
+            events.push(fabric(FabricEvent::Reachable { replica: replica.clone(), on: false }));
+            events.push(pause(self.dice, 400));
+        }
+        events.push(if self.coin() {
+            WorldEvent::Daemon(DaemonEvent::Killed)
+        } else {
+            WorldEvent::Feed(FeedEvent::Overrun(1_000 + self.dice.below(4_000)))
+        });
+        events.push(pause(self.dice, 20));
+        events.push(WorldEvent::Md(MdEvent::FailedByHand(replica.clone())));
+        events.push(pause(self.dice, 200));
+        events.push(WorldEvent::Md(MdEvent::RemovedByHand(replica.clone())));
+        events.push(pause(self.dice, 200));
+        if dark {
+            events.push(fabric(FabricEvent::Reachable { replica: replica.clone(), on: true }));
+        }
+        events.push(WorldEvent::Md(MdEvent::AddedByHand { array, replica }));
+        Some(events)
+    }
+
+    /// Another hand adds a clone of a leg, its id included.
+    fn clone_of_a_leg(&mut self) -> Option<Vec<WorldEvent>> {
+        let (leg, replica) = (self.leg()?, self.spare()?);
+        let array = self.home(&leg)?;
+        let flaw = Flaw::CloneOf(self.world.namespace(&leg));
+        Some(vec![
+            fabric(FabricEvent::Flawed { replica: replica.clone(), flaw }),
+            WorldEvent::Md(MdEvent::AddedFrom { array, replica }),
+        ])
+    }
+
+    /// A leg is lost, the array goes on without it, and a boot starts the array from that very leg.
+    fn stale_start(&mut self) -> Option<Vec<WorldEvent>> {
+        let leg = self.leg()?;
+        let plans = self.world.arrays.iter();
+        let own = |plan: &ReplicaPlan| plan.replica.id.as_str() == leg;
+        let array = plans.clone().find(|array| array.replicas.iter().any(own))?;
+        let name = array.name.clone();
+        let bound = |plan: &&ReplicaPlan| {
+            self.world.kernel.leg_of(&plan.namespace).is_some_and(|leg| leg.array == array.id)
+        };
+        let others: Vec<String> = array
+            .replicas
+            .iter()
+            .filter(|plan| !own(plan) && bound(plan))
+            .map(|plan| plan.replica.id.to_string())
+            .collect();
+        let late = !self.dice.once_in(3);
+        let exported =
+            |replica: &String, on| fabric(FabricEvent::Exported { replica: replica.clone(), on });
+        let mut events = vec![
+            exported(&leg, false),
+            WorldEvent::Pass(200 + self.dice.below(20_000)),
+            WorldEvent::Daemon(DaemonEvent::Rebooted),
+        ];
+        if late {
+            events.extend(others.iter().map(|other| exported(other, false)));
+        }
+        events.push(exported(&leg, true));
+        events.push(WorldEvent::Pass(self.dice.below(3_000)));
+        events.push(WorldEvent::Md(MdEvent::StartedAlone { array: name, replica: leg }));
+        events.push(WorldEvent::Pass(self.dice.below(60_000)));
+        if late {
+            events.extend(others.iter().map(|other| exported(other, true)));
+        }
+        for other in plans.filter(|plan| plan.id != array.id) {
+            events.push(WorldEvent::Md(MdEvent::Assembled(other.name.clone())));
+        }
+        Some(events)
+    }
+
+    /// Where it hurts.
+    fn strike(&mut self) -> Option<Vec<WorldEvent>> {
+        let replica = match self.hurting() {
+            Some(replica) => replica,
             None => self.leg()?,
         };
         let event = match self.dice.below(6) {
@@ -236,7 +435,9 @@ impl Choice<'_> {
 
     /// Another healer acts on the array: it does what ours would, without asking anybody.
     fn second_healer(&mut self) -> Option<Vec<WorldEvent>> {
-        let (array, lost, other) = (self.array()?, self.leg()?, self.replica()?);
+        let other = self.replica()?;
+        let array = self.home(&other)?;
+        let lost = self.leg().filter(|lost| self.home(lost).as_ref() == Some(&array))?;
         let pause = |dice: &mut Dice| WorldEvent::Pass(dice.below(300));
         let mut events = Vec::new();
         if self.coin() {
@@ -254,7 +455,7 @@ impl Choice<'_> {
         let replica = self.leg()?;
         Some(WorldEvent::Md(match self.dice.below(4) {
             0 => MdEvent::FailedByHand(replica),
-            1 => MdEvent::AddedByHand { array: self.array()?, replica },
+            1 => MdEvent::AddedByHand { array: self.home(&replica)?, replica },
             _ => MdEvent::RemovedByHand(replica),
         }))
     }
@@ -376,15 +577,22 @@ impl Choice<'_> {
     }
 
     fn flaw(&mut self) -> Option<FabricEvent> {
+        // One that is being brought in is what it is, and was read: only its shape may still change.
+        if let Some(replica) = self.hurt() {
+            let flaws = [Flaw::TooSmall, Flaw::LargeBlocks, Flaw::ReadOnly, Flaw::Partitioned];
+            let flaw = self.dice.choose(&flaws)?.clone();
+            return Some(FabricEvent::Flawed { replica, flaw });
+        }
         let replica = self.spare()?;
-        let flaw = match self.dice.below(7) {
+        let flaw = match self.dice.below(9) {
             0 => Flaw::Foreign(ForeignKind::Filesystem("ext4".into())),
             1 => Flaw::OtherArray,
             2 => Flaw::TooSmall,
             3 => Flaw::LargeBlocks,
             4 => Flaw::ReadOnly,
             5 => Flaw::WrongNamespace,
-            _ => Flaw::Partitioned,
+            6 => Flaw::Partitioned,
+            _ => Flaw::OldCopyOf(self.world.namespace(&self.leg()?)),
         };
         Some(FabricEvent::Flawed { replica, flaw })
     }

@@ -40,6 +40,8 @@ const NOWHERE: NamespaceId = NamespaceId::Nguid([0x99; 16]);
 const NO_REPLICA: Applied = Applied::Nothing("there is no replica of that name");
 const NO_ARRAY: Applied = Applied::Nothing("there is no array of that name");
 const NO_LINK: Applied = Applied::Nothing("there is no link of that name");
+const UNDECIDED: Applied =
+    Applied::Nothing("there are two of the array, and a person decides before adding anything");
 const NO_DAEMON: Applied = Applied::Nothing("the daemon does not run");
 
 impl World {
@@ -71,7 +73,7 @@ impl World {
         }
     }
 
-    fn knows(&self, replica: &str) -> bool {
+    pub(super) fn knows(&self, replica: &str) -> bool {
         let mut all = self.arrays.iter().flat_map(|array| &array.replicas);
         all.any(|plan| plan.replica.id.as_str() == replica)
     }
@@ -178,7 +180,7 @@ impl World {
         let known = |id: &NamespaceId| {
             self.arrays.iter().flat_map(|a| &a.replicas).any(|plan| plan.namespace == *id)
         };
-        if let Flaw::CloneOf(id) = flaw
+        if let Flaw::CloneOf(id) | Flaw::OldCopyOf(id) = flaw
             && !known(id)
         {
             return NO_REPLICA;
@@ -212,7 +214,31 @@ impl World {
                 if !self.knows(replica) {
                     return NO_REPLICA;
                 }
+                if self.knows_array(array) && self.kernel.is_parted(self.array(array)) {
+                    return UNDECIDED;
+                }
                 self.on_array(array, |world| world.added_by_hand(array, replica))
+            }
+            MdEvent::AddedFrom { array, replica } => {
+                if !self.knows(replica) {
+                    return NO_REPLICA;
+                }
+                if self.knows_array(array) && self.kernel.is_parted(self.array(array)) {
+                    return UNDECIDED;
+                }
+                self.on_array(array, |world| world.added_from(array, replica))
+            }
+            MdEvent::StartedAlone { array, replica } => {
+                if !self.knows(replica) {
+                    return NO_REPLICA;
+                }
+                if !self.knows_array(array) {
+                    return NO_ARRAY;
+                }
+                if self.started_alone_from(array, replica) {
+                    return Applied::Done;
+                }
+                return Applied::Nothing("it runs, or the leg is not there");
             }
             MdEvent::SyncFrozen { array, on } => {
                 self.on_array(array, |world| world.frozen(array, *on))
@@ -469,9 +495,11 @@ impl World {
                     world.deliver(id, Event::Operator(hold));
                 })
             }
-            PersonEvent::Resume(array) => {
-                self.on_array(array, |world| world.operator_resume(array))
-            }
+            PersonEvent::Resume(array) => self.on_array(array, |world| {
+                let id = world.array(array);
+                world.kernel.decide_for_the_running_side(id);
+                world.operator_resume(array);
+            }),
             PersonEvent::Observe(observe) => {
                 self.mode(if *observe { Mode::Observe } else { Mode::Heal });
                 Applied::Done

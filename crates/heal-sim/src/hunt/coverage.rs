@@ -138,4 +138,7 @@ pub fn explanation(edge: Edge) -> Option<&'static str> {
 }
 
 /// Legal edges that no story takes, and why.
-pub const UNTAKEN: &[(Edge, &str)] = &[];
+pub const UNTAKEN: &[(Edge, &str)] = &[(
+    (PhaseKind::Reporting, SignalKind::ArrayGone),
+    "the next event of any kind first means that the loss is on disk, and ends the phase",
+)];

@@ -73,9 +73,13 @@ fn the_array(world: &mut World, name: &str) {
     world.after_kernel();
 }
 
-/// A person stops an array that MD gave up, and assembles whatever is stopped.
+/// A person stops an array that MD gave up, or of which there are two, and assembles whatever is stopped.
 fn reassembled(world: &mut World, name: &str) {
     let id = world.array(name);
+    if world.kernel.is_parted(id) {
+        world.decided_for_the_good_side(name);
+        world.run_for(Duration::from_secs(1));
+    }
     if world.kernel.is_broken(id) {
         world.array_stopped(name);
         world.run_for(Duration::from_secs(1));

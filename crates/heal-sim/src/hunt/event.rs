@@ -160,6 +160,20 @@ pub enum MdEvent {
     Stopped(String),
     /// The array is assembled again.
     Assembled(String),
+    /// A boot starts the array from the replica's leg alone.
+    StartedAlone {
+        /// The array.
+        array: String,
+        /// The replica.
+        replica: String,
+    },
+    /// Another hand connects the replica's target, and adds whatever that shows to an array.
+    AddedFrom {
+        /// The array.
+        array: String,
+        /// Whose target.
+        replica: String,
+    },
 }
 
 /// What becomes of what the daemon hears and sees.

@@ -132,6 +132,10 @@ pub enum Action {
     Unreadable,
     SlowActs,
     FilledLater,
+    Ambush,
+    BehindItsBack,
+    Clone,
+    StaleStart,
     ToolFails,
     Killed,
     KilledSoon,
@@ -182,9 +186,6 @@ use Action as A;
 use MoodWish as M;
 use VolumeWish as V;
 
-/// What is tried by hand and is in no table yet: its finds are still to be judged.
-pub const UNJUDGED: [Action; 2] = [Action::Unreadable, Action::SlowActs];
-
 const FAULTS: &[(Action, u32)] = &[
     (A::NamespaceGoes, 6),
     (A::NamespaceReturns, 4),
@@ -206,6 +207,7 @@ const FAULTS: &[(Action, u32)] = &[
     (A::Hold, 1),
     (A::Resume, 1),
     (A::Flaw, 1),
+    (A::Ambush, 5),
 ];
 
 const HANDS: &[(Action, u32)] = &[
@@ -230,6 +232,11 @@ const HANDS: &[(Action, u32)] = &[
     (A::Observe, 1),
     (A::Hold, 1),
     (A::Resume, 1),
+    (A::Unreadable, 2),
+    (A::Ambush, 6),
+    (A::BehindItsBack, 3),
+    (A::Clone, 1),
+    (A::StaleStart, 1),
 ];
 
 const PATHS: &[(Action, u32)] = &[
@@ -248,6 +255,7 @@ const PATHS: &[(Action, u32)] = &[
     (A::Resume, 1),
     (A::Mood(M::ProvisionerUpOrDown), 1),
     (A::Volume(V::Terminating), 1),
+    (A::Ambush, 2),
 ];
 
 const LEDGER: &[(Action, u32)] = &[
@@ -270,6 +278,9 @@ const LEDGER: &[(Action, u32)] = &[
     (A::Hold, 1),
     (A::Resume, 2),
     (A::Volume(V::Terminating), 1),
+    (A::SlowActs, 3),
+    (A::Ambush, 3),
+    (A::StaleStart, 1),
 ];
 
 const PROVISIONER: &[(Action, u32)] = &[
@@ -297,6 +308,7 @@ const PROVISIONER: &[(Action, u32)] = &[
     (A::KilledSoon, 2),
     (A::Hold, 1),
     (A::Resume, 1),
+    (A::Ambush, 6),
 ];
 
 const SIGNALS: &[(Action, u32)] = &[
@@ -314,6 +326,9 @@ const SIGNALS: &[(Action, u32)] = &[
     (A::Killed, 1),
     (A::KilledSoon, 1),
     (A::Medium, 1),
+    (A::Unreadable, 1),
+    (A::BehindItsBack, 4),
+    (A::Ambush, 3),
 ];
 
 const CROWD: &[(Action, u32)] = &[
@@ -334,6 +349,7 @@ const CROWD: &[(Action, u32)] = &[
     (A::Mood(M::ProvisionerUpOrDown), 1),
     (A::ArrayState, 1),
     (A::FrozenTarget, 1),
+    (A::Ambush, 2),
 ];
 
 const EVERYTHING: &[(Action, u32)] = &[
@@ -388,4 +404,10 @@ const EVERYTHING: &[(Action, u32)] = &[
     (A::Resume, 1),
     (A::Observe, 1),
     (A::Flaw, 1),
+    (A::Unreadable, 1),
+    (A::SlowActs, 1),
+    (A::Ambush, 4),
+    (A::BehindItsBack, 2),
+    (A::Clone, 1),
+    (A::StaleStart, 1),
 ];

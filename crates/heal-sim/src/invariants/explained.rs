@@ -5,6 +5,8 @@
 //!   quarantined: impossible            never
 //!   quarantined: two legs are one      a clone was made
 //!   quarantined: record unreadable     the record was torn
+//!   quarantined: newer copy            a boot started the array from a leg that had been lost, a replica
+//!                                      is an old copy, or nobody in sync was there when a leg left
 //!   ledger cannot be written           its disk was full, or failed
 //!   G1 stops it                        a leg really is not good
 //!   held at the end: refused           no spare is left
@@ -18,13 +20,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heal_core::audit::{AuditEntry, AuditKind, Severity};
-use heal_core::record::{ArrayRecord, SCHEMA, Step};
-use heal_core::why::{HeldWhy, QuarantinedWhy};
-use heal_types::{ArrayId, Moment, ReplicaId, VolumeId};
+use heal_core::record::{ArrayRecord, RepairRecord, SCHEMA, Step};
+use heal_core::why::{Cause, HeldWhy, QuarantinedWhy, RejectedWhy};
+use heal_types::{ArrayId, Moment, NamespaceId, ReplicaId, VolumeId};
 
 use super::{Checked, Checker};
 use crate::World;
 use crate::hunt::event::WorldEvent;
+use crate::world::setup::ArrayPlan;
 
 /// How long a machine may take to find out what a path is like.
 const FOUND_OUT: Duration = Duration::from_secs(120);
@@ -40,6 +43,10 @@ pub enum Trouble {
     Clone,
     /// The provisioner broke its contract.
     Contract,
+    /// An array was started from a leg that had been lost.
+    Parted,
+    /// A replica has what stood on a leg at some time, superblock and all.
+    Copy,
 }
 
 impl Checker {
@@ -87,6 +94,28 @@ impl World {
         let plan = self.arrays.iter().find(|plan| plan.id == array);
         let volume = plan.and_then(|plan| plan.volume.clone());
         self.checker.forget(array, volume.as_ref());
+    }
+
+    /// There are two of an array: it runs from `leg`, which had been lost. Whose record does not say so
+    /// cannot know.
+    pub(crate) fn array_is_parted(&mut self, array: ArrayId, leg: &NamespaceId) {
+        self.checker.trouble(Trouble::Parted);
+        let says = self.record(array).is_some_and(|record| {
+            let out =
+                |repair: &RepairRecord| is_out(&repair.step) && repair.cause == Cause::LegLost;
+            let mut lost = record.repairs.iter().filter(|repair| out(repair));
+            let went_on = record
+                .members
+                .iter()
+                .any(|(slot, _)| record.repairs.iter().all(|repair| repair.slot != *slot));
+            let is_leg = |repair: &RepairRecord| {
+                repair.lost.as_ref().is_some_and(|lost| lost.namespace == Some(*leg))
+            };
+            went_on && lost.any(is_leg)
+        });
+        if !says {
+            self.checker.unknowing.insert(array);
+        }
     }
 
     pub(crate) fn check_audit(&mut self, array: ArrayId, entry: &AuditEntry) {
@@ -164,7 +193,12 @@ pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
         None => true,
         Some(QuarantinedWhy::DuplicateLeg { .. }) => world.checker.had(Trouble::Clone),
         Some(QuarantinedWhy::UnreadableRecord { .. }) => world.checker.had(Trouble::Record),
-        Some(QuarantinedWhy::Impossible { .. } | QuarantinedWhy::NewerCopy { .. }) => false,
+        Some(QuarantinedWhy::NewerCopy { .. }) => {
+            world.checker.had(Trouble::Parted)
+                || world.checker.had(Trouble::Copy)
+                || world.kernel.has_a_stranger_of_its_own(record.array)
+        }
+        Some(QuarantinedWhy::Impossible { .. }) => false,
     };
     match &record.quarantine {
         Some(why) if !explained => Err(why.to_string()),
@@ -200,7 +234,9 @@ pub fn held_only_for_what_lasts(world: &World) -> Checked {
             // A leg with blocks that stay bad is no full copy, so another one is not given up.
             let guarded = matches!(why, HeldWhy::Guard { .. });
             let no_full_copy = guarded && world.kernel.has_bad_blocks(plan.id);
-            if !lasts(world, volume, why) && !no_full_copy {
+            let refused = matches!(why, HeldWhy::Refused { .. });
+            let not_listed = (guarded || refused) && uses_what_was_taken_back(world, plan);
+            if !lasts(world, volume, why) && !no_full_copy && !not_listed {
                 return Err(format!("{}: slot {slot}: {why}", plan.name));
             }
             lasting.insert(slot);
@@ -215,10 +251,34 @@ pub fn held_only_for_what_lasts(world: &World) -> Checked {
     Ok(())
 }
 
+/// Whether a leg that was lost was not taken back since.
+fn is_out(step: &Step) -> bool {
+    match step {
+        Step::Report | Step::Grace | Step::Request { .. } | Step::Connect => true,
+        Step::Hold { then, .. } => is_out(then),
+        Step::Doubt | Step::Rebuild | Step::Retire => false,
+    }
+}
+
+/// Whether an offer was taken back that had been taken up: what was a leg then is no replica, and the
+/// provisioner replaces none of that name.
+fn uses_what_was_taken_back(world: &World, plan: &ArrayPlan) -> bool {
+    plan.replicas.iter().any(|replica| {
+        world.checker.taken_back.contains(&replica.replica.id)
+            && world.kernel.was_written_to(&replica.nqn)
+    })
+}
+
 fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
     match why {
         HeldWhy::Refused { .. } => {
             world.provisioner.spares(volume) == 0 || world.checker.had(Trouble::Contract)
+        }
+        // Nobody remembers what the replica that was granted took the place of.
+        HeldWhy::Rejected { why: RejectedWhy::BadGrant { .. }, .. }
+            if world.checker.had(Trouble::Record) =>
+        {
+            true
         }
         HeldWhy::Rejected { replica, .. } => {
             world.checker.had(Trouble::Contract) || world.checker.flawed.contains(replica)

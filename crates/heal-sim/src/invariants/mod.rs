@@ -43,7 +43,8 @@ use heal_types::{
 
 use crate::World;
 use crate::hunt::coverage::Edges;
-use crate::kernel::{Gone, LastError};
+use crate::kernel::{Blur, Gone, LastError};
+use crate::world::setup::ArrayPlan;
 
 pub use acts::{
     changes_only_what_md_lets_change, never_acts_on_another_device, never_acts_on_last_in_sync_leg,
@@ -95,12 +96,20 @@ pub(crate) struct Checker {
     keys: BTreeMap<(ArrayId, CallKey), Moment>,
     /// Everything that was ever owed, oldest first.
     owed: Vec<Owed>,
+    /// Keys of it that no disk ever held: a crash takes them along.
+    unwritten: BTreeSet<CallKey>,
     lost_data_told: bool,
+    /// Arrays that a hand took a leg from while nobody could have looked.
+    pub(crate) handled: BTreeSet<ArrayId>,
+    /// Arrays of which there are two, and nobody could have known when it began.
+    unknowing: BTreeSet<ArrayId>,
     /// Since when an array has an armed leg and none that queues.
     exposed: BTreeMap<ArrayId, Moment>,
     broken_told: BTreeSet<ArrayId>,
     /// What was done that explains loud words.
     troubles: BTreeSet<Trouble>,
+    /// Replicas that the provisioner offered and took back.
+    pub(crate) taken_back: BTreeSet<ReplicaId>,
     /// Replicas that something was wrong with.
     flawed: BTreeSet<ReplicaId>,
     /// When something last happened to devices, paths, or what is heard of them.
@@ -149,8 +158,18 @@ impl Checker {
         }
     }
 
+    /// The daemon died. What only its memory held is nobody's promise; a word that some disk held is.
     pub(crate) fn crashed(&mut self) {
         self.excused.extend(self.acts.keys());
+        let unwritten = std::mem::take(&mut self.unwritten);
+        self.owed.retain(|owed| !unwritten.contains(&owed.key));
+    }
+
+    /// A record reached the disk.
+    pub(crate) fn written(&mut self, record: &ArrayRecord) {
+        for owed in &record.owed {
+            self.unwritten.remove(&owed.key);
+        }
     }
 
     pub(crate) fn answered(
@@ -227,11 +246,16 @@ fn exposed_for_long(world: &World, exposed: &[(ArrayId, String)]) -> Checked {
     Ok(())
 }
 
-/// No array is broken by an error that would not be there without us.
+/// No array is broken by an error that would not be there without us, unless another hand took the leg
+/// that was to queue while nobody looked, or nobody could read the array.
 ///
 /// # Errors
 /// Which error it was.
 pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked {
+    let unread = |blur: &Blur| matches!(blur, Blur::Array(id) if *id == array);
+    if world.checker.handled.contains(&array) || world.kernel.blurs.iter().any(unread) {
+        return Ok(());
+    }
     match world.kernel.broken_by(array) {
         Some(why @ (LastError::FastIoFail | LastError::DeviceGone(Gone::Deleted))) => {
             Err(format!("the last leg's I/O failed: {why:?}"))
@@ -433,7 +457,7 @@ pub fn no_data_is_lost(world: &World) -> Checked {
 }
 
 /// At the end, when faults have stopped: every managed array is optimal, held or quarantined, and
-/// "optimal" is what the kernel says too.
+/// "optimal" is what the kernel says too, with nothing left to do.
 ///
 /// # Errors
 /// The array that is none of these.
@@ -448,7 +472,7 @@ pub fn heals_eventually(world: &World) -> Checked {
         };
         match status.health {
             Health::Held | Health::Quarantined => {}
-            Health::Optimal if !picture.contains('_') => {}
+            Health::Optimal if !picture.contains('_') && machine.incident().is_none() => {}
             Health::Optimal | Health::Healing | Health::Observed => {
                 return Err(format!(
                     "{} is {:?} ({}), the kernel says {picture}",
@@ -471,7 +495,9 @@ pub fn report_is_never_lost(world: &World) -> Checked {
         let newer = world.checker.owed[at + 1..]
             .iter()
             .any(|later| later.replica == owed.replica && told.contains(&later.key));
-        if !told.contains(&owed.key) && !newer {
+        // A quarantined array says nothing until a person has looked; its record keeps the word.
+        let kept = || world.arrays.iter().any(|plan| is_kept(world, plan.id, owed));
+        if !told.contains(&owed.key) && !newer && !kept() {
             return Err(format!("{:?} of {} was never told", owed.message, owed.replica));
         }
     }
@@ -479,7 +505,8 @@ pub fn report_is_never_lost(world: &World) -> Checked {
     if world.checker.knows_not_what_it_owes() {
         return Ok(());
     }
-    for plan in world.arrays.iter().filter(|plan| plan.volume.is_some()) {
+    let speaks = |plan: &&ArrayPlan| plan.volume.is_some() && !is_quarantined(world, plan.id);
+    for plan in world.arrays.iter().filter(speaks) {
         for replica in &plan.replicas {
             let state = world.provisioner.state_of(&replica.replica.id);
             let leg = world.kernel.leg_of(&replica.namespace);
@@ -495,6 +522,15 @@ pub fn report_is_never_lost(world: &World) -> Checked {
         }
     }
     Ok(())
+}
+
+fn is_quarantined(world: &World, array: ArrayId) -> bool {
+    world.record(array).is_some_and(|record| record.quarantine.is_some())
+}
+
+fn is_kept(world: &World, array: ArrayId, owed: &Owed) -> bool {
+    let kept = |record: &ArrayRecord| record.owed.iter().any(|own| own.key == owed.key);
+    is_quarantined(world, array) && world.record(array).is_some_and(kept)
 }
 
 /// At the end: no write has failed, where no disk ever went and nobody else was at it.
@@ -665,6 +701,7 @@ impl World {
                 let out = deletion_confirmed_only_when_leg_is_provably_out(self, &owed.replica);
                 self.expect("deletion_confirmed_only_when_leg_is_provably_out", out);
             }
+            self.checker.unwritten.insert(owed.key.clone());
             self.checker.owed.push(owed);
         }
         // A request is given up with its repair, or when another replica takes the place.

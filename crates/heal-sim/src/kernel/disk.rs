@@ -55,6 +55,14 @@ impl BlockSet {
     }
 }
 
+impl FromIterator<u16> for BlockSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(blocks: I) -> Self {
+        let mut set = Self::default();
+        blocks.into_iter().for_each(|block| set.insert(block));
+        set
+    }
+}
+
 /// A place in [`super::FakeKernel`]'s list of disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DiskId(pub(crate) usize);
@@ -85,6 +93,10 @@ pub(crate) struct Disk {
     pub(crate) written: bool,
     pub(crate) partitions: u16,
     pub(crate) in_use: bool,
+    /// The provisioner was told that nobody needs it: whatever stands on it is gone.
+    pub(crate) given_up: bool,
+    /// It has what stood on another one at some time, superblock and all.
+    pub(crate) copy: bool,
 }
 
 impl Disk {
@@ -100,6 +112,8 @@ impl Disk {
             written: false,
             partitions: 0,
             in_use: false,
+            given_up: false,
+            copy: false,
         }
     }
 

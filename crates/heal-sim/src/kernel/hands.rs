@@ -28,7 +28,16 @@ impl FakeKernel {
             return false;
         };
         // `bd_claim`: what is held, by this array too, is busy.
-        self.holders(handle).is_empty() && self.add(array, handle).is_ok()
+        self.holders(handle).is_empty() && self.add_with_care(array, handle)
+    }
+
+    /// Whoever adds an old copy, superblock and all, must not let `mdadm --add` take it for the leg.
+    fn add_with_care(&mut self, array: usize, handle: Handle) -> bool {
+        if self.disks[self.devices[handle].disk.0].copy {
+            self.add_spare(array, handle).is_ok()
+        } else {
+            self.add(array, handle).is_ok()
+        }
     }
 
     /// `mdadm --add` of whatever namespace that subsystem has.
@@ -39,7 +48,7 @@ impl FakeKernel {
         let (Some(array), Some(handle)) = (self.array_index(array), handle) else {
             return false;
         };
-        self.add(array, handle).is_ok()
+        self.holders(handle).is_empty() && self.add_with_care(array, handle)
     }
 
     /// The attributes of a namespace's block device stay empty for so long.

@@ -43,6 +43,8 @@ pub(crate) struct Flight {
     pub(crate) waits: Vec<MdDeviceId>,
     /// Legs in sync that have it.
     pub(crate) has: Vec<MdDeviceId>,
+    /// Legs that have it and were being filled.
+    pub(crate) filled: Vec<MdDeviceId>,
 }
 
 impl FakeKernel {
@@ -134,7 +136,8 @@ impl FakeKernel {
                 let disk = self.devices[handle].disk;
                 self.disks[disk.0].write(flight.block, flight.version);
                 self.count_completed(handle);
-                flight.has.extend(in_sync.then_some(uuid));
+                let who = if in_sync { &mut flight.has } else { &mut flight.filled };
+                who.push(uuid);
             }
             Io::Fails => self.write_failed(array, index),
             Io::Waits => {

@@ -125,6 +125,8 @@ pub(crate) struct MdArray {
     pub(crate) rdevs: Vec<Rdev>,
     /// Members that were good when the array was stopped.
     pub(crate) good_at_stop: BTreeSet<MdDeviceId>,
+    /// It was started from a leg that had been lost.
+    pub(crate) parted: Option<Box<Parted>>,
     /// Where the sync thread stands, and when it copies the next block.
     pub(crate) sync: Option<(u16, Moment)>,
     pub(crate) thread_at: Option<Moment>,
@@ -132,7 +134,29 @@ pub(crate) struct MdArray {
     pub(crate) rebuild: Duration,
 }
 
+/// What an array was before it was started from a leg that had been lost: there are two of it then.
+#[derive(Debug, Clone)]
+pub(crate) struct Parted {
+    /// The legs that had gone on.
+    pub(crate) good: BTreeSet<MdDeviceId>,
+    /// What they hold.
+    pub(crate) newest: Versions,
+    pub(crate) dirty: BlockSet,
+    pub(crate) events_cleared: u64,
+    /// Blocks that the stale leg lacks. That is the boot's doing, and nobody else's.
+    pub(crate) lacks: BlockSet,
+}
+
 impl MdArray {
+    /// Whether a leg lacks this block because the array was started from a stale one, and from that one
+    /// only: beside a leg of the other side it is a loss.
+    fn is_known_to_lack(&self, block: u16) -> bool {
+        self.parted.as_ref().is_some_and(|parted| {
+            let other = |r: &&Rdev| r.in_sync && !r.faulty && parted.good.contains(&r.uuid);
+            parted.lacks.contains(block) && !self.rdevs.iter().any(|r| other(&r))
+        })
+    }
+
     /// The blocks of a slot: RAID10 near 2 gives every second block to each pair.
     fn holds(&self, slot: u16, block: u16) -> bool {
         match self.level {
@@ -339,7 +363,8 @@ impl FakeKernel {
         md.next_version += 1;
         // `bitmap_startwrite`: whatever becomes of it, this block may differ from now on.
         md.dirty.insert(block);
-        md.flight = Some(Flight { block, version, began, waits: legs, has: Vec::new() });
+        let (has, filled) = (Vec::new(), Vec::new());
+        md.flight = Some(Flight { block, version, began, waits: legs, has, filled });
         self.go_on(array);
     }
 
@@ -598,6 +623,9 @@ impl FakeKernel {
         let md = &mut self.arrays[array];
         let mut replaced = Vec::new();
         for rdev in md.rdevs.iter_mut().filter(|r| r.is_recovering()) {
+            if let Some(flight) = md.flight.as_mut().filter(|f| f.filled.contains(&rdev.uuid)) {
+                flight.has.push(rdev.uuid);
+            }
             rdev.in_sync = true;
             rdev.by_bitmap = false;
             rdev.saved_slot = None;
@@ -630,7 +658,9 @@ impl FakeKernel {
             // What was not acknowledged may be there all the same.
             let behind =
                 md.newest.iter().filter(|(block, version)| disk.blocks.get(*block) < *version);
-            let held = behind.filter(|(block, _)| rdev.slot.is_some_and(|s| md.holds(s, *block)));
+            let held = behind.filter(|(block, _)| {
+                rdev.slot.is_some_and(|s| md.holds(s, *block)) && !md.is_known_to_lack(*block)
+            });
             held.map(|(block, version)| {
                 let has = disk.blocks.get(block);
                 format!(

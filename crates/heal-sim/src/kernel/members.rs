@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use heal_types::{Level, MdDeviceId, MdRole, NamespaceId, Outcome, RetryWhy};
 
-use super::disk::Recovery;
+use super::disk::{Recovery, Versions};
 use super::fabric::{Handle, refused_state};
-use super::md::{Rdev, THREAD};
+use super::md::{Parted, Rdev, THREAD};
 use super::{FakeKernel, KernelSignal};
 
 impl FakeKernel {
@@ -87,6 +87,8 @@ impl FakeKernel {
         let disk = &mut self.disks[disk_id.0];
         disk.foreign = None;
         disk.written = true;
+        disk.given_up = false;
+        disk.copy = false;
         self.bind(array, handle, uuid, None, false);
         self.update_superblocks(array);
         Ok(())
@@ -207,7 +209,8 @@ impl FakeKernel {
         for (handle, device) in self.devices.iter().enumerate() {
             let disk = &self.disks[device.disk.0];
             let own = disk.superblock.as_ref().filter(|sb| sb.array == id);
-            if let Some(sb) = own.filter(|_| self.io_moves(handle)) {
+            // Of two with one UUID a person names the one that is meant.
+            if let Some(sb) = own.filter(|_| !disk.copy && self.io_moves(handle)) {
                 found.push((handle, sb.clone(), disk.recovery));
             }
         }
@@ -240,21 +243,42 @@ impl FakeKernel {
         }
         let md = &mut self.arrays[array];
         md.running = true;
-        md.events = newest + 1;
+        // `--force`: who is chosen counts as many events as whoever counted most.
+        md.events = newest.max(md.events) + 1;
         let device = md.device.clone();
+        self.update_superblocks(array);
         self.uevent("add", "block", device.as_str());
         self.uevent("change", "block", device.as_str());
     }
 
-    /// `mdadm-last-resort`: one leg is there in time, and its superblock knows of no loss.
-    pub(crate) fn start_alone(&mut self, array: usize, leg: &NamespaceId) {
-        let id = self.arrays[array].id;
+    /// `mdadm-last-resort`: one leg is there in time, and its superblock knows of no loss. If it had
+    /// been lost, its bitmap is the one of that time, and from now on there are two of the array.
+    /// Answers whether the array runs.
+    pub(crate) fn start_alone(&mut self, array: usize, leg: &NamespaceId) -> bool {
+        let (id, level) = (self.arrays[array].id, self.arrays[array].level);
         let there = self.devices.iter().position(|device| {
             device.present && device.fabric.as_ref().is_some_and(|head| head.ids.contains(leg))
         });
-        let Some(handle) = there else { return };
-        let Some(sb) = self.disks[self.devices[handle].disk.0].superblock.clone() else { return };
-        let (MdRole::Active(slot), true) = (sb.role, sb.array == id) else { return };
+        let Some(handle) = there.filter(|handle| self.io_moves(*handle)) else { return false };
+        let disk = &self.disks[self.devices[handle].disk.0];
+        let complete = disk.recovery == Recovery::Complete && disk.foreign.is_none();
+        let own = disk.superblock.as_ref().filter(|sb| sb.array == id && complete);
+        let Some(sb) = own.filter(|_| level == Level::Raid1).cloned() else { return false };
+        let Some(slot) = active_slot(sb.role) else { return false };
+        let blocks = disk.blocks;
+        let md = &mut self.arrays[array];
+        if md.parted.is_none() && !md.good_at_stop.contains(&sb.device) {
+            let behind = md.newest.iter().filter(|(block, newest)| blocks.get(*block) < *newest);
+            md.parted = Some(Box::new(Parted {
+                good: md.good_at_stop.clone(),
+                newest: md.newest,
+                dirty: md.dirty,
+                events_cleared: md.events_cleared,
+                lacks: behind.map(|(block, _)| block).collect(),
+            }));
+            md.dirty.clear();
+            md.events_cleared = sb.events;
+        }
         self.bind(array, handle, sb.device, None, sb.bad_blocks);
         if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
             rdev.slot = Some(slot);
@@ -264,8 +288,65 @@ impl FakeKernel {
         md.running = true;
         md.events = sb.events + 1;
         let device = md.device.clone();
+        self.update_superblocks(array);
         self.uevent("add", "block", device.as_str());
         self.uevent("change", "block", device.as_str());
+        true
+    }
+
+    /// A person decides between two of one array: for the side that had gone on. What the other side was
+    /// told since is given up, and what stands there counts for nothing.
+    pub(crate) fn decide_for_the_good(&mut self, array: usize) {
+        let Some(parted) = self.arrays[array].parted.take() else { return };
+        let id = self.arrays[array].id;
+        let of_it = |r: &Rdev| !r.faulty && r.slot.is_some() && parted.good.contains(&r.uuid);
+        let one_again = self.arrays[array].rdevs.iter().any(of_it);
+        let there = self.disks.iter().filter(|disk| !disk.given_up);
+        let mut disks = there.filter_map(|disk| disk.superblock.as_ref());
+        let left = disks.any(|sb| sb.array == id && parted.good.contains(&sb.device));
+        if one_again || !left {
+            return; // Nothing is left to decide.
+        }
+        if self.arrays[array].running {
+            self.stop(array);
+        }
+        self.give_up(array, &parted.newest, |uuid| !parted.good.contains(&uuid));
+        let md = &mut self.arrays[array];
+        md.newest = parted.newest;
+        md.dirty = parted.dirty;
+        md.events_cleared = parted.events_cleared;
+        md.good_at_stop = parted.good;
+    }
+
+    /// A person who lets a healer go on decides for the side that runs: what that lacks is given up.
+    pub(crate) fn decide_for_the_running(&mut self, array: usize) {
+        let Some(parted) = self.arrays[array].parted.take() else { return };
+        let md = &self.arrays[array];
+        let Some(lead) = md.rdevs.iter().find(|rdev| rdev.in_sync && !rdev.faulty) else { return };
+        let has = self.disks[self.devices[lead.handle].disk.0].blocks;
+        let mut newest = md.newest;
+        for (block, version) in md.newest.iter() {
+            if parted.lacks.contains(block) {
+                newest.set(block, version.min(has.get(block)));
+            }
+        }
+        self.arrays[array].newest = newest;
+        self.give_up(array, &newest, |uuid| parted.good.contains(&uuid));
+    }
+
+    /// What stands on the disks of one side counts for nothing where it is another's by now.
+    fn give_up(&mut self, array: usize, newest: &Versions, of: impl Fn(MdDeviceId) -> bool) {
+        let id = self.arrays[array].id;
+        for disk in &mut self.disks {
+            if !disk.superblock.as_ref().is_some_and(|sb| sb.array == id && of(sb.device)) {
+                continue;
+            }
+            for (block, newest) in newest.iter() {
+                if disk.blocks.get(block) > newest {
+                    disk.blocks.set(block, 0);
+                }
+            }
+        }
     }
 
     /// `mdadm --create --assume-clean` on fresh devices.

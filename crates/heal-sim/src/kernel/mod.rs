@@ -42,8 +42,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ArrayState, ControllerName, ControllerState, DeviceName, HostAction, HostAnswer,
-    HostPort, HostSnapshot, IfIndex, Moment, NamespaceId, Nqn, Outcome,
+    ArrayId, ArrayState, ControllerName, ControllerState, DeviceName, FastIoFail, HostAction,
+    HostAnswer, HostPort, HostSnapshot, IfIndex, MdSuperblock, Moment, NamespaceId, Nqn, Outcome,
 };
 
 use controller::Controller;
@@ -348,10 +348,14 @@ impl FakeKernel {
         })
     }
 
-    /// A block of which no disk holds the newest acknowledged version any more.
-    pub(crate) fn copyless_block(&self) -> Option<String> {
+    /// A block of which no disk holds the newest acknowledged version any more. What the provisioner was
+    /// let delete counts only where `may_count` says so of the array.
+    pub(crate) fn copyless_block(&self, may_count: impl Fn(ArrayId) -> bool) -> Option<String> {
         self.arrays.iter().find_map(|md| {
-            let own = |disk: &&Disk| disk.superblock.as_ref().is_some_and(|sb| sb.array == md.id);
+            let own = |disk: &&Disk| {
+                let there = !disk.copy && (!disk.given_up || may_count(md.id));
+                there && disk.superblock.as_ref().is_some_and(|sb| sb.array == md.id)
+            };
             let (block, version) = md.newest.iter().find(|(block, version)| {
                 let mut own = self.disks.iter().filter(own);
                 *version > 0 && !own.any(|disk| disk.blocks.get(*block) >= *version)
@@ -435,10 +439,53 @@ impl FakeKernel {
     }
 
     /// Starts a stopped array from one leg, whatever others may know: at a boot they came too late.
-    pub fn start_array_from(&mut self, array: ArrayId, leg: &NamespaceId) {
+    /// Answers whether it runs.
+    pub fn start_array_from(&mut self, array: ArrayId, leg: &NamespaceId) -> bool {
         let stopped = self.arrays.iter().position(|md| md.id == array && !md.running);
-        if let Some(index) = stopped {
-            self.start_alone(index, leg);
+        stopped.is_some_and(|index| self.start_alone(index, leg))
+    }
+
+    /// Whether the array was started from a leg that had been lost, so that there are two of it.
+    #[must_use]
+    pub fn is_parted(&self, array: ArrayId) -> bool {
+        self.arrays.iter().any(|md| md.id == array && md.parted.is_some())
+    }
+
+    /// A person stops an array of which there are two, and takes the side that had gone on.
+    pub fn decide_for_the_good_side(&mut self, array: ArrayId) {
+        if let Some(index) = self.arrays.iter().position(|md| md.id == array) {
+            self.decide_for_the_good(index);
+        }
+    }
+
+    /// A person lets a healer go on with an array of which there are two.
+    pub fn decide_for_the_running_side(&mut self, array: ArrayId) {
+        if let Some(index) = self.array_index(array) {
+            self.decide_for_the_running(index);
+        }
+    }
+
+    /// Whether somebody stands outside whom no leg in sync can vouch for: all that were there when it left
+    /// have been replaced since, or are lost.
+    #[must_use]
+    pub fn has_a_stranger_of_its_own(&self, array: ArrayId) -> bool {
+        let Some(index) = self.array_index(array) else { return false };
+        let md = &self.arrays[index];
+        let on = |handle: usize| self.disks[self.devices[handle].disk.0].superblock.as_ref();
+        let good = md.rdevs.iter().filter(|rdev| rdev.in_sync && !rdev.faulty);
+        let numbers: Vec<u32> = good.filter_map(|rdev| Some(on(rdev.handle)?.number)).collect();
+        let own = |sb: &&MdSuperblock| sb.array == array && !numbers.contains(&sb.number);
+        let outside = self.disks.iter().filter_map(|disk| disk.superblock.as_ref()).filter(own);
+        let mut strange = outside.filter(|sb| !numbers.iter().any(|own| sb.active.contains(own)));
+        strange.next().is_some()
+    }
+
+    /// The provisioner deletes what stands behind that subsystem.
+    pub fn deleted(&mut self, nqn: &Nqn) {
+        let disk = self.target(nqn).map(|target| target.disk);
+        if let Some(disk) = disk {
+            self.disks[disk.0].given_up = true;
+            self.remove_namespace(nqn);
         }
     }
 
@@ -453,6 +500,9 @@ impl FakeKernel {
 
     /// The target exports its namespace again.
     pub fn restore_namespace(&mut self, nqn: &Nqn) {
+        if self.target(nqn).is_some_and(|target| self.disks[target.disk.0].given_up) {
+            return; // What was deleted does not come back.
+        }
         if let Some(target) = self.target_mut(nqn) {
             target.exported = true;
         }
@@ -487,6 +537,13 @@ impl FakeKernel {
             self.set_carrier(&link, true);
         }
         self.reached_differently();
+    }
+
+    /// The host boots: every controller is connected anew, with what it is connected with by default.
+    pub fn reconnect_by_default(&mut self) {
+        for controller in &mut self.controllers {
+            controller.fast_io_fail = FastIoFail::Off;
+        }
     }
 
     /// Whoever reads sysfs is another process now, and knows nothing of what is not live.

@@ -1,14 +1,15 @@
 //! `mdadm` and `nvme`, as far as the product uses them: one function an action.
 //!
 //! Whoever carries an action out checks again that the device at a name is the one that is meant;
-//! that is part of the port's contract, so the fake does it too. It does *not* check what the real
-//! tools do not check: `--add-spare` looks at the size and at nothing of the content.
+//! that is part of the port's contract, so the fake does it too, and so is the question whether a leg
+//! and the array are of one history ([`History`]). It does *not* check what the real tools do not check:
+//! `--add-spare` looks at the size and at nothing of the content.
 
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ConnectParams, DeviceIdentity, HostAction, HostAnswer, LegRef, Observed, Outcome,
-    RefusedWhy, RetryWhy, UnknownWhy,
+    ArrayId, ConnectParams, DeviceIdentity, History, HostAction, HostAnswer, LegRef, MdSuperblock,
+    Observed, Outcome, RefusedWhy, RetryWhy, UnknownWhy,
 };
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,10 @@ pub(super) type Checked<T> = Result<T, Outcome>;
 
 pub(super) fn not_that_device(detail: impl Into<String>) -> Outcome {
     Outcome::Refused(RefusedWhy::NotThatDevice { detail: detail.into() })
+}
+
+fn newer_copy(detail: &str) -> Outcome {
+    Outcome::Refused(RefusedWhy::NewerCopy { detail: detail.to_owned() })
 }
 
 fn either(result: Checked<Outcome>) -> HostAnswer {
@@ -237,6 +242,7 @@ impl FakeKernel {
             return Ok(Outcome::AlreadySo);
         }
         self.hangs(array)?;
+        self.is_of_one_history(array, handle)?;
         match self.re_add(array, handle) {
             Ok(()) => Ok(Outcome::Changed),
             Err(detail) => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail })),
@@ -250,8 +256,46 @@ impl FakeKernel {
             return Ok(Outcome::AlreadySo);
         }
         self.hangs(array)?;
+        if let (Some(own), Some(sb)) = (self.sources(array).next(), self.superblock_on(handle)) {
+            if sb.array == self.arrays[array].id && sb.history_with(own) == History::Newer {
+                return Err(newer_copy("it counts more events than the running array"));
+            }
+        }
         self.add_spare(array, handle).map_err(refused_state)?;
         Ok(Outcome::Changed)
+    }
+
+    fn superblock_on(&self, handle: Handle) -> Option<&MdSuperblock> {
+        self.disks[self.devices[handle].disk.0].superblock.as_ref()
+    }
+
+    /// Superblocks of the legs that the array can be read from.
+    fn sources(&self, array: usize) -> impl Iterator<Item = &MdSuperblock> {
+        let good = self.arrays[array].rdevs.iter().filter(|rdev| rdev.in_sync && !rdev.faulty);
+        good.filter(|rdev| self.io_moves(rdev.handle))
+            .filter_map(|rdev| self.superblock_on(rdev.handle))
+    }
+
+    /// What the port's contract asks of whoever takes a leg back: the kernel does not ask it.
+    fn is_of_one_history(&self, array: usize, handle: Handle) -> Checked<()> {
+        let own = self.arrays[array].id;
+        let Some(sb) = self.superblock_on(handle).filter(|sb| sb.array == own) else {
+            return Ok(());
+        };
+        let mut parted = false;
+        for source in self.sources(array) {
+            match sb.history_with(source) {
+                History::One => return Ok(()),
+                History::Newer => {
+                    return Err(newer_copy("it counts more events than the running array"));
+                }
+                History::Parted => parted = true,
+            }
+        }
+        if parted {
+            return Err(newer_copy("it went on without the array, and the array without it"));
+        }
+        Ok(())
     }
 
     /// `mdadm --replace X --with Y`: the spare takes the same slot as a Replacement; the leg itself

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use heal_core::audit::AuditEntry;
 use heal_core::record::{ArrayRecord, Step};
-use heal_core::{Effect, EffectId, Event, LookCause, Outbox};
+use heal_core::{Effect, EffectId, Event, Outbox};
 use heal_types::{
     ArrayId, FaultClass, HostAction, HostAnswer, HostPort, Outcome, ProvisionerCall,
-    ProvisionerFault, RefusedWhy, RetryWhy,
+    ProvisionerFault, RefusedWhy, ReplicaId, RetryWhy,
 };
 
 use super::ledger::Saved;
 use super::transcript::{LineKind, effect_words, event_words, is_news};
-use super::{Decided, LOOK_AGAIN, What, World};
+use super::{Decided, What, World};
 use crate::invariants::{Trouble, no_grace_is_slept_through};
 
 /// How long a provisioner takes to answer.
@@ -93,7 +93,7 @@ impl World {
         if let Some(record) = outbox.record {
             self.boundary()?;
             self.check_record(&record);
-            match self.disk.save(array, &record) {
+            match self.save(array, &record) {
                 Saved::Durable => drop(self.unsaved.remove(&array)),
                 Saved::Dies => {
                     self.crash_daemon();
@@ -136,6 +136,15 @@ impl World {
         self.boundary()
     }
 
+    /// Writes a record, and notes what the disk holds then, whatever it said.
+    fn save(&mut self, array: ArrayId, record: &ArrayRecord) -> Saved {
+        let saved = self.disk.save(array, record);
+        if self.disk.get(array) == Some(record) {
+            self.checker.written(record);
+        }
+        saved
+    }
+
     /// A record that is to be written once the disk takes it.
     fn keep_waiting(&mut self, array: ArrayId, record: ArrayRecord) {
         self.unsaved.insert(array, record);
@@ -149,7 +158,7 @@ impl World {
             if self.restart_at.is_some() {
                 return;
             }
-            match self.disk.save(array, &record) {
+            match self.save(array, &record) {
                 Saved::Durable => {}
                 Saved::Dies => self.crash_daemon(),
                 Saved::No(_) => self.keep_waiting(array, record),
@@ -221,7 +230,7 @@ impl World {
                 let given = self.budget.give_back(self.now.mono, array);
                 self.permit(given);
             }
-            Effect::LookAgain => self.look_in(LOOK_AGAIN, LookCause::Asked),
+            Effect::LookAgain => self.look_once_more(),
         }
     }
 
@@ -281,9 +290,25 @@ impl World {
             self.checker.trouble(Trouble::Contract);
         }
         let mood = &self.provisioner.mood;
-        let takes = if mood.down { NO_ANSWER } else { ANSWER + mood.slow };
+        let mood_down = mood.down;
+        let takes = if mood_down { NO_ANSWER } else { ANSWER + mood.slow };
         let answer = self.provisioner.call(call);
+        if let (ProvisionerCall::ConfirmRemoved { replica, .. }, false) = (call, mood_down) {
+            self.deleted(replica);
+        }
         self.enqueue(takes, What::Answered(array, id, answer));
+    }
+}
+
+impl World {
+    /// The provisioner deletes what nobody needs any more.
+    fn deleted(&mut self, replica: &ReplicaId) {
+        let all = self.arrays.iter().flat_map(|array| &array.replicas);
+        let nqn =
+            all.filter(|plan| plan.replica.id == *replica).map(|plan| plan.nqn.clone()).next();
+        if let Some(nqn) = nqn {
+            self.kernel.deleted(&nqn);
+        }
     }
 }
 

@@ -175,6 +175,9 @@ impl World {
         if let Flaw::CloneOf(_) = flaw {
             self.checker.trouble(Trouble::Clone);
         }
+        if let Flaw::OldCopyOf(_) = flaw {
+            self.checker.trouble(Trouble::Copy);
+        }
         let (nqn, id) = (self.nqn(replica), self.plan(replica).replica.id.clone());
         self.checker.flaw(&id);
         self.kernel.spoil_target(&nqn, flaw);

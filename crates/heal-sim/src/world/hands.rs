@@ -14,6 +14,10 @@ impl World {
     pub fn failed_by_hand(&mut self, replica: &str) {
         self.say(format!("a person fails the leg of {replica}"));
         let id = self.namespace(replica);
+        let array = self.kernel.leg_of(&id).map(|leg| leg.array);
+        if self.restart_at.is_some() || self.feed.is_deaf() {
+            self.checker.handled.extend(array);
+        }
         self.kernel.fail_by_hand(&id);
         self.after_kernel();
     }
@@ -31,6 +35,15 @@ impl World {
         let (id, array_id) = (self.namespace(replica), self.array(array));
         let done = self.kernel.add_by_hand(array_id, &id);
         self.say(format!("a person adds {replica} to {array}: {done}"));
+        self.after_kernel();
+    }
+
+    /// A person connects the replica's target, and adds whatever it shows to the array.
+    pub fn added_from(&mut self, array: &str, replica: &str) {
+        self.connected_by_hand(replica);
+        let (nqn, array_id) = (self.nqn(replica), self.array(array));
+        let done = self.kernel.add_subsystem_by_hand(array_id, &nqn);
+        self.say(format!("a person adds what {replica} shows to {array}: {done}"));
         self.after_kernel();
     }
 
@@ -68,14 +81,27 @@ impl World {
         for id in ids {
             self.kernel.stop_array(id);
         }
+        self.kernel.reconnect_by_default();
         self.after_kernel();
     }
 
-    /// The array is started from one leg, which came before the others.
-    pub fn started_alone_from(&mut self, array: &str, replica: &str) {
+    /// The array is started from one leg, which came before the others. Answers whether it runs.
+    pub fn started_alone_from(&mut self, array: &str, replica: &str) -> bool {
         self.say(format!("{array} is started from {replica} alone"));
         let (id, leg) = (self.array(array), self.namespace(replica));
-        self.kernel.start_array_from(id, &leg);
+        let starts = self.kernel.start_array_from(id, &leg);
+        if self.kernel.is_parted(id) {
+            self.array_is_parted(id, &leg);
+        }
+        self.after_kernel();
+        starts
+    }
+
+    /// A person stops an array of which there are two, and assembles the side that had gone on.
+    pub(crate) fn decided_for_the_good_side(&mut self, array: &str) {
+        self.say(format!("a person decides which side of {array} is the good one"));
+        let id = self.array(array);
+        self.kernel.decide_for_the_good_side(id);
         self.after_kernel();
     }
 
@@ -130,7 +156,9 @@ impl World {
         for machine in self.machines.values_mut() {
             machine.set_policy(self.policy.clone());
         }
-        self.look(&LookCause::Operator);
+        if self.restart_at.is_none() {
+            self.look(&LookCause::Operator);
+        }
     }
 
     /// The record of the array is one that another version of the daemon wrote.
@@ -161,6 +189,7 @@ impl World {
         self.say(format!("the provisioner takes {replica} back"));
         let (volume, id) = (self.volume_of(replica), self.plan(replica).replica.id.clone());
         self.checker.flaw(&id);
+        self.checker.taken_back.insert(id.clone());
         self.provisioner.drop_replica(&volume, &id);
     }
 

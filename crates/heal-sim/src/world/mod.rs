@@ -61,8 +61,10 @@ use transcript::{LineKind, Transcript};
 
 /// How long after its cause a look is taken.
 const LOOK_LATENCY: Duration = Duration::from_millis(1);
-/// How soon a machine that asked for another look gets one.
+/// How soon a machine that asked for another look gets one, and how late at the most: each comes later
+/// than the one before, until something happens.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long a crashed daemon takes to be started again.
 const RESTART: Duration = Duration::from_secs(1);
 /// More events than this at one moment mean that a machine talks to itself.
@@ -136,6 +138,8 @@ pub struct World {
     blurred_until: Option<Moment>,
     /// How long after it was decided an act begins.
     pub(crate) act_delay: Duration,
+    /// How long the next look that a machine asks for takes to come.
+    look_again: Duration,
     spins: (Moment, u32),
 }
 
@@ -188,6 +192,7 @@ impl World {
             blurred: Vec::new(),
             blurred_until: None,
             act_delay: Duration::ZERO,
+            look_again: LOOK_AGAIN,
             spins: (now.mono, 0),
         };
         world.transcript.begin(now.mono);
@@ -451,11 +456,23 @@ impl World {
         if self.restart_at.is_some() {
             return; // Nobody listens; the start looks at everything.
         }
+        if cause != LookCause::Asked {
+            self.look_again = LOOK_AGAIN;
+        }
         let what = What::Look(cause);
         if self.queue.iter().any(|queued| queued.what == what) {
             return;
         }
         self.enqueue(after, what);
+    }
+
+    /// A machine asks for another look.
+    fn look_once_more(&mut self) {
+        let asked = What::Look(LookCause::Asked);
+        if self.restart_at.is_none() && !self.queue.iter().any(|queued| queued.what == asked) {
+            self.enqueue(self.look_again, asked);
+            self.look_again = (self.look_again * 2).min(LOOK_AGAIN_MAX);
+        }
     }
 
     fn enqueue(&mut self, after: Duration, what: What) {
@@ -530,6 +547,7 @@ impl World {
         let mut snapshot = self.kernel.look();
         self.blurred.clone_from(&self.kernel.blurs);
         self.feed.looked(self.now.mono);
+        self.checker.handled.clear();
         self.saw_paths(&mut snapshot);
         for array in &snapshot.arrays {
             if !self.machines.contains_key(&array.id) {
@@ -539,8 +557,10 @@ impl World {
         }
         self.publish();
         let ids: Vec<ArrayId> = self.machines.keys().copied().collect();
+        let last = ids.last().copied();
         for id in ids {
-            let array = snapshot.arrays.iter().find(|array| array.id == id).cloned();
+            let index = snapshot.arrays.iter().position(|array| array.id == id);
+            let array = index.map(|index| snapshot.arrays.swap_remove(index));
             // An array that was not read may be the one.
             let unread = array.is_none() && !snapshot.unreadable.is_empty();
             let look = Look {
@@ -549,7 +569,11 @@ impl World {
                 } else {
                     Observed::Known(array)
                 },
-                namespaces: snapshot.namespaces.clone(),
+                namespaces: if last == Some(id) {
+                    std::mem::take(&mut snapshot.namespaces)
+                } else {
+                    snapshot.namespaces.clone()
+                },
                 cause: cause.clone(),
             };
             self.deliver(id, Event::Looked(Box::new(look)));

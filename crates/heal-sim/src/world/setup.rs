@@ -282,6 +282,7 @@ impl Builder<'_> {
             superblocks_behind: false,
             rdevs: Vec::new(),
             good_at_stop: std::collections::BTreeSet::new(),
+            parted: None,
             sync: None,
             thread_at: None,
             rebuild: setup.rebuild,
@@ -339,6 +340,8 @@ pub enum Flaw {
     WrongNamespace,
     /// It is a copy of another namespace, its id included.
     CloneOf(NamespaceId),
+    /// It has what stood on another namespace at this moment, superblock and all.
+    OldCopyOf(NamespaceId),
     /// It has partitions.
     Partitioned,
 }
@@ -370,6 +373,16 @@ impl FakeKernel {
             Flaw::ReadOnly => self.disks[disk].read_only = true,
             Flaw::Partitioned => self.disks[disk].partitions = 2,
             Flaw::CloneOf(id) => self.targets[index].ids = NamespaceIds::new(vec![*id]),
+            Flaw::OldCopyOf(id) => {
+                let of = self.targets.iter().find(|target| target.ids.contains(id));
+                if let Some(of) = of.map(|target| self.disks[target.disk.0].clone()) {
+                    let copy = &mut self.disks[disk];
+                    copy.superblock = of.superblock;
+                    copy.recovery = of.recovery;
+                    copy.blocks = of.blocks;
+                    copy.copy = true;
+                }
+            }
             Flaw::WrongNamespace => {
                 self.targets[index].ids = NamespaceIds::new(vec![namespace_id(0xee, 0xee)]);
             }

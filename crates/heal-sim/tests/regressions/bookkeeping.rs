@@ -145,3 +145,20 @@ fn an_array_that_gets_its_leave_at_once_is_never_called_held() {
     heals(&mut world);
     assert_never(&world, LineKind::Audit, "held");
 }
+
+// found by reading, after the hunt had found the like: a controller that was to be connected again when
+// the disk was full was never connected again, because the act that did not happen was waited for.
+#[test]
+fn a_connection_that_was_due_while_the_disk_was_full_is_made_later() {
+    let mut world = mirror();
+    world.provisioner_refuses(Some("not now"));
+    world.path_lost("vol1-b");
+    world.run_for(seconds(300));
+    world.disk_full(true);
+    world.run_for(seconds(900)); // The kernel gives the controller up.
+    world.path_up("vol1-b");
+    world.run_for(seconds(60));
+    world.disk_full(false);
+    heals(&mut world);
+    assert_in_sync(&world, "vol1-b");
+}

@@ -1,6 +1,6 @@
 //! Looks that see nothing, half of it, or see it wrongly.
 
-use heal_sim::{Blur, Setup, World};
+use heal_sim::{Blur, Flaw, Setup, World};
 
 use super::{
     asked, asked_nothing, assert_in_sync, assert_picture, copied, heals, heard_of, in_phase,
@@ -202,4 +202,57 @@ fn an_array_that_a_boot_started_from_a_lost_leg_is_left_to_a_person() {
     assert_picture(&world, "vol1", "[_U]");
     assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
     assert_eq!(world.provisioner.grants(), 0);
+}
+
+// found by reading: the first look of a life sees the only leg without its name, and forgets to ask
+// again whether the array was started from one that had been lost.
+#[test]
+fn a_start_from_a_lost_leg_is_seen_although_the_leg_has_no_name_at_first() {
+    let mut world = mirror();
+    world.provisioner_refuses(Some("not now"));
+    world.namespace_removed("vol1-b");
+    world.run_for(seconds(120));
+    world.reboot();
+    world.namespace_removed("vol1-a");
+    world.namespace_restored("vol1-b");
+    world.provisioner_refuses(None);
+    world.filled_later("vol1-b", seconds(5));
+    world.started_alone_from("vol1", "vol1-b");
+    world.run_for(seconds(600));
+    let array = world.array("vol1");
+    assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
+    assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
+    assert_eq!(world.provisioner.grants(), 0);
+}
+
+// found by the lab's catalogue: a replacement that carried an old copy of a leg, superblock and all, was
+// taken back by the bitmap.
+#[test]
+fn a_replacement_that_carries_an_old_copy_of_the_leg_is_filled_whole() {
+    let mut world = mirror();
+    let lost = world.namespace("vol1-b");
+    world.flawed("vol1-c", &Flaw::OldCopyOf(lost));
+    world.run_for(seconds(120)); // Everything is written to that the copy does not know.
+    world.namespace_removed("vol1-b");
+    heals(&mut world);
+    assert_in_sync(&world, "vol1-c");
+}
+
+// found by the hunt: the leg that had gone on was in doubt when the host went down, and was taken for a
+// lost one as well, so that nobody was left of whom the stale start could be told.
+#[test]
+fn a_start_from_a_lost_leg_is_seen_although_the_good_one_was_in_doubt() {
+    let mut world = mirror();
+    world.provisioner_refuses(Some("not now"));
+    world.namespace_removed("vol1-b");
+    world.run_for(seconds(120));
+    world.path_lost("vol1-a");
+    world.run_for(seconds(5));
+    world.reboot();
+    world.namespace_restored("vol1-b");
+    world.started_alone_from("vol1", "vol1-b");
+    world.run_for(seconds(60));
+    let array = world.array("vol1");
+    assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
+    assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
 }
