@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::build;
 use crate::workspace;
 
-/// One way to make it worse: an exact replacement in one file of heal-core.
+/// One way to make it worse: an exact replacement in one file, of heal-core where nothing else is said.
 #[derive(Debug, Deserialize)]
 struct Mutant {
     name: String,
@@ -19,13 +19,17 @@ struct Mutant {
     /// Why no rule can break by it: then it is hunted for a while, and must not be found.
     #[serde(default)]
     harmless: Option<String>,
+    /// The crate: what the port's contract asks stands in others too.
+    #[serde(default = "core")]
+    of: String,
     file: String,
     find: String,
     put: String,
 }
 
-/// Where the files of heal-core are, below the workspace.
-const CORE: &str = "crates/heal-core/src";
+fn core() -> String {
+    "heal-core".to_owned()
+}
 
 /// So many seeds are tried in a row that break a rule without the mutant as well.
 const TRIES: u32 = 20;
@@ -42,6 +46,11 @@ fn list() -> anyhow::Result<Vec<Mutant>> {
 }
 
 impl Mutant {
+    /// The file, below the workspace.
+    fn path(&self) -> PathBuf {
+        Path::new("crates").join(&self.of).join("src").join(&self.file)
+    }
+
     fn verdict(&self, found: Option<&str>) -> Verdict {
         let how = match (&self.harmless, found) {
             (None, Some(found)) => format!("found {found}"),
@@ -156,7 +165,7 @@ impl Tree {
         honest: &Path,
         minutes: f64,
     ) -> anyhow::Result<Option<String>> {
-        let file = Path::new(CORE).join(&mutant.file);
+        let file = mutant.path();
         let original = fs::read_to_string(workspace::root().join(&file))?;
         self.put(&file, mutant.worse(&original)?.as_bytes())?;
         let hunter = build(&self.root, &self.target);
@@ -218,7 +227,7 @@ mod tests {
         let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
         assert_eq!(names.len(), mutants.len());
         for mutant in &mutants {
-            let path = workspace::root().join(CORE).join(&mutant.file);
+            let path = workspace::root().join(mutant.path());
             let original = fs::read_to_string(&path).unwrap();
             assert_ne!(mutant.worse(&original).unwrap(), original);
         }
