@@ -24,6 +24,8 @@ story() {
     nvme disconnect --nqn="$(replica_nqn "$stale")"
 
     say "$array: the next boot starts it from the stale leg, and $writes writes are made"
+    # The array before this one may have had the same name; and udev may start the daemon.
+    earlier=$(quarantined "$array")
     replica_revive "$stale"
     replica_connect "$stale"
     array_start "$array" "$stale"
@@ -32,8 +34,6 @@ story() {
     before=$(replica_sum "$fresh")
     figure "${array}_fresh_events" "$(events "$fresh")"
     figure "${array}_stale_events" "$(events "$stale")"
-    # The array before this one may have had the same name.
-    earlier=$(quarantined "$array")
     heald_start
     wait_until 40 "(( \$(quarantined $array) == earlier + 1 ))"
 

@@ -238,7 +238,7 @@ impl World {
                 if self.started_alone_from(array, replica) {
                     return Applied::Done;
                 }
-                return Applied::Nothing("it runs, or the leg is not there");
+                Applied::Nothing("it runs, or the leg is not there")
             }
             MdEvent::SyncFrozen { array, on } => {
                 self.on_array(array, |world| world.frozen(array, *on))
