@@ -13,11 +13,12 @@ workload_mark stuck
 network_black_hole one
 nap 0.2
 mdadm --manage "$(array_dev vol)" --fail "$(replica_dev one)" &
+failing=$!
 began=$(now_ms)
 stall_over vol 120 || fail "the application still waits"
 figure goes_on_after $(($(now_ms) - began)) ms
 workload_check
-wait || true
+wait "$failing" || true
 claim "I/O that is stuck behind a leg that MD calls faulty is freed"
 
 network_clear one
