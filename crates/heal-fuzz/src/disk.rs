@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use heal_core::record::ArrayRecord;
 use heal_host::{Ledger, LedgerError, fuzzing};
-use heal_types::{ArrayId, Content, MdSuperblock, SectorCount};
+use heal_types::{ArrayId, Content, MdSuperblock};
 
 use crate::inputs::{cuts, halves, survives_json};
 
@@ -136,25 +136,6 @@ pub(crate) fn content(bytes: &[u8]) {
             let named = kind.to_string();
             assert!(!named.chars().any(char::is_control) && named.len() < 1024, "{named:?}");
         }
-    }
-}
-
-/// Where the data begins and how long it is, in sectors of two bytes each; then the list.
-pub(crate) fn bad_blocks(bytes: &[u8]) {
-    let [a, b, c, d, list @ ..] = bytes else { return };
-    let Ok(list) = std::str::from_utf8(list) else { return };
-    let offset = u64::from(u16::from_le_bytes([*a, *b]));
-    let size = SectorCount(u64::from(u16::from_le_bytes([*c, *d])) * 64);
-    let Some(stretches) = fuzzing::bad_blocks(list, offset, size) else { return };
-    for pair in stretches.windows(2) {
-        assert!(pair[0].1 < pair[1].0, "stretches overlap: {stretches:?}");
-    }
-    for line in list.lines() {
-        let (sector, count) = line.trim().split_once(' ').expect("it was read");
-        let from: u64 = sector.parse::<u64>().expect("it was read") - offset;
-        let to = from + count.parse::<u64>().expect("it was read");
-        let covers = |(first, end): &(u64, u64)| *first <= from && to <= *end && *end <= size.0;
-        assert!(stretches.iter().any(covers), "{line:?} is not in {stretches:?}");
     }
 }
 

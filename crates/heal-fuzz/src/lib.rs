@@ -72,7 +72,6 @@ pub static TARGETS: &[Target] = &[
     Target { name: "counters",    longest: 512,    run: kernel::counters,    about: "what a path's disk counts" },
     Target { name: "superblock",  longest: 1024,   run: disk::superblock,    about: "MD superblocks; damage is never absence, and no byte of one goes unchecked" },
     Target { name: "content",     longest: 2048,   run: disk::content,       about: "superblocks and blkid together; blank takes two witnesses" },
-    Target { name: "bad-blocks",  longest: 512,    run: disk::bad_blocks,    about: "a member's list of bad blocks; every one of them is covered" },
     Target { name: "helper",      longest: 2048,   run: disk::helper,        about: "what the child that reads a device prints" },
     Target { name: "ledger",      longest: 6144,   run: disk::ledger,        about: "records of an earlier life; unreadable is not empty, and not written over" },
     Target { name: "words",       longest: 300,    run: words::words,        about: "every newtype that is read from text" },

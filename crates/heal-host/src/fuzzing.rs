@@ -5,12 +5,12 @@
 
 use std::io;
 
-use heal_types::{Content, MdSuperblock, Network, SectorCount};
+use heal_types::{Content, MdSuperblock, Network};
 use rustix::io::Errno;
 
 use crate::dialog::message::attributes;
 use crate::dialog::{Answer, Heard, hear};
-use crate::helper::{Report, rewrite};
+use crate::helper::Report;
 use crate::linux::content::{Signatures, merge};
 use crate::sockdiag::{self, SocketId, TcpSocket};
 use crate::superblock::{self, Trace};
@@ -120,12 +120,4 @@ pub fn content(bytes: &[u8], sector: u64, blkid: &str, beside_md: Option<&str>) 
 pub fn report(line: &[u8]) -> Option<Vec<u8>> {
     let report: Report = serde_json::from_slice(line).ok()?;
     serde_json::to_vec(&report).ok()
-}
-
-/// A member's list of bad blocks as stretches of the array, from and to. Nothing, if it is not of its
-/// form.
-#[must_use]
-pub fn bad_blocks(list: &str, offset: u64, size: SectorCount) -> Option<Vec<(u64, u64)>> {
-    let stretches = rewrite::parse(list, offset, size)?;
-    Some(stretches.into_iter().map(|stretch| (stretch.from, stretch.to)).collect())
 }

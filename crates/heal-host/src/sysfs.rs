@@ -182,11 +182,6 @@ impl Held {
         Self::of(rustix::fs::open(dir.path(), HOLD, Mode::empty()))
     }
 
-    /// Holds the directory `name` in this one, or the one a link of that name leads to.
-    pub(crate) fn dir(&self, name: &str) -> Observed<Self> {
-        Self::of(rustix::fs::openat(&self.fd, name, HOLD, Mode::empty()))
-    }
-
     fn of(opened: Result<OwnedFd, Errno>) -> Observed<Self> {
         match opened {
             Ok(fd) => Observed::Known(Self { fd }),
@@ -205,11 +200,6 @@ impl Held {
     /// As [`Dir::text`].
     pub(crate) fn text(&self, name: &str) -> Observed<String> {
         self.bytes(name, as_text)
-    }
-
-    /// As [`Dir::list_text`].
-    pub(crate) fn list_text(&self, name: &str) -> Observed<String> {
-        empty_is_a_list(self.text(name))
     }
 
     /// As [`Dir::value`].

@@ -104,7 +104,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "ana-inaccessible", title: "The target lets no I/O through to a leg (ANA).", setup: busy, tell: ana_inaccessible },
     Story { name: "isolation-held", title: "A person holds the array when a cable is pulled: nothing is done.", setup: busy, tell: isolation_held },
     Story { name: "isolation-observed", title: "The mode is observe when a cable is pulled: it says what it would do.", setup: busy_observed, tell: cable_pulled },
-    Story { name: "bad-blocks", title: "A leg has blocks that MD must not read: they are written again.", setup: busy, tell: bad_blocks },
+    Story { name: "bad-blocks", title: "A leg has blocks that MD must not read: that is said, and left to whoever writes there.", setup: busy, tell: bad_blocks },
 ];
 
 /// The names of the stories, the main one first.

@@ -472,22 +472,19 @@ fn an_operator_who_holds_the_array_stops_the_deletion_as_well() {
 }
 
 #[test]
-fn bad_blocks_are_said_once_and_written_again() {
+fn bad_blocks_are_said_once_and_said_to_be_over_when_the_application_wrote_there() {
     let world = told("bad-blocks");
     assert_eq!(lines(&world, LineKind::Audit, "must not read"), 1);
-    assert_eq!(lines(&world, LineKind::Effect, "rewrite the bad blocks"), 1);
     assert_eq!(lines(&world, LineKind::Audit, "every block is readable again"), 1);
     assert!(world.is_at_rest());
 }
 
 #[test]
-fn bad_blocks_that_stay_bad_are_tried_so_often_and_no_more() {
+fn nothing_is_done_about_bad_blocks_that_stay_and_nothing_rests_on_their_leg() {
     let mut world = well(&busy(mirror()));
     world.stubborn_bad_block("vol1-b");
     world.run_for(seconds(4 * 3600));
-    let tries = lines(&world, LineKind::Effect, "rewrite the bad blocks");
-    let attempts = usize::try_from(world.policy().attempts).unwrap();
-    assert_eq!(tries, attempts, "\n{}", world.transcript.text());
+    assert_eq!(lines(&world, LineKind::Effect, ""), 0, "\n{}", world.transcript.text());
     assert_eq!(lines(&world, LineKind::Audit, "must not read"), 1, "said once");
     keeps_every_rule(&world);
     // It is no survivor: whatever becomes of the other one, nothing rests on this leg.

@@ -124,13 +124,6 @@ pub enum HostAction {
         /// How it was.
         params: Box<ConnectParams>,
     },
-    /// Have MD write the blocks of a leg again that it must not read, from a leg that has them.
-    RewriteBadBlocks {
-        /// The array.
-        array: ArrayId,
-        /// The leg.
-        leg: LegRef,
-    },
     /// Disconnect every controller of a subsystem that nothing uses.
     Disconnect {
         /// The subsystem.
@@ -159,7 +152,6 @@ impl HostAction {
             Self::CutPath { .. } => "cut_path",
             Self::DeleteController { .. } => "delete_controller",
             Self::Reconnect { .. } => "reconnect",
-            Self::RewriteBadBlocks { .. } => "rewrite_bad_blocks",
             Self::Disconnect { .. } => "disconnect",
         }
     }
@@ -180,7 +172,6 @@ impl HostAction {
             | Self::SetRaidDisks { .. }
             | Self::SetFastIoFail { .. }
             | Self::Reconnect { .. }
-            | Self::RewriteBadBlocks { .. }
             | Self::Disconnect { .. } => false,
         }
     }
@@ -202,7 +193,6 @@ impl HostAction {
             | Self::SetRaidDisks { .. }
             | Self::DeleteController { .. }
             | Self::Reconnect { .. }
-            | Self::RewriteBadBlocks { .. }
             | Self::Disconnect { .. } => false,
         }
     }

@@ -422,6 +422,10 @@ impl LegFlags {
     }
 
     /// Reads the comma-separated list of `md/dev-NAME/state`.
+    ///
+    /// MD shows "faulty" also of a leg with bad blocks that its superblock does not list yet
+    /// (`state_show`, `drivers/md/md.c`), for as long as it takes to write that. Such a leg is still in
+    /// sync, and one that failed never is (`raid1_error`, `raid10_error`): so it is not faulty.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut set = 0;
@@ -433,6 +437,9 @@ impl LegFlags {
                     set |= flag as u16;
                 }
             }
+        }
+        if set & LegFlag::InSync as u16 != 0 {
+            set &= !(LegFlag::Faulty as u16);
         }
         Self(set)
     }
@@ -627,6 +634,13 @@ impl fmt::Display for ControllerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leg_with_bad_blocks_that_are_not_written_down_yet_has_not_failed() {
+        let flags = LegFlags::parse("faulty,in_sync,write_error,blocked,want_replacement\n");
+        assert!(flags.has(LegFlag::InSync) && !flags.has(LegFlag::Faulty), "{flags}");
+        assert!(LegFlags::parse("faulty,blocked\n").has(LegFlag::Faulty));
+    }
 
     #[test]
     fn flags_read_and_print_as_md_writes_them() {

@@ -440,7 +440,6 @@ fn opened(action: &HostAction) -> Option<DevT> {
         | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => None,
     }
 }

@@ -1,4 +1,4 @@
-# what: a target takes no writes in one place for a while, as one that is full: bad blocks, a wish, a mend
+# what: a target takes no writes in one place for a while, as one that is full: bad blocks, said and left alone
 # timeout: 300
 # needs: deb
 . /lab/lib/lab.sh
@@ -26,11 +26,15 @@ claim "a full target costs no write: the blocks are listed as bad, and that is s
 
 say "the target has room again"
 replica_mend two
-journal_wait 120 --event leg.bad_blocks_healed
-array_healed vol 120
-[[ -z $(cat "$(leg_dir vol two)/bad_blocks" "$(leg_dir vol one)/bad_blocks") ]] || fail "bad blocks are left"
+sleep 15
+# MD's repair would fill them with anything (lab-repair), and MD's own writes leave them out for as long as
+# it remembers that one failed.
+[[ -s $(leg_dir vol two)/bad_blocks ]] || fail "somebody emptied the list"
+[[ $(array_sync_action vol) == idle ]] || fail "something was begun: $(array_sync_action vol)"
 workload_progress
 workload_stop
+# MD calls a leg faulty while its superblock does not list what is bad yet.
+journal_lacks --event leg.lost
+! notes_said two Missing || fail "it was called missing"
 journal_lacks --event replacement.requested
-leg_checksums vol
-claim "they are written again from the other leg; no replacement was asked for, and the legs are equal"
+claim "the leg is neither lost nor replaced, what it lacks stays listed, and no byte that was read was wrong"

@@ -11,7 +11,7 @@ use heal_types::{
     NamespaceSnapshot, Observed, PathHealth, PathSnapshot, Slot, SyncAction,
 };
 
-use super::{GuardWhy, Guarded, a_good_leg_other_than, changeable, is_good, unknown};
+use super::{GuardWhy, Guarded, a_good_leg_other_than, changeable, unknown};
 use crate::view::leg_health;
 
 /// The member that `leg` names, in its slot and in sync.
@@ -145,21 +145,4 @@ pub(super) fn given_up(array: &ArraySnapshot, leg: &LegRef, controller: &Control
         Observed::Known(_) => Ok(()),
         Observed::Unknown(_) => Err(unknown("whether I/O waits")),
     }
-}
-
-/// The blocks of a leg are written again only from legs that have every one of them.
-pub(super) fn rewrite(array: &ArraySnapshot, leg: &LegRef) -> Guarded {
-    let target = bound(array, leg)?;
-    match target.bad_blocks {
-        Observed::Known(true) => {}
-        Observed::Known(false) => {
-            return Err(GuardWhy::LegState { detail: "it has no bad blocks".to_owned() });
-        }
-        Observed::Unknown(_) => return Err(unknown("whether it has bad blocks")),
-    }
-    let others = (0..array.raid_disks).map(Slot).filter(|slot| Some(*slot) != target.slot);
-    let all_good = others
-        .into_iter()
-        .all(|slot| array.legs.iter().any(|leg| leg.slot == Some(slot) && is_good(leg)));
-    if all_good { Ok(()) } else { Err(GuardWhy::NoOtherGoodLeg { slot: target.slot }) }
 }

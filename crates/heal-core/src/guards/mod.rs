@@ -32,7 +32,7 @@ use heal_types::{
 
 use crate::why::{HeldWhy, RejectedWhy};
 
-use isolation::{bound, free_from, given_up, rewrite, same_controllers};
+use isolation::{bound, free_from, given_up, same_controllers};
 pub(crate) use isolation::{paths_of, survivors_of};
 
 /// Why a guard does not let an action through.
@@ -226,12 +226,6 @@ impl Footing {
                 given_up(array, leg, controller)
             }
             HostAction::Reconnect { params } => self.wanted_subsystem(&params.nqn),
-            HostAction::RewriteBadBlocks { leg, .. } => {
-                changeable(array)?;
-                settled(array)?;
-                nobody_would_hang(array)?;
-                rewrite(array, leg)
-            }
             // Which controller fails its I/O how soon, and which path is cut, is decided for the whole
             // host at once (`crate::arming`, `crate::cuts`).
             HostAction::SetFastIoFail { controller, .. } => {
@@ -265,8 +259,7 @@ impl Footing {
             | HostAction::IsolateLeg { .. }
             | HostAction::CutPath { .. }
             | HostAction::DeleteController { .. }
-            | HostAction::Reconnect { .. }
-            | HostAction::RewriteBadBlocks { .. } => Err(GuardWhy::NotThatDevice {
+            | HostAction::Reconnect { .. } => Err(GuardWhy::NotThatDevice {
                 detail: format!("array {} is not there", self.array),
             }),
         }

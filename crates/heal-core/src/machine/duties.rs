@@ -4,7 +4,6 @@
 //! |---|---|---|
 //! | connect again | a controller was deleted by us, or given up by the kernel | it is back, or its subsystem is no replica's any more |
 //! | call | the array was assembled without a replica of its volume that nobody had connected | it was connected, or is no replica any more |
-//! | rewrite | an array that is whole has a leg with blocks MD must not read | they are rewritten |
 //! | put away | the array was stopped, and we had connected something for it | it is disconnected, or somebody uses it |
 //!
 //! They are driven like a repair's steps: derived from the look, let through by the same guards, one
@@ -14,8 +13,8 @@
 use std::collections::BTreeSet;
 
 use heal_types::{
-    ArraySnapshot, ConnectParams, ControllerState, HostAction, LegSnapshot, Level, NamespaceId,
-    NamespaceIds, Now, Nqn, Observed, Outcome, Replica, ReplicaId, Slot,
+    ConnectParams, ControllerState, HostAction, LegSnapshot, NamespaceId, NamespaceIds, Now, Nqn,
+    Observed, Outcome, Replica, ReplicaId, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -27,9 +26,7 @@ use crate::record::{Intent, Lapsed, Member};
 use crate::why::Cause;
 
 use super::gate::intent;
-use super::want::leg_ref;
 use super::{ArrayMachine, Standing, due_at};
-use crate::view::member_of;
 
 /// The verb of connecting again.
 const RECONNECT: &str = "reconnect";
@@ -121,16 +118,7 @@ impl ArrayMachine {
             let (target, options) = (replica.target.clone(), self.policy.connect.clone());
             Some(HostAction::Connect { target, options })
         };
-        reconnect.or_else(call).or_else(|| {
-            let mirror = |array: &&ArraySnapshot| array.level == Level::Raid1;
-            let array = self.snapshot().filter(|_| self.repairs.is_empty()).filter(mirror)?;
-            let leg = array.legs.iter().find(|leg| has_bad_blocks(leg))?;
-            if !self.tries_again() {
-                return None;
-            }
-            let leg = leg_ref(leg, Some(&member_of(leg, self.volume.known())));
-            Some(HostAction::RewriteBadBlocks { array: self.id, leg })
-        })
+        reconnect.or_else(call)
     }
 
     /// Tried as often as any step; after that it is a person's, or the provisioner's.
@@ -323,7 +311,8 @@ impl ArrayMachine {
         for (slot, device) in bad {
             if self.bad_slots.insert(slot) {
                 let text = format!(
-                    "{}: slot {slot}: {device} has blocks that MD must not read: it is no full copy",
+                    "{}: slot {slot}: {device} has blocks that MD must not read: it is no full copy \
+                     until they are written; MD's repair would fill them with anything",
                     self.name()
                 );
                 self.tell_slot(now, AuditKind::BadBlocksFound, Severity::Warning, text, slot);

@@ -121,7 +121,6 @@ impl ArrayMachine {
                 | HostAction::CutPath { .. }
                 | HostAction::DeleteController { .. }
                 | HostAction::Reconnect { .. }
-                | HostAction::RewriteBadBlocks { .. }
                 | HostAction::Disconnect { .. },
             )
             | None => false,
@@ -489,8 +488,7 @@ pub(super) fn intent(now: Now, id: EffectId, slot: Option<Slot>, action: &HostAc
         | HostAction::IsolateLeg { .. }
         | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
-        | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. } => {}
+        | HostAction::Reconnect { .. } => {}
     }
     Intent { id, verb: action.verb().to_owned(), slot, disconnects, connects, at: now.wall }
 }

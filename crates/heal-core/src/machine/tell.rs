@@ -397,9 +397,6 @@ fn sentence(action: &HostAction) -> String {
         HostAction::Reconnect { params } => {
             format!("connect {} at {} again", params.nqn, params.portal)
         }
-        HostAction::RewriteBadBlocks { leg, .. } => {
-            format!("have the bad blocks of {} written again", leg.device)
-        }
         HostAction::Disconnect { nqn, .. } => format!("disconnect {nqn}"),
     }
 }

@@ -11,7 +11,6 @@
 //! | `mdadm --manage`, `--grow` | MD waits until the array's I/O stands still | 20 s |
 //! | `blkid`, `helper probe` | a read of a device whose path just died | 10 s |
 //! | `helper set-attr`, `helper thaw` | MD's lock | 5 s |
-//! | `helper rewrite-bad-blocks` | repair, which it gives 30 s itself | 45 s |
 //! | `helper delete-controller` | a controller that came back while it was told to go | 20 s |
 //!
 //! `mdadm` reads its arguments in order, so a `--` does nothing for it; `nvme` takes no positional
@@ -33,7 +32,6 @@ const DISCONNECT: Duration = Duration::from_secs(70);
 const MDADM: Duration = Duration::from_secs(20);
 const READ: Duration = Duration::from_secs(10);
 const SET_ATTRIBUTE: Duration = Duration::from_secs(5);
-const REWRITE: Duration = Duration::from_secs(45);
 const DELETE: Duration = Duration::from_secs(20);
 
 /// An array's node together with who it is.
@@ -202,23 +200,6 @@ pub(crate) fn thaw(id: ArrayId, array: &DeviceName) -> Call {
         tool: Tool::OurHelper,
         args: vec!["helper".to_owned(), "thaw".to_owned(), array.to_string(), id.to_string()],
         deadline: SET_ATTRIBUTE,
-        subjects: vec![Subject::Array(id)],
-    }
-}
-
-/// Has MD write a member's bad blocks again. It takes back by itself what it sets, so its own patience
-/// must end before this deadline does.
-pub(crate) fn rewrite_bad_blocks(id: ArrayId, array: &DeviceName, leg: &DeviceName) -> Call {
-    Call {
-        tool: Tool::OurHelper,
-        args: vec![
-            "helper".to_owned(),
-            "rewrite-bad-blocks".to_owned(),
-            array.to_string(),
-            id.to_string(),
-            leg.to_string(),
-        ],
-        deadline: REWRITE,
         subjects: vec![Subject::Array(id)],
     }
 }

@@ -29,7 +29,6 @@
 
 mod delete;
 mod probe;
-pub(crate) mod rewrite;
 mod set_attr;
 
 use std::ffi::OsString;
@@ -129,7 +128,6 @@ enum Job {
     Probe { node: PathBuf, dev: DevT },
     SetAttr { array: DeviceName, id: ArrayId, leg: DeviceName, verb: Verb },
     Thaw { array: DeviceName, id: ArrayId },
-    RewriteBadBlocks { array: DeviceName, id: ArrayId, leg: DeviceName },
     DeleteController { name: ControllerName, inode: u64 },
 }
 
@@ -164,18 +162,12 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
                 .ok_or_else(|| Failure::usage(format!("{verb:?} is not a word for a member")))?,
         }),
         ["thaw", array, id] => Ok(Job::Thaw { array: array_name(array)?, id: value(id)? }),
-        ["rewrite-bad-blocks", array, id, leg] => Ok(Job::RewriteBadBlocks {
-            array: array_name(array)?,
-            id: value(id)?,
-            leg: value(leg)?,
-        }),
         ["delete-controller", name, inode] => {
             Ok(Job::DeleteController { name: value(name)?, inode: value(inode)? })
         }
         _ => Err(Failure::usage(
             "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY UUID MEMBER WORD \
-             | helper thaw ARRAY UUID | helper rewrite-bad-blocks ARRAY UUID MEMBER \
-             | helper delete-controller NAME INODE",
+             | helper thaw ARRAY UUID | helper delete-controller NAME INODE",
         )),
     }
 }
@@ -212,9 +204,6 @@ fn run(job: &Job) -> Result<(), Failure> {
             set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)
         }
         Job::Thaw { array, id } => set_attr::thaw(Path::new("/sys/block"), array, *id),
-        Job::RewriteBadBlocks { array, id, leg } => {
-            rewrite::bad_blocks(Path::new("/"), (array, *id), leg)
-        }
         Job::DeleteController { name, inode } => delete::controller(Path::new("/"), name, *inode),
     }
 }
@@ -263,8 +252,6 @@ mod tests {
             &["thaw", "sda", UUID],
             &["thaw", "md127"],
             &["thaw", "md127", UUID, "more"],
-            &["rewrite-bad-blocks", "sda", UUID, "nvme1n1"],
-            &["rewrite-bad-blocks", "md127", UUID],
             &["delete-controller", "nvme3"],
             &["delete-controller", "../nvme3", "1"],
             &["delete-controller", "nvme3", "-1"],

@@ -49,7 +49,6 @@ mod isolate;
 mod legs;
 mod marks;
 mod node;
-mod rewrite;
 mod sockets;
 mod support;
 #[cfg(test)]
@@ -279,7 +278,6 @@ impl LinuxHost {
                 self.delete_controller(*array, leg, controller, survivors)
             }
             HostAction::Reconnect { params } => self.reconnect(params),
-            HostAction::RewriteBadBlocks { array, leg } => self.rewrite_bad_blocks(*array, leg),
         };
         outcome.unwrap_or_else(|outcome| outcome).into()
     }
@@ -365,7 +363,6 @@ impl HostPort for LinuxHost {
             | HostAction::SetFastIoFail { .. }
             | HostAction::DeleteController { .. }
             | HostAction::Reconnect { .. }
-            | HostAction::RewriteBadBlocks { .. }
             | HostAction::Disconnect { .. } => None,
         };
         if let Some(answer) = isolated {

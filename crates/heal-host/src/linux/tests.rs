@@ -15,7 +15,6 @@ mod examine;
 mod glance;
 mod isolate;
 mod legs;
-mod rewrite;
 mod sysfs;
 
 use std::path::Path;

@@ -16,7 +16,7 @@ use crate::kernel::fabric::name;
 use crate::world::setup::Flaw;
 
 /// Every verb a tool can go wrong at.
-pub const VERBS: [&str; 15] = [
+pub const VERBS: [&str; 14] = [
     "connect",
     "examine",
     "fail_leg",
@@ -30,7 +30,6 @@ pub const VERBS: [&str; 15] = [
     "isolate_leg",
     "delete_controller",
     "reconnect",
-    "rewrite_bad_blocks",
     "disconnect",
 ];
 

@@ -40,7 +40,6 @@ pub fn changes_only_what_md_lets_change(world: &World, action: &HostAction) -> C
         | HostAction::SetFastIoFail { .. }
         | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
     };
     match world.kernel.forbids_change(*array) {
@@ -65,7 +64,6 @@ fn given(action: &HostAction) -> Option<&DeviceIdentity> {
         | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => None,
     }
 }
@@ -115,7 +113,6 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         | HostAction::SetFastIoFail { .. }
         | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
     };
     let copies_first = match action {
@@ -142,7 +139,6 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         | HostAction::SetFastIoFail { .. }
         | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => false,
     };
     if copies_first || world.kernel.good_legs_beside(array, leg) > 0 {

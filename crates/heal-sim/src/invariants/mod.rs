@@ -324,7 +324,6 @@ pub fn foreign_arrays_untouched(world: &World, array: ArrayId, action: &HostActi
         | HostAction::IsolateLeg { array, .. }
         | HostAction::CutPath { array, .. }
         | HostAction::DeleteController { array, .. }
-        | HostAction::RewriteBadBlocks { array, .. }
         | HostAction::SetRaidDisks { array, .. } => *array,
         HostAction::Connect { .. }
         | HostAction::Examine { .. }

@@ -67,7 +67,6 @@ fn unreadable_leg(world: &World, array: ArrayId, action: &HostAction, id: &Names
         | HostAction::SetFastIoFail { .. }
         | HostAction::CutPath { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
     };
     if leg.device == truth.device {
@@ -99,7 +98,6 @@ fn subject(action: &HostAction) -> Option<(&heal_types::DeviceName, &NamespaceId
         | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => None,
     }
 }
@@ -122,7 +120,6 @@ fn takes(action: &HostAction, id: &NamespaceId) -> bool {
         | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Disconnect { .. } => false,
     }
 }

@@ -66,6 +66,17 @@ impl FakeKernel {
         }
     }
 
+    /// The application writes the blocks that MD must not read, and MD takes them off the list, unless its
+    /// last write there failed (`raid1_end_write_request`, `drivers/md/raid1.c`).
+    pub(crate) fn write_over_bad_blocks(&mut self, array: usize) {
+        for rdev in &mut self.arrays[array].rdevs {
+            if rdev.bad_blocks && rdev.in_sync && !rdev.faulty && !rdev.stubborn {
+                rdev.bad_blocks = false;
+                self.signals.push(KernelSignal::Md);
+            }
+        }
+    }
+
     /// The same, and writing to it does not help.
     pub fn find_stubborn_bad_block(&mut self, id: &NamespaceId) {
         self.find_bad_block(id);

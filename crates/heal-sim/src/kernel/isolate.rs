@@ -3,18 +3,16 @@
 //! The order is the real one's: every survivor is told to queue, and shown to, before the leg is
 //! touched. What the kernel then does by itself stands in [`super::controller`].
 
-use std::time::Duration;
-
 use heal_types::{
     ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Nqn, Outcome,
-    RefusedWhy, RetryWhy,
+    RefusedWhy,
 };
 
 use super::controller::Controller;
 use super::fabric::refused_state;
 use super::md::Rdev;
 use super::tools::{Checked, not_that_device};
-use super::{FakeKernel, KernelSignal, changed_if};
+use super::{FakeKernel, changed_if};
 
 fn guarded(detail: String) -> Outcome {
     Outcome::Refused(RefusedWhy::Guard { detail })
@@ -220,31 +218,5 @@ impl FakeKernel {
 
     pub(crate) fn reconnect(&mut self, params: &ConnectParams) -> Outcome {
         self.connect_again(params)
-    }
-
-    /// `md` reads the blocks from a leg that has them and writes them to the one that lacks them.
-    pub(crate) fn rewrite_bad_blocks(&mut self, array: ArrayId, leg: &LegRef) -> Checked<Outcome> {
-        let array = self.the_array(array)?;
-        let Some(index) = self.the_leg(array, leg)? else {
-            return Err(refused_state(format!("{} is no leg of it", leg.device)));
-        };
-        self.hangs(array)?;
-        let rdev = &mut self.arrays[array].rdevs[index];
-        if !rdev.bad_blocks {
-            return Ok(Outcome::AlreadySo);
-        }
-        if rdev.stubborn {
-            return Err(Outcome::Retry {
-                after: Duration::from_secs(1),
-                why: RetryWhy::ToolFailed {
-                    exit: Some(1),
-                    detail: "the blocks cannot be written".to_owned(),
-                },
-            });
-        }
-        rdev.bad_blocks = false;
-        self.update_superblocks(array);
-        self.signals.push(KernelSignal::Md);
-        Ok(Outcome::Changed)
     }
 }

@@ -91,6 +91,9 @@ pub(crate) struct Workload {
     pub(crate) writes: u64,
 }
 
+/// An application comes back to each block after so many writes.
+const COMES_ROUND: u64 = 256;
+
 /// Most writes go to a few blocks, as applications do, and every eighth one anywhere.
 fn next_block(writes: u64) -> u16 {
     let hot = u64::from(BLOCKS / 16);
@@ -195,11 +198,15 @@ impl FakeKernel {
         workload.next = now.after(workload.every);
         workload.writes += 1;
         let block = next_block(workload.writes);
+        let comes_round = workload.writes.is_multiple_of(COMES_ROUND);
         for array in 0..self.arrays.len() {
             if !self.arrays[array].running {
                 continue;
             }
             self.md_write(array, block);
+            if comes_round {
+                self.write_over_bad_blocks(array);
+            }
         }
         self.watch_io();
     }

@@ -117,9 +117,6 @@ impl FakeKernel {
                 either(self.give_up_controller(*array, leg, controller, survivors))
             }
             HostAction::Reconnect { params } => self.reconnect(params).into(),
-            HostAction::RewriteBadBlocks { array, leg } => {
-                either(self.rewrite_bad_blocks(*array, leg))
-            }
             HostAction::Disconnect { nqn, controllers } => self.disconnect(nqn, controllers).into(),
         }
     }

@@ -355,7 +355,6 @@ fn how_long(action: &HostAction, answer: &HostAnswer) -> Duration {
         | HostAction::ReplaceLeg { .. }
         | HostAction::ClearWantReplacement { .. }
         | HostAction::SetRaidDisks { .. }
-        | HostAction::RewriteBadBlocks { .. }
         | HostAction::Reconnect { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Disconnect { .. } => Duration::from_millis(40),

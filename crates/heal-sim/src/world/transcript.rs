@@ -225,9 +225,6 @@ pub(super) fn action_words(action: &HostAction) -> String {
             format!("delete {}, behind which {} is stuck", controller.name, leg.device)
         }
         HostAction::Reconnect { params } => format!("connect {} again", params.nqn),
-        HostAction::RewriteBadBlocks { leg, .. } => {
-            format!("rewrite the bad blocks of {}", leg.device)
-        }
         HostAction::Disconnect { nqn, controllers } => {
             let names: Vec<&str> = controllers.iter().map(|c| c.as_str()).collect();
             format!("disconnect {nqn} ({})", names.join(", "))
