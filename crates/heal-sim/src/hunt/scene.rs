@@ -41,9 +41,6 @@ pub struct Scene {
     pub replacements: u16,
     /// Whether an array of namespaces that no volume knows, and one of local disks, are there too.
     pub strangers: bool,
-    /// Whether os-brick attaches and detaches: what was connected for a stopped array is put away.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub os_brick: bool,
 }
 
 impl Default for Scene {
@@ -63,7 +60,6 @@ impl Default for Scene {
             safety_scan: 0,
             replacements: 2,
             strangers: false,
-            os_brick: false,
         }
     }
 }
@@ -71,12 +67,6 @@ impl Default for Scene {
 impl Scene {
     /// A scene for that table.
     pub fn cast(table: Table, dice: &mut Dice) -> Self {
-        let scene = Self::without_os_brick(table, dice);
-        // A glance at the next throw: it takes none from the story.
-        Self { os_brick: dice.clone().once_in(4), ..scene }
-    }
-
-    fn without_os_brick(table: Table, dice: &mut Dice) -> Self {
         let plain = Self {
             legs: if dice.once_in(3) { 3 } else { 2 },
             safety_scan: if table.loses_signals() { 60 } else { 0 },
@@ -150,7 +140,6 @@ impl Scene {
         setup.limits.replacements = self.replacements.into();
         let after = Duration::from_millis(self.isolate_after);
         setup.policy.isolate_after = IsolateAfter::After(after);
-        setup.policy.put_away_after = self.os_brick.then(|| Duration::from_secs(5));
         setup
     }
 }
