@@ -198,7 +198,7 @@ impl FakeKernel {
         workload.next = now.after(workload.every);
         workload.writes += 1;
         let block = next_block(workload.writes);
-        let comes_round = workload.writes.is_multiple_of(COMES_ROUND);
+        let comes_round = workload.writes % COMES_ROUND == 0;
         for array in 0..self.arrays.len() {
             if !self.arrays[array].running {
                 continue;
