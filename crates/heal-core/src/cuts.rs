@@ -24,11 +24,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerState, HostSnapshot,
-    LegSnapshot, Moment, NamespaceSnapshot, PathDoubt, PathHealth, PathSnapshot,
+    ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail,
+    HostSnapshot, LegSnapshot, Moment, NamespaceSnapshot, PathDoubt, PathHealth, PathSnapshot,
 };
 
 use crate::arming::{Ward, shared_controllers};
+use crate::guards::mirror_set;
 
 /// No controller is cut again before.
 pub const AGAIN: Duration = Duration::from_secs(60);
@@ -132,8 +133,12 @@ pub fn permits(cut: &Cut, fresh: &HostSnapshot) -> Result<(), String> {
         return Err(format!("array {} is not there", cut.array));
     };
     let behind = |leg: &LegSnapshot| leg.backing.namespace().is_some_and(|space| leads(&space));
-    if !array.legs.iter().any(behind) {
+    let mut behind = array.legs.iter().filter(|leg| behind(leg)).peekable();
+    if behind.peek().is_none() {
         return Err(format!("{name} leads to no leg of {}", array.device));
+    }
+    if let Some(leg) = behind.find(|leg| leg.is_in_sync() && !some_leg_queues(array, leg)) {
+        return Err(format!("nothing queues if {} is lost", leg.device));
     }
     for namespace in namespaces(fresh).filter(leads) {
         let Some(path) = namespace.paths.iter().find(|path| path.controller == *name) else {
@@ -147,6 +152,22 @@ pub fn permits(cut: &Cut, fresh: &HostSnapshot) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether I/O waits if the leg's other paths go as well: it queues itself, or another leg in sync that
+/// holds what it holds does. A leg queues while one path to it never fails (`nvme_available_path`). Who
+/// was to queue may be gone, and the next plan of arming is not carried out yet.
+fn some_leg_queues(array: &ArraySnapshot, leg: &LegSnapshot) -> bool {
+    let set = leg.slot.map(|slot| mirror_set(array, slot)).unwrap_or_default();
+    let never_fails =
+        |path: &PathSnapshot| path.fast_io_fail.is_known_and(|v| *v == FastIoFail::Off);
+    array.in_sync().filter(|other| other.slot.is_some_and(|slot| set.contains(&slot))).any(
+        |other| match &other.backing {
+            Backing::Local => true,
+            Backing::Namespace(namespace) => namespace.paths.iter().any(never_fails),
+            Backing::Gone | Backing::Unreadable => false,
+        },
+    )
 }
 
 /// Every namespace, as a leg and by itself.
@@ -205,7 +226,7 @@ fn has_another(namespace: &NamespaceSnapshot, name: &ControllerName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use heal_types::{FastIoFail, LegFlag, LegFlags, Observed};
+    use heal_types::{LegFlag, LegFlags, Observed};
 
     use super::*;
     use crate::arming::tests::{DEAD, OFF, host, leg, mirror, namespace, on, path, wards};
@@ -247,6 +268,21 @@ mod tests {
         dead(&mut snapshot, "nvme4");
         assert!(planned(&snapshot).is_empty());
         assert!(permits(&cut, &snapshot).is_err());
+    }
+
+    #[test]
+    fn a_path_of_the_last_leg_is_not_cut_while_nothing_queues() {
+        let mut snapshot = two_paths();
+        dead(&mut snapshot, "nvme4");
+        on(&mut snapshot, "nvme3", |path| {
+            path.fast_io_fail = Observed::Known(FastIoFail::After(1))
+        });
+        let cut = plan(&snapshot, &wards(&snapshot)).remove(0);
+        assert!(permits(&cut, &snapshot).is_ok(), "the other leg queues");
+        snapshot.arrays[0].legs[0].flags = LegFlags::of(&[LegFlag::Faulty]);
+        assert!(permits(&cut, &snapshot).is_err());
+        on(&mut snapshot, "nvme3", |path| path.fast_io_fail = Observed::Known(OFF));
+        assert!(permits(&cut, &snapshot).is_ok(), "it queues itself");
     }
 
     #[test]

@@ -270,6 +270,7 @@ impl ArrayMachine {
                     self.carry_rejected(now, slot, why);
                 }
             }
+            PhaseKind::Whole if *signal == Signal::NoLongerNeeded => self.carry_wanted(now, slot),
             PhaseKind::Whole
             | PhaseKind::Suspect
             | PhaseKind::Isolating
@@ -278,6 +279,19 @@ impl ArrayMachine {
             | PhaseKind::Adding
             | PhaseKind::Retiring
             | PhaseKind::Quarantined => {}
+        }
+    }
+
+    /// A leg that had to go is wanted after all. Whoever was asked to replace it takes it for lost.
+    fn carry_wanted(&mut self, now: Now, slot: Slot) {
+        let Some(repair) = self.repairs.get(&slot) else { return };
+        let asked = repair.request.is_some() || repair.incoming.is_some();
+        let lost =
+            repair.lost.clone().filter(|_| repair.cause == Cause::ReplicaTerminating && asked);
+        let id = lost.as_ref().and_then(|lost| lost.namespace);
+        let good = self.snapshot().zip(id).and_then(|(array, id)| leg_of(array, &id));
+        if good.is_some_and(LegSnapshot::is_in_sync) {
+            self.owe(now, lost.as_ref(), OwedMessage::Report(Condition::Available));
         }
     }
 
