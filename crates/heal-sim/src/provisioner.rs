@@ -219,6 +219,7 @@ impl FakeProvisioner {
             volume.replicas.push(spare);
         }
         self.set_state(id, lost, ReplicaState::Bad);
+        self.close(id, lost, "the granted replica was replaced");
     }
 
     /// One call. The same key never has a second effect.

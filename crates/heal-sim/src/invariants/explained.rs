@@ -47,6 +47,8 @@ pub enum Trouble {
     Parted,
     /// A replica has what stood on a leg at some time, superblock and all.
     Copy,
+    /// An array was stopped in the middle of a repair: who was lost is not known when it is back.
+    Stopped,
 }
 
 impl Checker {
@@ -94,6 +96,13 @@ impl World {
         let plan = self.arrays.iter().find(|plan| plan.id == array);
         let volume = plan.and_then(|plan| plan.volume.clone());
         self.checker.forget(array, volume.as_ref());
+    }
+
+    /// The array is about to be stopped, and with it whatever repair there is.
+    pub(crate) fn stops(&mut self, array: ArrayId) {
+        if self.newest_record(array).is_some_and(|record| !record.repairs.is_empty()) {
+            self.checker.trouble(Trouble::Stopped);
+        }
     }
 
     /// There are two of an array: it runs from `leg`, which had been lost. Whose record does not say so
@@ -276,7 +285,7 @@ fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
         }
         // Nobody remembers what the replica that was granted took the place of.
         HeldWhy::Rejected { why: RejectedWhy::BadGrant { .. }, .. }
-            if world.checker.had(Trouble::Record) =>
+            if world.checker.had(Trouble::Record) || world.checker.had(Trouble::Stopped) =>
         {
             true
         }
@@ -285,7 +294,9 @@ fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
         }
         // Nobody remembers who was lost, or what was granted is no replica.
         HeldWhy::Guard { .. } => {
-            world.checker.had(Trouble::Record) || world.checker.had(Trouble::Contract)
+            world.checker.had(Trouble::Record)
+                || world.checker.had(Trouble::Contract)
+                || world.checker.had(Trouble::Stopped)
         }
         HeldWhy::Operator { .. }
         | HeldWhy::Observing

@@ -266,8 +266,15 @@ impl FakeKernel {
         let Some(sb) = own.filter(|_| level == Level::Raid1).cloned() else { return false };
         let Some(slot) = active_slot(sb.role) else { return false };
         let blocks = disk.blocks;
+        let parted = self.arrays[array].parted.as_ref();
+        if parted.is_some_and(|parted| parted.good.contains(&sb.device)) {
+            self.decide_for_the_good(array); // The boot did.
+        }
         let md = &mut self.arrays[array];
-        if md.parted.is_none() && !md.good_at_stop.contains(&sb.device) {
+        if let Some(parted) = md.parted.as_mut() {
+            let behind = md.newest.iter().filter(|(block, newest)| blocks.get(*block) < *newest);
+            behind.for_each(|(block, _)| parted.lacks.insert(block));
+        } else if !md.good_at_stop.contains(&sb.device) {
             let behind = md.newest.iter().filter(|(block, newest)| blocks.get(*block) < *newest);
             md.parted = Some(Box::new(Parted {
                 good: md.good_at_stop.clone(),

@@ -195,6 +195,7 @@ impl World {
     pub fn array_stopped(&mut self, array: &str) {
         self.say(format!("{array} is stopped"));
         let id = self.array(array);
+        self.stops(id);
         self.kernel.stop_array(id);
         self.after_kernel();
     }

@@ -101,6 +101,7 @@ impl World {
     pub(crate) fn decided_for_the_good_side(&mut self, array: &str) {
         self.say(format!("a person decides which side of {array} is the good one"));
         let id = self.array(array);
+        self.stops(id);
         self.kernel.decide_for_the_good_side(id);
         self.after_kernel();
     }
