@@ -16,7 +16,7 @@ use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::ids::{EffectId, IncidentId};
 use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
-use crate::record::{OwedMessage, Step};
+use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
 use crate::view::{SlotView, leg_of, slot_view};
 use crate::why::{Cause, HeldWhy, RejectedWhy};
@@ -39,6 +39,8 @@ pub(super) struct VolumeView {
     granted: BTreeSet<ReplicaId>,
     /// Those that had been granted when it was: the answer to it shows them, or they are taken back.
     expected: BTreeSet<ReplicaId>,
+    /// Good legs that it calls missing, and that it was told better of.
+    spoken_for: BTreeSet<ReplicaId>,
     /// The next question.
     pub(super) turn: Turn,
     /// Somebody wants to know anew what is being asked.
@@ -54,6 +56,7 @@ impl VolumeView {
             seen: BTreeSet::new(),
             granted: BTreeSet::new(),
             expected: BTreeSet::new(),
+            spoken_for: BTreeSet::new(),
             turn: Turn::now(),
             again: false,
         }
@@ -137,7 +140,9 @@ impl ArrayMachine {
             let bound = self
                 .snapshot()
                 .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
-            bound || self.members.values().any(|member| member.namespace == Some(*id))
+            // One that is waited for is a leg all the same.
+            let awaited = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+            bound || self.members.values().chain(awaited).any(|m| m.namespace == Some(*id))
         })
     }
 
@@ -222,12 +227,37 @@ impl ArrayMachine {
         self.volume.seen.append(&mut self.volume.expected);
         self.decide_standing(now);
         self.volume_signals(now);
+        self.speak_up_for_good_legs(now);
         let shown: Vec<ReplicaId> = self
             .volume
             .known()
             .map(|volume| volume.replicas.iter().map(|replica| replica.id.clone()).collect())
             .unwrap_or_default();
         self.volume.seen.extend(shown);
+    }
+
+    /// A good leg that the provisioner calls missing: who asked to replace it, or an earlier life, has said
+    /// so and did not live to take it back. Told once, whatever the answer is.
+    fn speak_up_for_good_legs(&mut self, now: Now) {
+        let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else { return };
+        if self.standing != Standing::Managed || self.quarantine.is_some() || self.blind {
+            return;
+        }
+        let whole = (0..array.raid_disks).map(Slot).filter(|slot| !self.repairs.contains_key(slot));
+        let good = whole.filter(|slot| matches!(slot_view(array, *slot), SlotView::Good(_)));
+        let members = good.filter_map(|slot| self.members.get(&slot));
+        let called = |member: &&Member| {
+            let state = member.replica.as_ref().and_then(|id| volume.replica(id));
+            state.is_some_and(|replica| replica.state == ReplicaState::Missing)
+        };
+        let wronged: Vec<Member> = members.filter(called).cloned().collect();
+        let ids = wronged.iter().filter_map(|member| member.replica.clone()).collect();
+        let told = std::mem::replace(&mut self.volume.spoken_for, ids);
+        for member in wronged {
+            if member.replica.as_ref().is_some_and(|id| !told.contains(id)) {
+                self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
+            }
+        }
     }
 
     /// The provisioner did not say.
@@ -307,6 +337,8 @@ impl ArrayMachine {
         let volume = self.volume.known()?;
         let repair = self.repairs.get(&slot)?;
         match repair.phase.kind() {
+            // Nothing was lost, so nothing is waited for: the volume offers another copy when it has one.
+            PhaseKind::Grace if repair.cause == Cause::MoreCopies => Some(Signal::NoLongerNeeded),
             PhaseKind::Grace | PhaseKind::Requesting => {
                 self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
             }
@@ -419,7 +451,7 @@ impl ArrayMachine {
                 .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
             let member = self.members.values().any(|m| m.replica.as_ref() == Some(&replica.id));
             let in_repair = self.repairs.values().any(|repair| {
-                let named = |m: &crate::record::Member| m.replica.as_ref() == Some(&replica.id);
+                let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
                 repair.incoming.as_ref().is_some_and(|incoming| incoming.id == replica.id)
                     || repair.rejected.iter().any(|(rejected, _)| *rejected == replica.id)
                     || repair.lost.as_ref().is_some_and(named)
