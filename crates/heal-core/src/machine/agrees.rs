@@ -98,17 +98,15 @@ fn machine() -> ArrayMachine {
         legs: Vec::new(),
     }));
     machine.standing = Standing::Managed;
-    machine.volume.remember(
-        Some(Volume {
-            id: VolumeId::new("vol").unwrap(),
-            array: Some(id),
-            alias: None,
-            copies: 2,
-            replicas: vec![replica(1), replica(2)],
-            grace: None,
-        }),
-        Vec::new(),
-    );
+    let volume = Volume {
+        id: VolumeId::new("vol").unwrap(),
+        array: Some(id),
+        alias: None,
+        copies: 2,
+        replicas: vec![replica(1), replica(2)],
+        grace: None,
+    };
+    machine.volume.remember(Some(volume), Vec::new());
     machine.members.insert(SLOT, member(2));
     machine
 }

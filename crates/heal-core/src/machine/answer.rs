@@ -135,6 +135,10 @@ impl ArrayMachine {
             | RefusedWhy::Guard { .. }
             | RefusedWhy::NoDurableIntent => {
                 let failures = self.count_failure(slot);
+                let other = matches!(why, RefusedWhy::NotThatDevice { .. });
+                if other && intent.verb == "remove_leg" {
+                    self.forget_member_uuid(slot);
+                }
                 // What stood in the way of freeing an application's I/O may be gone in a moment.
                 let pause = if intent.verb == "isolate_leg" {
                     Some(SOON)
@@ -144,6 +148,16 @@ impl ArrayMachine {
                 self.again(now, slot, intent, why.to_string(), pause);
             }
         }
+    }
+
+    /// Another hand took a leg out and added it again: it is a member of another UUID by now, and goes by
+    /// its name until that is read.
+    fn forget_member_uuid(&mut self, slot: Slot) {
+        let Some(repair) = self.repairs.get_mut(&slot) else { return };
+        for member in repair.lost.iter_mut().chain(&mut repair.also_retire) {
+            member.md_device = None;
+        }
+        self.dirty = true;
     }
 
     fn step_done(&mut self, now: Now, slot: Slot, intent: &Intent, answer: &HostAnswer) {
