@@ -115,6 +115,10 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         | HostAction::Reconnect { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
     };
+    // A leg that is not bound any more is not taken.
+    if leg.is_some_and(|leg| !world.kernel.is_bound_as(array, leg)) {
+        return Ok(());
+    }
     let copies_first = match action {
         HostAction::ReplaceLeg { .. } => true,
         // Who survives is not failed by this: it queues, whatever becomes of it.

@@ -397,6 +397,13 @@ impl FakeKernel {
             .count()
     }
 
+    /// Whether a member is bound under that name.
+    #[must_use]
+    pub fn is_bound_as(&self, array: ArrayId, leg: &DeviceName) -> bool {
+        self.array_index(array)
+            .is_some_and(|index| self.arrays[index].rdevs.iter().any(|rdev| rdev.name == *leg))
+    }
+
     /// Whether MD has failed that leg.
     #[must_use]
     pub fn is_faulty(&self, array: ArrayId, leg: &DeviceName) -> bool {

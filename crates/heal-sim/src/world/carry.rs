@@ -13,7 +13,8 @@ use heal_types::{
 use super::ledger::Saved;
 use super::transcript::{LineKind, effect_words, event_words, is_news};
 use super::{Decided, What, World};
-use crate::invariants::{Trouble, no_grace_is_slept_through};
+use crate::invariants::{Trouble, last_leg_sees_no_error_of_ours, no_grace_is_slept_through};
+use crate::kernel::LastError;
 
 /// How long a provisioner takes to answer.
 const ANSWER: Duration = Duration::from_millis(30);
@@ -269,7 +270,10 @@ impl World {
         self.check_before_act(array, action);
         let was_broken = self.kernel.is_broken(array);
         let answer = self.kernel.act(action);
-        if self.kernel.is_broken(array) && !was_broken {
+        // What MD writes to its superblocks may show that a disk has gone: that is nobody's act.
+        let ours = last_leg_sees_no_error_of_ours(self, array).is_err()
+            || self.kernel.broken_by(array) == Some(LastError::ByHand);
+        if self.kernel.is_broken(array) && !was_broken && ours {
             let detail = format!("{} broke the array", action.verb());
             self.violated("never_acts_on_last_in_sync_leg", detail);
         }
