@@ -275,7 +275,7 @@ mod tests {
         let mut snapshot = two_paths();
         dead(&mut snapshot, "nvme4");
         on(&mut snapshot, "nvme3", |path| {
-            path.fast_io_fail = Observed::Known(FastIoFail::After(1))
+            path.fast_io_fail = Observed::Known(FastIoFail::After(1));
         });
         let cut = plan(&snapshot, &wards(&snapshot)).remove(0);
         assert!(permits(&cut, &snapshot).is_ok(), "the other leg queues");

@@ -311,8 +311,12 @@ impl FakeKernel {
         let there = self.disks.iter().filter(|disk| !disk.given_up);
         let mut disks = there.filter_map(|disk| disk.superblock.as_ref());
         let left = disks.any(|sb| sb.array == id && parted.good.contains(&sb.device));
-        if one_again || !left {
+        if one_again {
             return; // Nothing is left to decide.
+        }
+        if !left {
+            self.arrays[array].parted = Some(parted);
+            return self.decide_for_the_running(array);
         }
         if self.arrays[array].running {
             self.stop(array);
