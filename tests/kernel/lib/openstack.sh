@@ -20,6 +20,9 @@ openstack_ready() {
     fi
     rm -rf "$NOVA" "$EMULATOR"
     mkdir -p "$NOVA"
+    # As the guide says: a leg that comes back while os-brick detaches would be put together again by
+    # udev's rules, and stay behind as half an array.
+    echo 'AUTO -all' >>/etc/mdadm/mdadm.conf
     # It imports while everything else is made.
     nova_begin
     say "making $# targets and the provisioner"
