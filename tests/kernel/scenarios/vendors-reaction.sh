@@ -1,15 +1,14 @@
 # what: from a fault to the report, from the return to the re-add: ours beside a model of the polling agent
 # timeout: 1200
 # timeout-full: 3000
-# clock: instructions
 # needs: deb
 # needs: os-brick
 . /lab/lib/lab.sh
 
 # Both get the same array, the same faults and the same provisioner, one after the other. A fault is at
 # any moment of the polling agent's thirty seconds: its rounds are spread over them evenly. The model's
-# own schedule is all it waits for, so its figures are nearly the same on every machine; ours are what
-# the processor takes, so this wants a clock that does not count what it costs to emulate one.
+# own schedule is nearly all it waits for, so its figures are the same on every machine; ours are what the
+# processor takes, and an emulated one takes ten to twenty times longer.
 
 now_epoch_ms() { date +%s%3N; }
 

@@ -179,7 +179,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let options = BootOptions::new(kernel, Some(deb.clone()))?;
         let mut scenario = scenario::select(&scenario::directory(), &[SCENARIO.to_owned()])?;
         for scenario in &mut scenario {
-            scenario.machine.multipath = args.multipath;
+            scenario.multipath = args.multipath;
             scenario.say("PULLS", &args.pulls.to_string());
             if !args.strategies.is_empty() {
                 scenario.say("STRATEGIES", &args.strategies.join(" "));

@@ -21,7 +21,7 @@ use anyhow::Context as _;
 
 use super::command::program;
 use super::image::Image;
-use super::scenario::{Clock, Machine};
+use super::scenario::Multipath;
 
 /// How the guest's instructions are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +32,10 @@ pub(crate) enum Accel {
 }
 
 impl Accel {
-    fn args(self, clock: Clock) -> &'static [&'static str] {
-        match (self, clock) {
-            (Self::Kvm, Clock::Host | Clock::Instructions) => &["-accel", "kvm", "-cpu", "host"],
-            (Self::Tcg, Clock::Host) => &["-accel", TRANSLATOR, "-cpu", TRANSLATED],
-            (Self::Tcg, Clock::Instructions) => {
-                &["-accel", COUNTER, "-cpu", TRANSLATED, "-icount", "shift=0,sleep=on"]
-            }
+    fn args(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => ["-accel", TRANSLATOR, "-cpu", TRANSLATED],
         }
     }
 }
@@ -46,10 +43,6 @@ impl Accel {
 /// The most that fits: when it is full (with a gibibyte, every eighty seconds of a scenario) everything
 /// is thrown away, and whatever runs next is slow once more.
 const TRANSLATOR: &str = "tcg,thread=multi,tb-size=2047";
-
-/// The same for a clock that counts instructions: they are done one after the other, whichever processor's
-/// they are.
-const COUNTER: &str = "tcg,thread=single,tb-size=2047";
 
 /// Without what takes longer when it is emulated than what it replaces: string moves byte by byte, page
 /// tables of five levels, a flag to be changed around every copy to a user.
@@ -74,9 +67,8 @@ pub(crate) fn accelerator(image: &Image) -> anyhow::Result<Accel> {
     }
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let note = super::image::cache()?.join("accelerator");
-    let noted = std::fs::read_to_string(&note).unwrap_or_default();
-    if let Some(answer) = noted.strip_prefix(boot.trim()) {
-        return Ok(if answer.trim() == "kvm" { Accel::Kvm } else { Accel::Tcg });
+    if let Some(answer) = noted_accelerator() {
+        return Ok(answer);
     }
     println!("lab: trying KVM (up to {} s)", PROBE_LIMIT.as_secs());
     let answer = if probe_kvm(image)? { Accel::Kvm } else { Accel::Tcg };
@@ -95,10 +87,20 @@ pub(crate) fn accelerator(image: &Image) -> anyhow::Result<Accel> {
     Ok(answer)
 }
 
+/// How guests run here, if one was booted since the machine was.
+pub(crate) fn noted_accelerator() -> Option<Accel> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let noted = std::fs::read_to_string(super::image::cache().ok()?.join("accelerator")).ok()?;
+    match noted.strip_prefix(boot.trim())?.trim() {
+        "kvm" => Some(Accel::Kvm),
+        _ => Some(Accel::Tcg),
+    }
+}
+
 fn probe_kvm(image: &Image) -> anyhow::Result<bool> {
     let console = std::env::temp_dir().join(format!("nvme-heal-lab-probe.{}", std::process::id()));
     let child = leashed()
-        .args(Accel::Kvm.args(Clock::Host))
+        .args(Accel::Kvm.args())
         .args(["-m", "256", "-nodefaults", "-display", "none", "-no-reboot", "-serial"])
         .arg(format!("file:{}", console.display()))
         .arg("-kernel")
@@ -148,7 +150,7 @@ fn leashed() -> Command {
 pub(crate) struct Plan<'a> {
     pub(crate) image: &'a Image,
     pub(crate) accel: Accel,
-    pub(crate) machine: Machine,
+    pub(crate) multipath: Multipath,
     pub(crate) payload: &'a Path,
     /// Where the console log goes.
     pub(crate) dir: &'a Path,
@@ -177,14 +179,14 @@ impl Vm {
         };
         let log = std::fs::File::create(plan.dir.join("qemu.log"))?;
         let child = command
-            .args(plan.accel.args(plan.machine.clock))
+            .args(plan.accel.args())
             .args(["-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(plan.image.kernel())
             .arg("-initrd")
             .arg(plan.image.initrd())
             .arg("-append")
-            .arg(format!("{KERNEL_OPTIONS} {}", plan.machine.multipath.boot_option()))
+            .arg(format!("{KERNEL_OPTIONS} {}", plan.multipath.boot_option()))
             .args(disk(&plan.image.root(), "snapshot=on"))
             .args(disk(plan.payload, "readonly=on"))
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let story = crate::workspace::root().join("tests/kernel/demo.sh");
     let story = Scenario::read(&story)?;
     let mut session =
-        Session::boot(&BootOptions::new(Series::default(), Some(deb))?, story.machine)?;
+        Session::boot(&BootOptions::new(Series::default(), Some(deb))?, story.multipath)?;
     println!("demo: {}", story.what);
     let result = session.run(&story, &mut |line| {
         if let Some(text) = shown(line) {

@@ -16,7 +16,7 @@
 //! makes the guest clean in between, and a guest that cannot be cleaned is thrown away. The price: the
 //! order of scenarios could matter in ways the reset does not know; `# boot: fresh` is the way out.
 
-mod boot;
+pub(crate) mod boot;
 #[cfg(test)]
 mod catalogue;
 pub(crate) mod command;
@@ -40,7 +40,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use kernel::Series;
-use scenario::{Boot, Machine, Multipath, Scenario};
+use scenario::{Boot, Multipath, Scenario};
 use session::{BootOptions, ScenarioResult, Session};
 
 pub(crate) use report::Printed;
@@ -135,10 +135,7 @@ fn shell(kernel: Series, deb: Option<PathBuf>, multipath: Multipath) -> anyhow::
     if let Some(kept) = report::kept() {
         return shell::attach(&kept.shell);
     }
-    let session = Session::boot(
-        &BootOptions::new(kernel, deb)?,
-        Machine { multipath, ..Machine::default() },
-    )?;
+    let session = Session::boot(&BootOptions::new(kernel, deb)?, multipath)?;
     shell::attach(&session.shell_socket())
 }
 
@@ -243,7 +240,7 @@ fn told(args: &RunArgs) -> anyhow::Result<Vec<Scenario>> {
         if args.full {
             scenario.repeat_in_full();
         }
-        scenario.machine.multipath = args.multipath.unwrap_or(scenario.machine.multipath);
+        scenario.multipath = args.multipath.unwrap_or(scenario.multipath);
     }
     Ok(scenarios)
 }
@@ -261,16 +258,16 @@ pub(crate) fn run_all(
         let mut current = match session.take() {
             Some(used)
                 if used.usable
-                    && used.machine == scenario.machine
+                    && used.multipath == scenario.multipath
                     && scenario.boot == Boot::Shared =>
             {
                 used
             }
             Some(used) => {
                 used.end();
-                Session::boot(options, scenario.machine)?
+                Session::boot(options, scenario.multipath)?
             }
-            None => Session::boot(options, scenario.machine)?,
+            None => Session::boot(options, scenario.multipath)?,
         };
         println!("---- {}: {}", scenario.name, scenario.what);
         let mut on_line = |line: &session::Line| report::print_line(&scenario.name, line, printed);
@@ -279,7 +276,7 @@ pub(crate) fn run_all(
         if had_one && result.failures == [verdict::FailureWhy::GuestNotClean] {
             println!("lab: the guest cannot be cleaned; a new one");
             current.end();
-            current = Session::boot(options, scenario.machine)?;
+            current = Session::boot(options, scenario.multipath)?;
             result = current.run(scenario, &mut on_line)?;
         }
         report::print_result(&result);

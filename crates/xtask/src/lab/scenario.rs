@@ -7,7 +7,6 @@
 //!   # kernels: 6.1 6.12       only these (default: all)
 //!   # boot: fresh             wants a VM of its own (default: shared)
 //!   # multipath: off          a kernel booted without native NVMe multipath (default: on)
-//!   # clock: instructions     an emulated processor's time is what it has done (default: host)
 //!   # needs: deb              installs the package
 //!   # needs: contract         plays the host's contract
 //!   # needs: os-brick         attaches with the real os-brick
@@ -48,24 +47,6 @@ impl Multipath {
     }
 }
 
-/// What time it is for an emulated processor. One that KVM runs is as fast as it is, and needs none of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) enum Clock {
-    /// The machine's own: what is emulated takes ten to twenty times longer than it would.
-    #[default]
-    Host,
-    /// A nanosecond for each instruction while there is work, the machine's own otherwise: a processor
-    /// as slow as any that is sold, beside timers that are right. Takes long, and has one core's power.
-    Instructions,
-}
-
-/// What a VM is booted with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Machine {
-    pub(crate) multipath: Multipath,
-    pub(crate) clock: Clock,
-}
-
 /// Says to a script that everything is to be repeated as often as a proof may want it.
 const FULL: &str = "LAB_FULL";
 
@@ -79,7 +60,7 @@ pub(crate) struct Scenario {
     /// Empty: every kernel.
     pub(crate) kernels: Vec<Series>,
     pub(crate) boot: Boot,
-    pub(crate) machine: Machine,
+    pub(crate) multipath: Multipath,
     /// What the runner says to the script, as variables of its environment.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) needs_deb: bool,
@@ -107,7 +88,7 @@ impl Scenario {
             timeout_full: None,
             kernels: Vec::new(),
             boot: Boot::Shared,
-            machine: Machine::default(),
+            multipath: Multipath::On,
             env: Vec::new(),
             needs_deb: false,
             needs_contract: false,
@@ -150,17 +131,10 @@ impl Scenario {
                 }
             }
             "multipath" => {
-                self.machine.multipath = match value {
+                self.multipath = match value {
                     "on" => Multipath::On,
                     "off" => Multipath::Off,
                     other => bail!("multipath is `on` or `off`, not `{other}`"),
-                }
-            }
-            "clock" => {
-                self.machine.clock = match value {
-                    "host" => Clock::Host,
-                    "instructions" => Clock::Instructions,
-                    other => bail!("clock is `host` or `instructions`, not `{other}`"),
                 }
             }
             "needs" if value == "deb" => self.needs_deb = true,
@@ -194,8 +168,8 @@ impl Scenario {
     }
 
     /// What a VM must be like to run it: those that agree may share one.
-    pub(crate) fn boot_group(&self) -> (Machine, bool) {
-        (self.machine, self.boot == Boot::Fresh)
+    pub(crate) fn boot_group(&self) -> (Multipath, bool) {
+        (self.multipath, self.boot == Boot::Fresh)
     }
 }
 
@@ -269,7 +243,7 @@ mod tests {
     fn a_header_says_all_the_runner_must_know() {
         let scenario = parse(
             "#!/bin/bash\n# what: a leg returns\n# timeout: 30\n# kernels: 6.1 6.12\n\
-             # boot: fresh\n# multipath: off\n# clock: instructions\n# timeout-full: 300\n# needs: deb\n\
+             # boot: fresh\n# multipath: off\n# timeout-full: 300\n# needs: deb\n\
              # expects-error: refused\nset -e\n# timeout: 1\n",
         )
         .unwrap();
@@ -277,8 +251,7 @@ mod tests {
         assert_eq!(scenario.timeout, Duration::from_secs(30));
         assert_eq!(scenario.kernels, [Series::V6_1, Series::V6_12]);
         assert_eq!(scenario.boot, Boot::Fresh);
-        let machine = Machine { multipath: Multipath::Off, clock: Clock::Instructions };
-        assert_eq!(scenario.machine, machine);
+        assert_eq!(scenario.multipath, Multipath::Off);
         assert!(scenario.needs_deb);
         assert_eq!(scenario.expected_errors, ["refused"]);
     }

@@ -21,7 +21,7 @@ use super::command::tail;
 use super::image;
 use super::kernel::Series;
 use super::report;
-use super::scenario::{Figure, Machine, Scenario, claim};
+use super::scenario::{Figure, Multipath, Scenario, claim};
 use super::verdict::{self, FailureWhy};
 use super::wire::{FromGuest, LineBuffer, Outcome, ToGuest, encode};
 
@@ -82,7 +82,7 @@ pub(crate) struct Session {
     incoming: Receiver<FromGuest>,
     dir: PathBuf,
     /// What it was booted with.
-    pub(crate) machine: Machine,
+    pub(crate) multipath: Multipath,
     /// `uname -r` of the guest.
     pub(crate) kernel: String,
     /// From the start of QEMU to the agent's first word.
@@ -92,7 +92,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn boot(options: &BootOptions, machine: Machine) -> anyhow::Result<Self> {
+    pub(crate) fn boot(options: &BootOptions, multipath: Multipath) -> anyhow::Result<Self> {
         let image = image::prepare(options.kernel, false)?;
         let accel = accelerator(&image)?;
         let dir = report::numbered(&options.dir, "vm")?;
@@ -100,15 +100,11 @@ impl Session {
         write_payload(options, &dir.join("payload"), &payload)?;
         let mut last = String::new();
         for attempt in 1..=BOOT_ATTEMPTS {
-            let Machine { multipath, clock } = machine;
-            println!(
-                "lab: booting {} ({accel:?}, multipath {multipath:?}, clock {clock:?})",
-                image.package()
-            );
+            println!("lab: booting {} ({accel:?}, multipath {multipath:?})", image.package());
             let plan = Plan {
                 image: &image,
                 accel,
-                machine,
+                multipath,
                 payload: &payload,
                 dir: &dir,
                 keep: options.keep,
@@ -126,7 +122,7 @@ impl Session {
                         control: reached.control,
                         incoming: reached.incoming,
                         dir: options.dir.clone(),
-                        machine,
+                        multipath,
                         kernel: reached.kernel,
                         boot_time: reached.took,
                         usable: true,
