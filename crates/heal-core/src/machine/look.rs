@@ -35,9 +35,14 @@ impl ArrayMachine {
         self.namespaces = look.namespaces;
         self.note_given_up(now);
         let was_there = self.snapshot().is_some();
+        let name = self.snapshot().and_then(|array| array.alias.clone());
         let first = self.array.known().is_none();
         let was_broken = self.is_broken();
         self.array = look.array;
+        // A provisioner may know the array by the name that udev found only now.
+        if was_there && self.snapshot().is_some_and(|array| array.alias != name) {
+            self.volume.ask_again(now.mono);
+        }
         if self.snapshot().is_some() {
             self.seen = true;
             if self.seen_in.as_ref() != Some(&self.boot) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heal_core::LookCause;
 use heal_host::clock;
-use heal_types::{HostSnapshot, Moment, NamespaceSnapshot, Observed, UnknownWhy};
+use heal_types::{ArraySnapshot, HostSnapshot, Moment, NamespaceSnapshot, Observed, UnknownWhy};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -230,7 +230,8 @@ fn rank(cause: &LookCause) -> u8 {
     }
 }
 
-/// Whether a namespace's attributes are still to come.
+/// Whether a namespace's attributes are still to come, or the name of an array that stands on some: udev
+/// reads it after the array was started, and tells nobody whom we hear.
 pub(super) fn is_unfilled(snapshot: &HostSnapshot) -> bool {
     fn pending<T>(fact: &Observed<T>) -> bool {
         match fact {
@@ -253,7 +254,10 @@ pub(super) fn is_unfilled(snapshot: &HostSnapshot) -> bool {
             || pending(&namespace.size)
             || pending(&namespace.holders)
     };
-    snapshot.namespaces.iter().any(namespace)
+    let nameless = |array: &ArraySnapshot| {
+        array.alias.is_none() && array.legs.iter().any(|leg| leg.backing.namespace().is_some())
+    };
+    snapshot.namespaces.iter().any(namespace) || snapshot.arrays.iter().any(nameless)
 }
 
 #[cfg(test)]
