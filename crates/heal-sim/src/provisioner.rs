@@ -193,6 +193,13 @@ impl FakeProvisioner {
         self.volumes.retain(|known| known.id != *volume);
     }
 
+    /// It knows the volume by its alias only.
+    pub fn forget_array(&mut self, volume: &VolumeId) {
+        for known in self.volumes.iter_mut().filter(|known| known.id == *volume) {
+            known.array = None;
+        }
+    }
+
     /// The volume shall have this many copies. More copies come from the pool at once.
     pub fn set_copies(&mut self, id: &VolumeId, copies: u16) {
         let spares = self.pool.entry(id.clone()).or_default();

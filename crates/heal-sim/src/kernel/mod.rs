@@ -42,8 +42,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ArrayState, ControllerName, ControllerState, DeviceName, FastIoFail, HostAction,
-    HostAnswer, HostPort, HostSnapshot, IfIndex, MdSuperblock, Moment, NamespaceId, Nqn, Outcome,
+    Alias, ArrayId, ArrayState, ControllerName, ControllerState, DeviceName, FastIoFail,
+    HostAction, HostAnswer, HostPort, HostSnapshot, IfIndex, MdSuperblock, Moment, NamespaceId,
+    Nqn, Outcome,
 };
 
 use controller::Controller;
@@ -425,6 +426,13 @@ impl FakeKernel {
             self.arrays[index].forced_state = state;
             self.arrays[index].thread_at = Some(self.now);
             self.signals.push(KernelSignal::Md);
+        }
+    }
+
+    /// What udev has found of the array's name; nobody hears of that.
+    pub fn set_alias(&mut self, array: ArrayId, alias: Option<Alias>) {
+        if let Some(index) = self.array_index(array) {
+            self.arrays[index].alias = alias;
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use heal_core::{LookCause, Mode};
-use heal_types::NamespaceId;
+use heal_types::{Alias, NamespaceId};
 
 use super::World;
 use crate::kernel::Blur;
@@ -169,6 +169,25 @@ impl World {
         if let Some(record) = self.disk.get_mut(id) {
             record.schema = schema;
         }
+    }
+
+    /// From now on the provisioner knows the array's volume by its name only.
+    pub fn known_by_name_only(&mut self, array: &str) {
+        self.say(format!("the provisioner knows {array} by its name only"));
+        let volume = self.arrays.iter().find(|a| a.name == array).and_then(|a| a.volume.clone());
+        if let Some(volume) = volume {
+            self.provisioner.forget_array(&volume);
+        }
+    }
+
+    /// udev has found the array's name, or not yet; somebody looks.
+    pub fn name_found(&mut self, array: &str, found: bool) {
+        let word = if found { "has found" } else { "has not found" };
+        self.say(format!("udev {word} the name of {array}"));
+        let id = self.array(array);
+        let alias = Alias::new(array).ok().filter(|_| found);
+        self.kernel.set_alias(id, alias);
+        self.look(&LookCause::Asked);
     }
 
     /// The disk that the daemon's records stood on is another one.

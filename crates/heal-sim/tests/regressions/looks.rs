@@ -256,3 +256,19 @@ fn a_start_from_a_lost_leg_is_seen_although_the_good_one_was_in_doubt() {
     assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
     assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
 }
+
+// found in the lab: an array that the provisioner knows by its name only was asked for before udev had
+// found the name, and then not again for as long as a volume that is whole is left alone.
+#[test]
+fn an_array_is_asked_for_again_as_soon_as_its_name_is_found() {
+    let mut world = World::new(&Setup::default());
+    world.known_by_name_only("vol1");
+    world.name_found("vol1", false);
+    world.run_for(seconds(60));
+    let healed = |world: &World| world.machine(world.array("vol1")).is_some_and(|m| m.heals());
+    assert!(!healed(&world), "{}", world.transcript.text());
+    world.name_found("vol1", true);
+    world.run_for(seconds(1));
+    assert!(healed(&world), "{}", world.transcript.text());
+    keeps_every_rule(&world);
+}
