@@ -125,7 +125,7 @@ nvme disconnect --device="$(host_controller b)"
 rm "$subsystem/allowed_hosts/${HOST[b]}"
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 1200))'
-! ask report "$nqn" 7 2>/dev/null || fail "a device in use is reported closed"
+! ask report "$nqn" 0 2>/dev/null || fail "a device in use is reported closed"
 
 began=$(now_ms)
 ask close "$nqn" 7
