@@ -14,7 +14,7 @@ async fn two_nodes_lost_at_once_are_held_until_one_is_back() {
     world.until_looked().await;
     world.kubelet(0).power_off().await;
     world.kubelet(1).power_off().await;
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(world.all_moves().await.len(), 0, "nothing is begun in a storm");
     world.kubelet(1).power_on().await;
     world.until_phase("osd-0-1", PhaseKind::Succeeded).await;

@@ -28,7 +28,8 @@ use tokio::task::JoinHandle;
 
 use crate::fabric::Fabric;
 
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(250);
+const RENEWAL: Duration = Duration::from_millis(500);
 
 pub(crate) fn host_nqn(node: &str) -> String {
     format!("nqn.2026-01.org.example:{node}")
@@ -128,8 +129,13 @@ impl Kubelet {
         let ids = running.values().filter_map(|pod| pod.child.id());
         let ids: Vec<Pid> = ids.filter_map(|id| Pid::from_raw(id.try_into().unwrap())).collect();
         Fabric::at(&self.dir).look(|_| {
-            for id in ids {
-                let _ = kill_process(id, signal);
+            for id in &ids {
+                let _ = kill_process(*id, signal);
+            }
+            // Not let go before they stand still: one that waits for it in the kernel would get it there,
+            // and stop with it in its hand.
+            while signal == Signal::STOP && ids.iter().any(|id| runs(*id)) {
+                std::thread::sleep(Duration::from_millis(5));
             }
         });
     }
@@ -141,18 +147,25 @@ impl Kubelet {
     }
 
     async fn live(&self) {
-        let mut beat = 0_u32;
-        loop {
-            if !self.frozen.load(Ordering::SeqCst) {
-                // An API server that is away is asked again.
-                if beat == 0 {
+        // Apart from each other, as in a kubelet: a node that is busy is not a silent one. An API server
+        // that is away is asked again.
+        let renew = async {
+            loop {
+                if !self.frozen.load(Ordering::SeqCst) {
                     let _ = self.renew().await;
                 }
-                let _ = self.look().await;
-                beat = (beat + 1) % 3;
+                tokio::time::sleep(RENEWAL).await;
             }
-            tokio::time::sleep(TICK).await;
-        }
+        };
+        let look = async {
+            loop {
+                if !self.frozen.load(Ordering::SeqCst) {
+                    let _ = self.look().await;
+                }
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        tokio::join!(renew, look);
     }
 
     async fn renew(&self) -> kube::Result<()> {
@@ -312,6 +325,13 @@ impl Kubelet {
         let patch = Patch::Strategic(&status);
         self.pods().patch_status(pod, &PatchParams::default(), &patch).await.map(drop)
     }
+}
+
+/// Whether a process is neither stopped nor gone.
+fn runs(id: Pid) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero()));
+    let state = text.ok().and_then(|it| it.rsplit(") ").next().and_then(|it| it.chars().next()));
+    state.is_some_and(|state| !"TtZX".contains(state))
 }
 
 fn main_container(pod: &Pod) -> &Container {

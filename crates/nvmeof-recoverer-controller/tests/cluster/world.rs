@@ -23,6 +23,7 @@ use nvmeof_recoverer_controller::crd::{FabricTarget, OsdRelocation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::fabric::{Device, Fabric, Osd, State, now_ms};
@@ -229,20 +230,20 @@ impl World {
         Api::namespaced_with(self.client.clone(), &self.name, &ApiResource::from_gvk(&kind))
     }
 
-    /// Starts a replica of the controller. A third of real times, so that a scenario takes seconds.
-    pub(crate) fn controller(&mut self, identity: &str) {
+    /// A quarter of real times, so that a scenario takes seconds.
+    fn config(&self) -> String {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let own = env!("CARGO_BIN_EXE_nvmeof-recoverer");
-        let config = format!(
+        format!(
             r#"(
     namespace: "{}",
-    look_every: "500ms",
-    lease: (duration: "4s", margin: "1s", renew: "500ms"),
+    look_every: "750ms",
+    lease: (duration: "3s", margin: "750ms", renew: "400ms"),
     ceph: (program: "{}", deadline: "5s"),
     fences: "{}",
     node_jobs: (image: "none", program: "{own}", nvme: "{}", label_tool: "{}", by_id: "{}", deadline: "20s"),
-    policy: (automatic: true, lease_silent: "3s", view_fresh: "5s", round_gap: "500ms", cooldown: "5s",
-        fence_patience: "8s", fence_again: "2s"),
+    policy: (automatic: true, lease_silent: "6s", storm_silent: "4s", view_fresh: "8s", round_gap: "500ms",
+        cooldown: "5s", fence_patience: "8s", fence_again: "2s"),
 )"#,
             self.name,
             path("bin/ceph"),
@@ -250,7 +251,13 @@ impl World {
             path("bin/nvme"),
             path("bin/ceph-bluestore-tool"),
             path("by-id"),
-        );
+        )
+    }
+
+    /// Starts a replica of the controller.
+    pub(crate) fn controller(&mut self, identity: &str) {
+        let own = env!("CARGO_BIN_EXE_nvmeof-recoverer");
+        let config = self.config();
         std::fs::write(self.dir.join("config.ron"), config).unwrap();
         let log = std::fs::File::create(self.dir.join(format!("{identity}.log"))).unwrap();
         let child = Command::new(own)
@@ -282,7 +289,7 @@ impl World {
 
     /// Waits until one of our replicas leads, and says which.
     pub(crate) async fn until_led(&self) -> String {
-        let started = Instant::now();
+        let mut patience = Patience::new();
         loop {
             let leader = self.leader().await;
             if let Some(leader) =
@@ -290,14 +297,13 @@ impl World {
             {
                 return leader;
             }
-            assert!(started.elapsed() < PATIENCE, "nobody leads");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(patience.lasts().await, "nobody leads");
         }
     }
 
     /// Waits until a leader has seen everything: it has written what it knows of the targets.
     pub(crate) async fn until_looked(&self) {
-        let started = Instant::now();
+        let mut patience = Patience::new();
         loop {
             let targets = self.targets().list(&ListParams::default()).await.unwrap();
             let known =
@@ -305,8 +311,7 @@ impl World {
             if targets.items.iter().all(known) {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "no leader looks");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(patience.lasts().await, "no leader looks");
         }
     }
 
@@ -326,8 +331,31 @@ impl World {
                 }
                 false
             };
-            tokio::time::timeout(PATIENCE, seen).await.unwrap_or(false)
+            let mut patience = Patience::new();
+            tokio::select! {
+                biased;
+                seen = seen => seen,
+                () = async { while patience.lasts().await {} } => false,
+            }
         })
+    }
+
+    /// The phases of a move, as they are written.
+    pub(crate) fn follow(&self, name: &str) -> Phases {
+        let (api, name) = (self.moves(), name.to_owned());
+        let (write, read) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let stream = watcher(api, config).default_backoff().applied_objects();
+            let mut stream = std::pin::pin!(stream);
+            while let Some(found) = stream.next().await {
+                let status = found.ok().and_then(|found| found.status);
+                if status.is_some_and(|status| write.send(status.phase).is_err()) {
+                    return;
+                }
+            }
+        });
+        Phases { read, task }
     }
 
     /// Kills the API server, and starts it again after a while; how long it was away.
@@ -351,9 +379,9 @@ impl World {
             .spawn()
             .unwrap();
         std::fs::write(dir.join("kube-apiserver.pid"), child.id().to_string()).unwrap();
+        let mut patience = Patience::new();
         while self.moves().list(&ListParams::default()).await.is_err() {
-            assert!(started.elapsed() < PATIENCE, "the API server does not come back");
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert!(patience.lasts().await, "the API server does not come back");
         }
         started.elapsed()
     }
@@ -372,10 +400,9 @@ impl World {
 
     /// Waits until an object is gone.
     pub(crate) async fn until_gone(&self, name: &str) {
-        let started = Instant::now();
+        let mut patience = Patience::new();
         while self.moves().get_opt(name).await.unwrap().is_some() {
-            assert!(started.elapsed() < PATIENCE, "{name} stays");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(patience.lasts().await, "{name} stays");
         }
     }
 
@@ -387,10 +414,9 @@ impl World {
 
     /// Waits until what is shared is so.
     pub(crate) async fn until(&self, what: &str, is: impl Fn(&State) -> bool) {
-        let started = Instant::now();
+        let mut patience = Patience::new();
         while !self.fabric.look(&is) {
-            assert!(started.elapsed() < PATIENCE, "{}: it is never so: {what}", self.name);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(patience.lasts().await, "{}: it is never so: {what}", self.name);
         }
     }
 
@@ -406,7 +432,7 @@ impl World {
 
     /// Waits until a move is in this phase.
     pub(crate) async fn until_phase(&self, name: &str, wanted: PhaseKind) -> OsdRelocation {
-        let started = Instant::now();
+        let mut patience = Patience::new();
         loop {
             let found = self.moves().get_opt(name).await.ok().flatten();
             let phase = found.as_ref().and_then(|it| it.status.as_ref()).map(|it| it.phase);
@@ -414,8 +440,7 @@ impl World {
                 return found;
             }
             let over = phase.is_some_and(PhaseKind::is_over);
-            assert!(!over && started.elapsed() < PATIENCE, "{name} is {phase:?}, not {wanted}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(!over && patience.lasts().await, "{name} is {phase:?}, not {wanted}");
         }
     }
 
@@ -465,7 +490,49 @@ impl World {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a scenario waits for something. Counted in naps and not by the clock: a machine that stood
+/// still in between did not wait.
+struct Patience(u32);
+
+impl Patience {
+    const NAP: Duration = Duration::from_millis(50);
+
+    fn new() -> Self {
+        Self(60 * 20)
+    }
+
+    /// A nap; whether there was time for one.
+    async fn lasts(&mut self) -> bool {
+        tokio::time::sleep(Self::NAP).await;
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
+}
+
+/// A move, as it goes on.
+pub(crate) struct Phases {
+    read: mpsc::UnboundedReceiver<PhaseKind>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Phases {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Phases {
+    /// The next one that is written.
+    pub(crate) async fn next(&mut self) -> PhaseKind {
+        let mut patience = Patience::new();
+        loop {
+            if let Ok(phase) = tokio::time::timeout(Patience::NAP, self.read.recv()).await {
+                return phase.expect("the watch goes on");
+            }
+            assert!(patience.lasts().await, "nothing is written any more");
+        }
+    }
+}
 
 /// The stand-in under all its names.
 fn programs(dir: &Path) {
@@ -511,7 +578,7 @@ async fn install(client: &Client) {
     ] {
         create(&top.join(file)).await;
     }
-    let started = Instant::now();
+    let mut patience = Patience::new();
     for kind in OURS_AND_ROOKS {
         loop {
             let definition = definitions.get(kind).await.unwrap();
@@ -520,8 +587,7 @@ async fn install(client: &Client) {
             if conditions.any(|it| it.type_ == "Established" && it.status == "True") {
                 break;
             }
-            assert!(started.elapsed() < PATIENCE, "{kind} is not established");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(patience.lasts().await, "{kind} is not established");
         }
     }
 }

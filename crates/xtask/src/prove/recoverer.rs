@@ -2,7 +2,8 @@
 //!
 //! The tests run in a build for speed, because a hundred thousand incidents and a second for ten
 //! thousand OSDs are claims about what ships. Then every rule is taken out once, in a copy of the tree,
-//! and the simulator has to notice.
+//! and the simulator has to notice. Last, the controller itself: replicas of it on a real API server,
+//! with its own rights, killed in every phase.
 
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 
 use super::{Claim, Shown, sentences};
 use crate::lab::scenario::Figure;
-use crate::{mutants, workspace};
+use crate::{cluster, mutants, workspace};
 
 const CRATE: &str = "nvmeof-recoverer";
 
@@ -18,9 +19,18 @@ const CRATE: &str = "nvmeof-recoverer";
 const INCIDENTS: u64 = 100_000;
 const INCIDENTS_FULL: u64 = 1_000_000;
 
-/// Everything that can be shown without a cluster.
+/// Everything that can be shown without a VM.
 pub(super) fn show(full: bool, verbose: bool) -> anyhow::Result<Vec<Shown>> {
-    Ok(vec![plan(full, verbose)?, taken_out()?])
+    Ok(vec![plan(full, verbose)?, taken_out()?, on_an_api_server(verbose)?])
+}
+
+fn on_an_api_server(verbose: bool) -> anyhow::Result<Shown> {
+    let (passed, said) = cluster::test(None, verbose)?;
+    let mut claims = with_figures(sentences(&said), &said);
+    if claims.is_empty() || (!passed && claims.iter().all(|claim| claim.holds)) {
+        claims.push(Claim::new(false, "the scenarios do not build or do not end"));
+    }
+    Ok(Shown { by: "the controller on a real API server".to_owned(), claims })
 }
 
 fn plan(full: bool, verbose: bool) -> anyhow::Result<Shown> {
