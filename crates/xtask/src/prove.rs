@@ -275,7 +275,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             }
             shown
         }
-        What::Recoverer => recoverer::show(args.full, args.verbose)?,
+        What::Recoverer => recoverer::show(much, args.verbose)?,
         What::Safety => {
             let mut shown = Vec::new();
             if !args.lab_only {
