@@ -88,7 +88,7 @@ pub(crate) fn accelerator(image: &Image) -> anyhow::Result<Accel> {
 }
 
 /// How guests run here, if one was booted since the machine was.
-pub(crate) fn noted_accelerator() -> Option<Accel> {
+fn noted_accelerator() -> Option<Accel> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let noted = std::fs::read_to_string(super::image::cache().ok()?.join("accelerator")).ok()?;
     match noted.strip_prefix(boot.trim())?.trim() {

@@ -23,7 +23,6 @@ use anyhow::Context as _;
 use vendor_emulator::polling::{self, Passes, Story};
 
 use super::{Claim, Shown, sentences};
-use crate::lab::boot::{self, Accel};
 use crate::lab::scenario::Figure;
 use crate::package::wheel;
 use crate::workspace;
@@ -32,9 +31,6 @@ use crate::workspace;
 const OS_BRICKS: [&str; 2] = ["5.2.4", "7.1.1"];
 /// How many times faster than the model ours has to be, at the median.
 const FASTER: f64 = 100.0;
-/// The same where the processor is emulated: all that ours does takes ten to twenty times longer there,
-/// and what the model waits for does not.
-const FASTER_EMULATED: f64 = FASTER / 10.0;
 /// How far the model in the lab may be from the one on paper, at the median: a few rounds, and the time
 /// that its own programs take.
 const NEAR: f64 = 6000.0;
@@ -163,14 +159,6 @@ fn unittest(said: &str) -> Vec<Claim> {
 
 /// What the lab's figures must come to: ours beside the model of the polling agent.
 pub(super) fn bounds(figures: &[Figure]) -> Vec<Claim> {
-    let wanted = match boot::noted_accelerator() {
-        Some(Accel::Kvm) => FASTER,
-        Some(Accel::Tcg) | None => FASTER_EMULATED,
-    };
-    bounds_of(figures, wanted)
-}
-
-fn bounds_of(figures: &[Figure], wanted: f64) -> Vec<Claim> {
     let of = |prefix: &str| -> Vec<f64> {
         let mine = figures.iter().filter(|figure| figure.name.starts_with(prefix));
         mine.map(|figure| figure.value).collect()
@@ -182,23 +170,23 @@ fn bounds_of(figures: &[Figure], wanted: f64) -> Vec<Claim> {
     let [report, readd, polled_report, polled_readd] = all.map(median);
     let (paper_report, paper_readd) = on_paper();
     vec![
-        compared("from a fault to the report at the provisioner", report, polled_report, wanted),
-        compared("from the return to the re-add", readd, polled_readd, wanted),
+        compared("from a fault to the report at the provisioner", report, polled_report),
+        compared("from the return to the re-add", readd, polled_readd),
         as_on_paper("to the report", polled_report, paper_report),
         as_on_paper("to the re-add", polled_readd, paper_readd),
     ]
 }
 
-fn compared(what: &str, ours: Option<f64>, theirs: Option<f64>, wanted: f64) -> Claim {
+fn compared(what: &str, ours: Option<f64>, theirs: Option<f64>) -> Claim {
     let (Some(ours), Some(theirs)) = (ours, theirs) else {
         return Claim::new(false, format!("{what}: not measured"));
     };
     let times = theirs / ours.max(f64::MIN_POSITIVE);
     let text = format!(
         "{what}: {ours:.0} ms, a model of the 30 s polling agent {theirs:.0} ms: {times:.0} times \
-         faster, at least {wanted} wanted (medians; {FASTER} where nothing is emulated)"
+         faster, at least {FASTER} wanted (medians)"
     );
-    Claim::new(times >= wanted, text)
+    Claim::new(times >= FASTER, text)
 }
 
 fn as_on_paper(what: &str, measured: Option<f64>, paper: f64) -> Claim {
@@ -252,7 +240,7 @@ mod tests {
             lines.iter().filter_map(|line| Figure::parse(line)).collect()
         };
         let holds = |lines: &[&str]| -> Vec<bool> {
-            let claims = bounds_of(&figures(lines), FASTER);
+            let claims = bounds(&figures(lines));
             claims.iter().map(|claim| claim.holds).collect()
         };
         let polled = ["FIGURE polled_report_1=15300 ms", "FIGURE polled_readd_1=16000 ms"];
