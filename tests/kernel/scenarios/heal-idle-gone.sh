@@ -2,6 +2,7 @@
 # timeout: 180
 # needs: deb
 # expects-error: G1
+# expects-error: the host is cut off
 . /lab/lib/lab.sh
 
 heald_heals grace=120s
