@@ -312,7 +312,8 @@ impl ArrayMachine {
             if self.bad_slots.insert(slot) {
                 let text = format!(
                     "{}: slot {slot}: {device} has blocks that MD must not read: it is no full copy \
-                     until they are written; MD's repair would fill them with anything",
+                     until they are written. Start no repair of the array, which would fill them \
+                     with anything; have the leg replaced",
                     self.name()
                 );
                 self.tell_slot(now, AuditKind::BadBlocksFound, Severity::Warning, text, slot);
