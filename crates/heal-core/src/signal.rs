@@ -29,6 +29,8 @@ pub enum Signal {
     NamespaceFound(DeviceIdentity),
     /// The provisioner wants the replica in this slot out.
     ReplicaTerminating,
+    /// The leg in this slot has blocks that MD must not read.
+    BadBlocks,
     /// The volume is meant to have more copies, and here is one.
     MoreCopies(Box<Replica>),
     /// The volume is meant to have fewer copies than there are slots.
@@ -84,6 +86,7 @@ pub enum SignalKind {
     LegLeft,
     NamespaceFound,
     ReplicaTerminating,
+    BadBlocks,
     MoreCopies,
     FewerCopies,
     ReplicaReplaced,
@@ -106,7 +109,7 @@ pub enum SignalKind {
 
 impl SignalKind {
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::LegDoubtful,
         Self::LegFailed,
         Self::LegInSync,
@@ -115,6 +118,7 @@ impl SignalKind {
         Self::LegLeft,
         Self::NamespaceFound,
         Self::ReplicaTerminating,
+        Self::BadBlocks,
         Self::MoreCopies,
         Self::FewerCopies,
         Self::ReplicaReplaced,
@@ -155,6 +159,7 @@ impl Signal {
             Self::LegLeft => SignalKind::LegLeft,
             Self::NamespaceFound(_) => SignalKind::NamespaceFound,
             Self::ReplicaTerminating => SignalKind::ReplicaTerminating,
+            Self::BadBlocks => SignalKind::BadBlocks,
             Self::MoreCopies(_) => SignalKind::MoreCopies,
             Self::FewerCopies => SignalKind::FewerCopies,
             Self::ReplicaReplaced(_) => SignalKind::ReplicaReplaced,

@@ -71,7 +71,8 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::LegDoubtful        => Go(P::Suspect),
             S::LegFailed          => Go(P::Reporting),
             S::LegRecovering      => Go(P::Rebuilding),
-            S::ReplicaTerminating => Go(P::Grace),
+            S::ReplicaTerminating | S::BadBlocks
+                                  => Go(P::Grace),
             S::MoreCopies         => Go(P::Connecting),
             S::FewerCopies        => Go(P::Retiring),
             S::LegInSync | S::ArrayGone | S::HoldBegan | S::HoldEnded | S::Contradiction
@@ -90,7 +91,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::ArrayGone          => Go(P::Whole),
             S::Contradiction      => Go(P::Quarantined),
             S::LegDoubtful        => Stay(Known),
-            S::ReplicaTerminating | S::FewerCopies | S::ReplicaReplaced
+            S::ReplicaTerminating | S::BadBlocks | S::FewerCopies | S::ReplicaReplaced
                                   => Stay(StepFirst),
             S::LegReturned | S::LegLeft | S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn
             | S::Granted | S::Refused | S::Durable | S::StepDone | S::StepAgain | S::StepRefused
@@ -107,7 +108,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             S::LegDoubtful        => Stay(Known),
             S::StepDone           => Stay(MdGoesOn),
-            S::StepAgain | S::ReplicaTerminating | S::FewerCopies | S::ReplicaReplaced
+            S::StepAgain | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies | S::ReplicaReplaced
                                   => Stay(StepFirst),
             S::LegReturned | S::LegLeft | S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn
             | S::Granted | S::Refused | S::Durable | S::DeadlinePassed | S::Rejected | S::Settled
@@ -121,7 +122,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::HoldBegan          => Go(P::Held),
             S::LegFailed          => Stay(Known),
             S::LegInSync | S::LegRecovering | S::LegReturned | S::LegLeft | S::LegDoubtful
-            | S::ReplicaReplaced | S::ReplicaTerminating | S::FewerCopies
+            | S::ReplicaReplaced | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
                                   => Stay(RecordFirst),
             S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn | S::Granted | S::Refused
             | S::DeadlinePassed | S::StepDone | S::StepAgain | S::StepRefused | S::Rejected
@@ -140,7 +141,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             // A leg that its provisioner wants out fails meanwhile: now it is a loss to report.
             S::LegFailed          => Go(P::Reporting),
-            S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::FewerCopies
+            S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
                                   => Stay(Known),
             S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn | S::Granted | S::Refused
             | S::Durable | S::StepDone | S::StepAgain | S::StepRefused | S::Rejected | S::Settled
@@ -158,7 +159,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::StepAgain          => Stay(StepFirst),
             S::LegFailed | S::LegReturned | S::LegDoubtful
                                   => Stay(Known),
-            S::ReplicaReplaced | S::ReplicaTerminating | S::FewerCopies
+            S::ReplicaReplaced | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
                                   => Stay(StepFirst),
             S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn | S::Granted | S::Refused
             | S::Durable | S::DeadlinePassed | S::Rejected | S::Settled | S::NoLongerNeeded
@@ -179,7 +180,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             // See Grace: a terminating leg fails while its replacement is asked for.
             S::LegFailed          => Go(P::Reporting),
             S::StepAgain          => Stay(StepFirst),
-            S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::FewerCopies
+            S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
                                   => Stay(Known),
             S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn | S::Durable
             | S::DeadlinePassed | S::StepDone | S::StepRefused | S::Settled | S::HoldEnded
@@ -198,8 +199,9 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             S::StepDone           => Stay(NextStep),
             S::StepAgain          => Stay(StepFirst),
-            S::LegFailed | S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::MoreCopies
-            | S::FewerCopies      => Stay(Known),
+            S::LegFailed | S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks
+            | S::MoreCopies | S::FewerCopies
+                                  => Stay(Known),
             S::LegReturned | S::ReplicaReplaced
                                   => Stay(ReplacementUnderWay),
             S::Granted | S::Refused | S::Durable | S::DeadlinePassed | S::Settled | S::HoldEnded
@@ -218,7 +220,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::ArrayGone          => Go(P::Whole),
             S::Contradiction      => Go(P::Quarantined),
             S::StepAgain          => Stay(StepFirst),
-            S::NamespaceFound | S::LegFailed | S::LegDoubtful | S::ReplicaTerminating
+            S::NamespaceFound | S::LegFailed | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks
             | S::MoreCopies | S::FewerCopies
                                   => Stay(Known),
             S::LegReturned | S::ReplicaReplaced
@@ -238,7 +240,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             S::StepDone           => Stay(NextStep),
             S::StepAgain          => Stay(StepFirst),
-            S::NamespaceFound | S::LegDoubtful | S::ReplicaTerminating | S::MoreCopies
+            S::NamespaceFound | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks | S::MoreCopies
             | S::FewerCopies | S::ReplicaWithdrawn | S::NoLongerNeeded
                                   => Stay(Known),
             S::LegReturned | S::ReplicaReplaced
@@ -252,8 +254,8 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::ArrayGone          => Go(P::Whole),
             S::Contradiction      => Go(P::Quarantined),
             S::LegRecovering      => Stay(Known),
-            S::LegDoubtful | S::LegLeft | S::ReplicaTerminating | S::FewerCopies | S::MoreCopies
-            | S::ReplicaWithdrawn | S::NoLongerNeeded | S::HoldBegan
+            S::LegDoubtful | S::LegLeft | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
+            | S::MoreCopies | S::ReplicaWithdrawn | S::NoLongerNeeded | S::HoldBegan
                                   => Stay(MdGoesOn),
             S::LegReturned | S::ReplicaReplaced
                                   => Stay(ReplacementUnderWay),
@@ -272,8 +274,9 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::StepDone | S::StepRefused
                                   => Stay(NextStep),
             S::StepAgain          => Stay(StepFirst),
-            S::LegInSync | S::LegDoubtful | S::LegLeft | S::ReplicaTerminating | S::MoreCopies
-            | S::FewerCopies      => Stay(Known),
+            S::LegInSync | S::LegDoubtful | S::LegLeft | S::ReplicaTerminating | S::BadBlocks
+            | S::MoreCopies | S::FewerCopies
+                                  => Stay(Known),
             S::LegReturned | S::ReplicaReplaced | S::ReplicaWithdrawn
                                   => Stay(ReplacementUnderWay),
             S::NamespaceFound | S::Granted | S::Refused | S::Durable | S::DeadlinePassed
@@ -293,7 +296,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             // One reason gives way to another, such as an operator's.
             S::HoldBegan          => Go(P::Held),
-            S::LegDoubtful | S::LegLeft | S::NamespaceFound | S::ReplicaTerminating
+            S::LegDoubtful | S::LegLeft | S::NamespaceFound | S::ReplicaTerminating | S::BadBlocks
             | S::MoreCopies | S::FewerCopies | S::DeadlinePassed
                                   => Stay(Still),
             S::StepDone | S::StepAgain | S::StepRefused
@@ -305,7 +308,7 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::HoldEnded          => Resume,
             S::ArrayGone          => Go(P::Whole),
             S::LegDoubtful | S::LegFailed | S::LegInSync | S::LegRecovering | S::LegReturned
-            | S::LegLeft | S::NamespaceFound | S::ReplicaTerminating | S::MoreCopies
+            | S::LegLeft | S::NamespaceFound | S::ReplicaTerminating | S::BadBlocks | S::MoreCopies
             | S::FewerCopies | S::ReplicaReplaced | S::ReplicaWithdrawn | S::Granted | S::Refused
             | S::Durable | S::DeadlinePassed | S::StepDone | S::StepAgain | S::StepRefused
             | S::Rejected | S::Settled | S::NoLongerNeeded | S::HoldBegan | S::Contradiction

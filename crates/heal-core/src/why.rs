@@ -13,6 +13,8 @@ pub enum Cause {
     LegLost,
     /// The provisioner wants the replica out.
     ReplicaTerminating,
+    /// The leg has blocks that MD must not read, and another one has them all.
+    BadBlocks,
     /// The volume is meant to have more copies.
     MoreCopies,
     /// The volume is meant to have fewer copies.
@@ -24,9 +26,30 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::LegLost => "leg lost",
             Self::ReplicaTerminating => "replica terminating",
+            Self::BadBlocks => "bad blocks",
             Self::MoreCopies => "more copies wanted",
             Self::FewerCopies => "fewer copies wanted",
         })
+    }
+}
+
+impl Cause {
+    /// Whether the slot is without its leg, or about to be.
+    pub(crate) fn is_loss(self) -> bool {
+        match self {
+            Self::LegLost => true,
+            Self::ReplicaTerminating | Self::BadBlocks | Self::MoreCopies | Self::FewerCopies => {
+                false
+            }
+        }
+    }
+
+    /// Whether the slot's leg has to go and stays in its slot until its successor is complete.
+    pub(crate) fn moves_leg(self) -> bool {
+        match self {
+            Self::ReplicaTerminating | Self::BadBlocks => true,
+            Self::LegLost | Self::MoreCopies | Self::FewerCopies => false,
+        }
     }
 }
 

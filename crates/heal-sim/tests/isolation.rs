@@ -480,10 +480,10 @@ fn bad_blocks_are_said_once_and_said_to_be_over_when_the_application_wrote_there
 }
 
 #[test]
-fn nothing_is_done_about_bad_blocks_that_stay_and_nothing_rests_on_their_leg() {
+fn nothing_is_done_about_bad_blocks_within_their_grace_and_nothing_rests_on_their_leg() {
     let mut world = well(&busy(mirror()));
     world.stubborn_bad_block("vol1-b");
-    world.run_for(seconds(4 * 3600));
+    world.run_for(seconds(300));
     assert_eq!(lines(&world, LineKind::Effect, ""), 0, "\n{}", world.transcript.text());
     assert_eq!(lines(&world, LineKind::Audit, "must not read"), 1, "said once");
     keeps_every_rule(&world);

@@ -170,6 +170,7 @@ const STALL: Proof = Proof {
         ("stall-arming", Where::Always),
         ("stall-deleted", Where::Stock),
         ("stall-leftovers", Where::Always),
+        ("stall-bad-blocks", Where::Always),
         ("stall-multipath-off", Where::Stock),
     ],
     again: &[],

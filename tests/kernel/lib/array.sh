@@ -78,16 +78,20 @@ array_uuid() { mdadm --detail --export "$(array_dev "$1")" | sed -n 's/^MD_UUID=
 # page waits for a leg (md_seq_show wants the bitmap's mutex), so the legs' own files are.
 array_state() { local LETTERS; letters "$(array_kernel_name "$1")"; echo "[$LETTERS]"; }
 
-# letters MD: into LETTERS, without a process.
+# letters MD: into LETTERS, without a process. By the legs' own slots: a leg that was a replacement has no
+# rdN link (`sysfs_link_rdev` makes none for it, and nobody does when its original is gone).
 letters() {
-    local md=/sys/block/$1/md slots slot state
+    local md=/sys/block/$1/md slots slot state leg good=' '
     LETTERS=''
     read -r slots <"$md/raid_disks"
     slots=${slots%% *}
+    for leg in "$md"/dev-*; do
+        state='' slot=''
+        { read -r state <"$leg/state" && read -r slot <"$leg/slot"; } 2>/dev/null || true
+        [[ $state != *in_sync* ]] || good+="$slot "
+    done
     for ((slot = 0; slot < slots; slot++)); do
-        state=''
-        { read -r state <"$md/rd$slot/state"; } 2>/dev/null || true
-        if [[ $state == *in_sync* ]]; then LETTERS+=U; else LETTERS+=_; fi
+        if [[ $good == *" $slot "* ]]; then LETTERS+=U; else LETTERS+=_; fi
     done
 }
 

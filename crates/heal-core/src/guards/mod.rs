@@ -433,6 +433,11 @@ fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
     if held { Ok(()) } else { fails() }
 }
 
+/// Whether legs other than the one in `slot` are known to hold every block of it.
+pub(crate) fn is_held_elsewhere(array: &ArraySnapshot, slot: Slot) -> bool {
+    a_good_leg_other_than(array, Some(slot)).is_ok()
+}
+
 fn missing(array: &ArraySnapshot) -> usize {
     let good = array.legs.iter().filter(|leg| is_source(leg)).count();
     usize::from(array.raid_disks).saturating_sub(good)
@@ -608,6 +613,10 @@ fn replace_leg(array: &ArraySnapshot, from: &LegRef, to: &NamespaceSnapshot) -> 
     };
     if !spare.is_spare() {
         return Err(GuardWhy::LegState { detail: spare.flags.to_string() });
+    }
+    // MD drops the old leg when the copy is complete: what it cannot read must stand elsewhere.
+    if !is_good(leaving) {
+        a_good_leg_other_than(array, leaving.slot)?;
     }
     no_wish_to_replace(array, Some(from))
 }

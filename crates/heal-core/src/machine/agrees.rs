@@ -146,6 +146,7 @@ fn signal(kind: SignalKind) -> Signal {
         SignalKind::LegLeft => Signal::LegLeft,
         SignalKind::NamespaceFound => Signal::NamespaceFound(device(3)),
         SignalKind::ReplicaTerminating => Signal::ReplicaTerminating,
+        SignalKind::BadBlocks => Signal::BadBlocks,
         SignalKind::MoreCopies => Signal::MoreCopies(Box::new(replica(3))),
         SignalKind::FewerCopies => Signal::FewerCopies,
         SignalKind::ReplicaReplaced => Signal::ReplicaReplaced(Box::new(replica(3))),

@@ -7,17 +7,15 @@
 //! | put away | the array was stopped, and we had connected something for it | it is disconnected, or somebody uses it |
 //!
 //! They are driven like a repair's steps: derived from the look, let through by the same guards, one
-//! at a time, each with a durable intent. What is owed to a controller survives a crash in the record;
-//! a bad block survives in the leg itself.
+//! at a time, each with a durable intent. What is owed to a controller survives a crash in the record.
 
 use std::collections::BTreeSet;
 
 use heal_types::{
-    ConnectParams, ControllerState, HostAction, LegSnapshot, NamespaceId, NamespaceIds, Now, Nqn,
-    Observed, Outcome, Replica, ReplicaId, Slot,
+    ConnectParams, ControllerState, HostAction, NamespaceId, NamespaceIds, Now, Nqn, Observed,
+    Outcome, Replica, ReplicaId,
 };
 
-use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::guards::GuardWhy;
 use crate::phase::{Phase, Repair, Turn, TurnState};
@@ -284,42 +282,6 @@ impl ArrayMachine {
             self.called.remove(&id);
         }
     }
-
-    /// A leg with blocks that MD must not read looks whole and is not: said once for each leg.
-    fn note_bad_blocks(&mut self, now: Now) {
-        let Some(array) = self.snapshot().filter(|_| self.standing == Standing::Managed) else {
-            return;
-        };
-        let bad: Vec<(Slot, String)> = array
-            .legs
-            .iter()
-            .filter(|leg| has_bad_blocks(leg))
-            .filter_map(|leg| Some((leg.slot?, leg.device.to_string())))
-            .collect();
-        let good = |slot: Slot| {
-            array
-                .legs
-                .iter()
-                .any(|leg| leg.slot == Some(slot) && leg.bad_blocks.is_known_and(|bad| !bad))
-        };
-        let healed: Vec<Slot> = self.bad_slots.iter().copied().filter(|slot| good(*slot)).collect();
-        for slot in healed {
-            self.bad_slots.remove(&slot);
-            let text = format!("{}: slot {slot}: every block is readable again", self.name());
-            self.tell_slot(now, AuditKind::BadBlocksHealed, Severity::Notice, text, slot);
-        }
-        for (slot, device) in bad {
-            if self.bad_slots.insert(slot) {
-                let text = format!(
-                    "{}: slot {slot}: {device} has blocks that MD must not read: it is no full copy \
-                     until they are written. Start no repair of the array, which would fill them \
-                     with anything; have the leg replaced",
-                    self.name()
-                );
-                self.tell_slot(now, AuditKind::BadBlocksFound, Severity::Warning, text, slot);
-            }
-        }
-    }
 }
 
 /// Whether it is done, or will not be.
@@ -328,8 +290,4 @@ fn is_over(outcome: &Outcome) -> bool {
         Outcome::Changed | Outcome::AlreadySo | Outcome::Refused(_) => true,
         Outcome::Retry { .. } | Outcome::Unknown(_) => false,
     }
-}
-
-fn has_bad_blocks(leg: &LegSnapshot) -> bool {
-    leg.is_in_sync() && leg.bad_blocks == Observed::Known(true)
 }

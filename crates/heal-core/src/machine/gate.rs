@@ -265,7 +265,10 @@ impl ArrayMachine {
             .values()
             .filter(|repair| match &repair.phase {
                 Phase::Suspect { decide_at, .. } => decide_at.is_some_and(|at| at <= now.mono),
-                Phase::Grace => self.grace_end(repair).is_some_and(|at| at <= now.mono),
+                Phase::Grace => {
+                    let over = self.grace_end(repair).is_some_and(|at| at <= now.mono);
+                    over && !self.waits_for_full_copy(repair)
+                }
                 Phase::Isolating { .. }
                 | Phase::Reporting
                 | Phase::Returning { .. }

@@ -18,6 +18,7 @@ use crate::signal::Signal;
 use crate::view::{SlotView, leg_of, member_of, namespace_of, slot_view};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy};
 
+use super::bad_blocks::blocks_are_back;
 use super::{ArrayMachine, Standing};
 
 impl ArrayMachine {
@@ -256,7 +257,7 @@ impl ArrayMachine {
         let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
         slots.extend(self.repairs.keys().filter(|slot| slot.0 >= array.raid_disks));
         for slot in slots {
-            self.terminating_leg_failed(now, &array, slot);
+            self.moving_leg_failed(now, &array, slot);
             if let Some(signal) = self.slot_signal(&array, slot) {
                 self.signal(now, slot, signal);
             }
@@ -355,6 +356,7 @@ impl ArrayMachine {
             Phase::Reporting | Phase::Quarantined { .. } => None,
             Phase::Grace | Phase::Requesting { .. } => self
                 .healed_by_others(array, repair, view)
+                .or_else(|| blocks_are_back(array, repair))
                 .or_else(|| self.returned(repair).map(Signal::LegReturned)),
             Phase::Returning { device, .. } => self.returning_signal(array, repair, device),
             Phase::Connecting { .. } | Phase::Verifying { .. } | Phase::Adding { .. } => {
@@ -364,16 +366,25 @@ impl ArrayMachine {
             Phase::Retiring { .. } => match (repair.cause, view) {
                 (Cause::FewerCopies, _) => None,
                 (
-                    Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
+                    Cause::LegLost
+                    | Cause::ReplicaTerminating
+                    | Cause::BadBlocks
+                    | Cause::MoreCopies,
                     SlotView::Failed | SlotView::Vacant,
                 ) => Some(Signal::LegFailed),
                 // It left and came back between two looks: nothing is put away before it is full.
                 (
-                    Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
+                    Cause::LegLost
+                    | Cause::ReplicaTerminating
+                    | Cause::BadBlocks
+                    | Cause::MoreCopies,
                     SlotView::Recovering,
                 ) => Some(Signal::LegRecovering(array.sync_progress)),
                 (
-                    Cause::LegLost | Cause::ReplicaTerminating | Cause::MoreCopies,
+                    Cause::LegLost
+                    | Cause::ReplicaTerminating
+                    | Cause::BadBlocks
+                    | Cause::MoreCopies,
                     SlotView::Good(_) | SlotView::Doubtful(_) | SlotView::Unclear,
                 ) => None,
             },
@@ -412,6 +423,9 @@ impl ArrayMachine {
         // A hold ends with its reason. A slot that is good again, or being filled, ends it as well,
         // unless a person said so and something would be left to do.
         let nothing_to_retire = repair.incoming.is_none() && repair.also_retire.is_empty();
+        if let Some(signal) = blocks_are_back(array, repair).filter(|_| nothing_to_retire) {
+            return Some(signal);
+        }
         let silent = matches!(why, HeldWhy::Operator { .. } | HeldWhy::Observing);
         if nothing_to_retire || !silent {
             let own = self
@@ -457,7 +471,7 @@ impl ArrayMachine {
                 }
             },
             // Mostly the slot is good because the leg that has to go is still in it.
-            Cause::ReplicaTerminating => match view {
+            Cause::ReplicaTerminating | Cause::BadBlocks => match view {
                 SlotView::Good(leg) => {
                     let leaving = repair.lost.as_ref()?.namespace?;
                     let ids = leg.backing.namespace()?.ids.known()?;
@@ -651,13 +665,13 @@ impl ArrayMachine {
         }
     }
 
-    /// A leg that its provisioner wants out has failed before it was moved: now it is a loss.
-    fn terminating_leg_failed(&mut self, now: Now, array: &ArraySnapshot, slot: Slot) {
+    /// A leg that has to go has failed before it was moved: now it is a loss.
+    fn moving_leg_failed(&mut self, now: Now, array: &ArraySnapshot, slot: Slot) {
         let failed = matches!(slot_view(array, slot), SlotView::Failed | SlotView::Vacant);
         let Some(repair) = self.repairs.get_mut(&slot) else {
             return;
         };
-        if !failed || repair.cause != Cause::ReplicaTerminating {
+        if !failed || !repair.cause.moves_leg() {
             return;
         }
         if matches!(repair.phase, Phase::Rebuilding { .. } | Phase::Retiring { .. }) {
@@ -754,7 +768,7 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
         Some(_) => return filled_by_others(repair, view), // A spare that MD is about to use.
         None => {}
     }
-    if repair.cause == Cause::ReplicaTerminating {
+    if repair.cause.moves_leg() {
         // The leg that has to go is still good in its slot. Its successor has failed, unless it is
         // there and only cannot be told from another device at this moment.
         let hidden = array.legs.iter().any(|leg| {

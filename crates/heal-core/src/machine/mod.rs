@@ -17,6 +17,7 @@
 #[cfg(test)]
 mod agrees;
 mod answer;
+mod bad_blocks;
 mod duties;
 mod gate;
 mod isolate;
@@ -322,6 +323,7 @@ impl ArrayMachine {
             match &repair.phase {
                 Phase::Reporting => offer(Some(Moment(0)), Due::Recorded),
                 Phase::Suspect { decide_at, .. } => offer(*decide_at, Due::Doubt),
+                Phase::Grace if self.waits_for_full_copy(repair) => {}
                 Phase::Grace => offer(self.grace_end(repair), Due::Grace),
                 Phase::Held { until, .. } => offer(*until, Due::Hold),
                 Phase::Rebuilding { .. } | Phase::Quarantined { .. } => {}

@@ -121,6 +121,8 @@ impl ArrayMachine {
         self.open_incident(now);
         let cause = if matches!(signal, Signal::ReplicaTerminating) {
             Cause::ReplicaTerminating
+        } else if matches!(signal, Signal::BadBlocks) {
+            Cause::BadBlocks
         } else if matches!(signal, Signal::MoreCopies(_)) {
             Cause::MoreCopies
         } else if matches!(signal, Signal::FewerCopies) {
@@ -130,7 +132,7 @@ impl ArrayMachine {
         };
         let lost = match cause {
             Cause::MoreCopies => None,
-            Cause::LegLost | Cause::ReplicaTerminating | Cause::FewerCopies => {
+            Cause::LegLost | Cause::ReplicaTerminating | Cause::BadBlocks | Cause::FewerCopies => {
                 self.members.get(&slot).cloned().or_else(|| self.missing_replica())
             }
         };
@@ -286,8 +288,7 @@ impl ArrayMachine {
     fn carry_wanted(&mut self, now: Now, slot: Slot) {
         let Some(repair) = self.repairs.get(&slot) else { return };
         let asked = repair.request.is_some() || repair.incoming.is_some();
-        let lost =
-            repair.lost.clone().filter(|_| repair.cause == Cause::ReplicaTerminating && asked);
+        let lost = repair.lost.clone().filter(|_| repair.cause.moves_leg() && asked);
         let id = lost.as_ref().and_then(|lost| lost.namespace);
         let good = self.snapshot().zip(id).and_then(|(array, id)| leg_of(array, &id));
         if good.is_some_and(LegSnapshot::is_in_sync) {
@@ -349,7 +350,7 @@ impl ArrayMachine {
                 let mut failed = member_of_replica(&incoming);
                 failed.device = repair.bound.take();
                 reported = Some(failed.clone());
-                if repair.cause == Cause::ReplicaTerminating {
+                if repair.cause.moves_leg() {
                     // The leg that has to go is still good; only its replacement failed.
                     repair.also_retire.push(failed);
                 } else {
@@ -374,7 +375,7 @@ impl ArrayMachine {
             return;
         };
         match (signal, &repair.phase) {
-            (Signal::ReplicaTerminating, _) => repair.grace = grace,
+            (Signal::ReplicaTerminating | Signal::BadBlocks, _) => repair.grace = grace,
             (Signal::StepRefused { .. }, Phase::Returning { device, .. }) => {
                 repair.not_again = Some(device.clone());
             }
@@ -421,10 +422,11 @@ impl ArrayMachine {
         let Some(lost) = lost.filter(|_| repair.incoming.is_none()) else { return };
         match repair.cause {
             Cause::ReplicaTerminating => repair.also_retire.push(lost),
-            Cause::LegLost if repair.return_after.is_none() => {
+            // Whoever took it out did not ask the provisioner to give it up.
+            Cause::LegLost | Cause::BadBlocks if repair.return_after.is_none() => {
                 self.owe(now, Some(&lost), OwedMessage::Report(Condition::Missing));
             }
-            Cause::LegLost | Cause::MoreCopies | Cause::FewerCopies => {}
+            Cause::LegLost | Cause::BadBlocks | Cause::MoreCopies | Cause::FewerCopies => {}
         }
     }
 

@@ -217,6 +217,10 @@ impl ArrayMachine {
                 (format!("{}{tries}", self.doubt(repair)), "MD fails the leg".to_owned(), due)
             }
             Phase::Reporting => ("a loss is recorded first".to_owned(), "grace".to_owned(), None),
+            Phase::Grace if self.waits_for_full_copy(repair) => {
+                let rule = "no other leg is known to hold every block: this one stays".to_owned();
+                (rule, "nothing, until its blocks are written".to_owned(), None)
+            }
             Phase::Grace => {
                 let rule = match &repair.grace {
                     Some(deadline) => {
@@ -261,6 +265,12 @@ impl ArrayMachine {
                     None => "MD rebuilds".to_owned(),
                 };
                 (rule, "report the replica available once it is in sync".to_owned(), None)
+            }
+            Phase::Retiring { .. }
+                if self.snapshot().is_some_and(|array| self.lacks_blocks(array, repair.slot)) =>
+            {
+                let rule = "no leg is known to hold every block: what was replaced is kept";
+                (rule.to_owned(), "put it away once the blocks are written".to_owned(), due)
             }
             Phase::Retiring { .. } => {
                 (format!("in sync again{tries}"), "put away what was replaced".to_owned(), due)

@@ -291,6 +291,9 @@ impl ArrayMachine {
             (_, Signal::ReplicaTerminating) => {
                 format!("{lost} is terminating: waits for its successor {until}")
             }
+            (_, Signal::BadBlocks) => {
+                format!("{lost} is no full copy: waits for its blocks to be written {until}")
+            }
             (_, _) => format!("waits for {lost} or the provisioner {until}"),
         };
         (AuditKind::GraceBegan, Severity::Notice, text)
@@ -398,15 +401,5 @@ fn sentence(action: &HostAction) -> String {
             format!("connect {} at {} again", params.nqn, params.portal)
         }
         HostAction::Disconnect { nqn, .. } => format!("disconnect {nqn}"),
-    }
-}
-
-impl Cause {
-    /// Whether the slot's own leg is what is wrong.
-    pub(super) fn is_loss(self) -> bool {
-        match self {
-            Self::LegLost => true,
-            Self::ReplicaTerminating | Self::MoreCopies | Self::FewerCopies => false,
-        }
     }
 }

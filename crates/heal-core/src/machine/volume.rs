@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use heal_types::{
-    Condition, FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall,
+    ArraySnapshot, Condition, FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall,
     ProvisionerFault, Replica, ReplicaId, ReplicaState, Slot, Volume, VolumeQuery,
 };
 use uuid::Uuid;
@@ -331,6 +331,7 @@ impl ArrayMachine {
         }
         self.begin_terminating(now);
         self.begin_resize(now);
+        self.begin_bad_blocks(now);
     }
 
     pub(super) fn volume_signal(&self, slot: Slot) -> Option<Signal> {
@@ -391,7 +392,7 @@ impl ArrayMachine {
         Some(match repair.cause {
             // Nothing was lost: the volume offers another one when it has one.
             Cause::MoreCopies => Signal::NoLongerNeeded,
-            Cause::LegLost | Cause::ReplicaTerminating | Cause::FewerCopies => {
+            Cause::LegLost | Cause::ReplicaTerminating | Cause::BadBlocks | Cause::FewerCopies => {
                 Signal::ReplicaWithdrawn
             }
         })
@@ -480,11 +481,7 @@ impl ArrayMachine {
         if volume.copies < array.raid_disks {
             return; // Fewer copies are wanted: begin_resize.
         }
-        let unseen = (0..array.raid_disks).map(Slot).any(|slot| {
-            let empty = matches!(slot_view(array, slot), SlotView::Failed | SlotView::Vacant);
-            empty && !self.repairs.contains_key(&slot)
-        });
-        if unseen {
+        if self.has_unseen_loss(array) {
             self.recheck = true; // A loss that nobody has taken up yet goes first.
             return;
         }
@@ -506,6 +503,14 @@ impl ArrayMachine {
                 self.signal(now, slot, signal);
             }
         }
+    }
+
+    /// Whether a slot is without its leg and nobody has taken that up yet.
+    pub(super) fn has_unseen_loss(&self, array: &ArraySnapshot) -> bool {
+        (0..array.raid_disks).map(Slot).any(|slot| {
+            let empty = matches!(slot_view(array, slot), SlotView::Failed | SlotView::Vacant);
+            empty && !self.repairs.contains_key(&slot)
+        })
     }
 
     /// More or fewer copies, only ever begun on an array that is whole.

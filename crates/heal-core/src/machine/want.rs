@@ -114,6 +114,9 @@ impl ArrayMachine {
         if let Some(signal) = self.volume_signal(repair.slot) {
             return Want::Signal(signal);
         }
+        if self.waits_for_full_copy(repair) {
+            return Want::Rest(self.policy.retry_max);
+        }
         if repair.cause == Cause::MoreCopies {
             // Nobody was lost: the volume offers another copy when it has one.
             return Want::Signal(Signal::NoLongerNeeded);
@@ -127,6 +130,7 @@ impl ArrayMachine {
         let why = match repair.cause {
             Cause::LegLost => "the replica was lost and did not come back within its grace",
             Cause::ReplicaTerminating => "the replica is terminating",
+            Cause::BadBlocks => "the replica has blocks that cannot be read, and is no full copy",
             Cause::MoreCopies | Cause::FewerCopies => "the number of copies changes",
         };
         Want::Call(ProvisionerCall::RequestReplacement { volume, lost, why: why.to_owned(), key })
@@ -173,8 +177,7 @@ impl ArrayMachine {
         if let Some(leg) = bound_faulty(array, repair.slot, repair.lost.as_ref()) {
             return Want::Act(self.remove(leg, repair.lost.as_ref()));
         }
-        let moved = repair.cause == Cause::ReplicaTerminating;
-        let leaving = array.leg_in(repair.slot).filter(|_| moved);
+        let leaving = array.leg_in(repair.slot).filter(|_| repair.cause.moves_leg());
         let bound = leg_of(array, &incoming.target.namespace);
         // The leg that has to go may wish for it once its successor is bound, not before.
         let may_wish = leaving.filter(|_| bound.is_some());
@@ -205,6 +208,9 @@ impl ArrayMachine {
             if let Some(want) = self.want_fewer(array, repair) {
                 return want;
             }
+        }
+        if self.lacks_blocks(array, repair.slot) {
+            return Want::Wait(self.policy.retry_max);
         }
         if let Some(leg) = self.left_over(array, repair.slot) {
             let member = self.leaving(repair).into_iter().find(|member| is_bound_as(member, leg));

@@ -68,6 +68,7 @@ fn the_array(world: &mut World, name: &str) {
         world.kernel.restore_path(&nqn);
         world.kernel.restore_namespace(&nqn);
     }
+    world.kernel.mend_blocks(id);
     world.kernel.freeze(id, false);
     world.kernel.force_state(id, None);
     world.after_kernel();

@@ -148,6 +148,7 @@ pub fn loud_words_are_explained(world: &World, array: ArrayId, entry: &AuditEntr
         AuditKind::LedgerFailed => checker.had(Trouble::Disk) || checker.had(Trouble::Record),
         AuditKind::ArrayBroken => world.kernel.is_broken(array),
         AuditKind::ProvisionerFaulted => checker.had(Trouble::Contract),
+        AuditKind::BadBlocksFound => world.kernel.has_bad_blocks(array),
         AuditKind::RepairHeld => {
             // What a path is like is found out, and found to be over, some time later.
             let now = world.now().mono;
@@ -164,7 +165,6 @@ pub fn loud_words_are_explained(world: &World, array: ArrayId, entry: &AuditEntr
         | AuditKind::LegCleared
         | AuditKind::LegIsolating
         | AuditKind::LegLost
-        | AuditKind::BadBlocksFound
         | AuditKind::BadBlocksHealed
         | AuditKind::GraceBegan
         | AuditKind::LegReturned

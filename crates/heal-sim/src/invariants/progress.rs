@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use heal_core::record::Step;
+use heal_core::record::{RepairRecord, Step};
+use heal_core::why::Cause;
 use heal_types::ArrayId;
 use heal_types::status::Health;
 
@@ -41,7 +42,11 @@ pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
     };
     let now = world.now().mono;
     let slept = record.repairs.iter().filter(|repair| matches!(repair.step, Step::Grace));
-    let mut slept = slept.filter(|repair| {
+    // One that lacks blocks waits for a leg that has them, however long that takes.
+    let may_go = |repair: &RepairRecord| {
+        repair.cause != Cause::BadBlocks || world.kernel.is_full_beside(array, repair.slot.0)
+    };
+    let mut slept = slept.filter(|repair| may_go(repair)).filter(|repair| {
         let grace = repair.grace.as_ref().filter(|grace| grace.boot == world.boot);
         grace.is_some_and(|grace| now.since(grace.mono) > LATE)
     });

@@ -97,6 +97,8 @@ pub(crate) struct Disk {
     pub(crate) given_up: bool,
     /// It has what stood on another one at some time, superblock and all.
     pub(crate) copy: bool,
+    /// The block that its list of bad blocks names: nothing can be read there.
+    pub(crate) bad: Option<u16>,
 }
 
 impl Disk {
@@ -114,6 +116,7 @@ impl Disk {
             in_use: false,
             given_up: false,
             copy: false,
+            bad: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use heal_types::{ArrayId, NamespaceId, Nqn};
 
 use super::fabric::Handle;
+use super::md::Rdev;
 use super::{FakeKernel, KernelSignal};
 
 impl FakeKernel {
@@ -58,21 +59,61 @@ impl FakeKernel {
         }
     }
 
-    /// MD learns of a block on the leg that it must not read.
+    /// MD learns of a block on the leg that it must not read, and that another leg has.
     pub fn find_bad_block(&mut self, id: &NamespaceId) {
-        if let Some((array, index)) = self.member_on(id) {
-            self.arrays[array].rdevs[index].bad_blocks = true;
-            self.signals.push(KernelSignal::Md); // `rdev_set_badblocks` notifies `state`.
+        let Some((array, index)) = self.member_on(id) else { return };
+        let md = &self.arrays[array];
+        let Some(slot) = md.rdevs[index].slot.filter(|_| !md.rdevs[index].bad_blocks) else {
+            return;
+        };
+        let block = md.may_go_bad(slot);
+        let has = |(other, rdev): (usize, &Rdev)| {
+            let disk = &self.disks[self.devices[rdev.handle].disk.0];
+            let holds = rdev.slot.is_some_and(|own| md.holds(own, block));
+            let whole = disk.blocks.get(block) >= md.newest.get(block);
+            other != index && rdev.in_sync && !rdev.faulty && holds && whole
+        };
+        if md.rdevs.iter().enumerate().any(has) {
+            self.cannot_read(array, index, block);
         }
+    }
+
+    /// `rdev_set_badblocks`.
+    pub(crate) fn cannot_read(&mut self, array: usize, index: usize, block: u16) {
+        let rdev = &mut self.arrays[array].rdevs[index];
+        rdev.bad_blocks = true;
+        let disk = self.devices[rdev.handle].disk;
+        self.disks[disk.0].bad = Some(block);
+        self.disks[disk.0].blocks.set(block, 0);
+        self.signals.push(KernelSignal::Md); // It notifies `state`.
+    }
+
+    /// `rdev_clear_badblocks`: the block was written.
+    pub(crate) fn can_read(&mut self, array: usize, index: usize) {
+        let rdev = &mut self.arrays[array].rdevs[index];
+        rdev.bad_blocks = false;
+        rdev.stubborn = false;
+        let disk = self.devices[rdev.handle].disk;
+        self.disks[disk.0].bad = None;
+        self.signals.push(KernelSignal::Md);
+    }
+
+    /// Whether MD must not read this block of a leg.
+    pub(crate) fn is_bad(&self, rdev: &Rdev, block: u16) -> bool {
+        rdev.bad_blocks && self.disks[self.devices[rdev.handle].disk.0].bad == Some(block)
     }
 
     /// The application writes the blocks that MD must not read, and MD takes them off the list, unless its
     /// last write there failed (`raid1_end_write_request`, `drivers/md/raid1.c`).
     pub(crate) fn write_over_bad_blocks(&mut self, array: usize) {
-        for rdev in &mut self.arrays[array].rdevs {
-            if rdev.bad_blocks && rdev.in_sync && !rdev.faulty && !rdev.stubborn {
-                rdev.bad_blocks = false;
-                self.signals.push(KernelSignal::Md);
+        for index in 0..self.arrays[array].rdevs.len() {
+            let rdev = &self.arrays[array].rdevs[index];
+            let disk = self.devices[rdev.handle].disk;
+            let heals = rdev.bad_blocks && rdev.in_sync && !rdev.faulty && !rdev.stubborn;
+            if let Some(block) = self.disks[disk.0].bad.filter(|_| heals) {
+                let newest = self.arrays[array].newest.get(block);
+                self.disks[disk.0].write(block, newest);
+                self.can_read(array, index);
             }
         }
     }
@@ -81,7 +122,8 @@ impl FakeKernel {
     pub fn find_stubborn_bad_block(&mut self, id: &NamespaceId) {
         self.find_bad_block(id);
         if let Some((array, index)) = self.member_on(id) {
-            self.arrays[array].rdevs[index].stubborn = true;
+            let rdev = &mut self.arrays[array].rdevs[index];
+            rdev.stubborn = rdev.bad_blocks;
         }
     }
 

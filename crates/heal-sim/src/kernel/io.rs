@@ -132,7 +132,19 @@ impl FakeKernel {
         let rdev = &self.arrays[array].rdevs[index];
         let (handle, uuid, in_sync) = (rdev.handle, rdev.uuid, rdev.in_sync);
         match self.io(handle) {
+            // A block that could not be written is not tried again (`raid1_write_request`), while
+            // another leg takes it.
+            Io::Moves if rdev.stubborn && self.is_bad(rdev, flight.block) => {
+                if self.arrays[array].has_another(index) {
+                    return;
+                }
+                self.can_read(array, index);
+                self.send(array, index, flight);
+            }
             Io::Moves => {
+                if self.is_bad(rdev, flight.block) {
+                    self.can_read(array, index);
+                }
                 let disk = self.devices[handle].disk;
                 self.disks[disk.0].write(flight.block, flight.version);
                 self.count_completed(handle);

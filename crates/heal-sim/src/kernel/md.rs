@@ -158,7 +158,7 @@ impl MdArray {
     }
 
     /// The blocks of a slot: RAID10 near 2 gives every second block to each pair.
-    fn holds(&self, slot: u16, block: u16) -> bool {
+    pub(crate) fn holds(&self, slot: u16, block: u16) -> bool {
         match self.level {
             Level::Raid10 { .. } => {
                 let sets = (self.raid_disks / 2).max(1);
@@ -166,6 +166,15 @@ impl MdArray {
             }
             Level::Raid1 | Level::Other => true,
         }
+    }
+
+    /// The block of a slot that can go bad: another one for each.
+    pub(crate) fn may_go_bad(&self, slot: u16) -> u16 {
+        let sets = match self.level {
+            Level::Raid10 { .. } => (self.raid_disks / 2).max(1),
+            Level::Raid1 | Level::Other => 1,
+        };
+        ((8 + slot) * sets + slot / 2) % BLOCKS
     }
 
     fn same_set(&self, a: u16, b: u16) -> bool {
@@ -222,7 +231,7 @@ impl MdArray {
     }
 
     /// Whether a leg other than `index` holds every block that it holds.
-    fn has_another(&self, index: usize) -> bool {
+    pub(crate) fn has_another(&self, index: usize) -> bool {
         let Some(slot) = self.rdevs[index].slot else {
             return true;
         };
@@ -540,6 +549,11 @@ impl FakeKernel {
                 return;
             };
             for index in needy {
+                let Some(version) = version else {
+                    // No leg in sync can read it: `raid1_sync_request` marks it bad on the targets.
+                    self.cannot_read(array, index, block);
+                    continue;
+                };
                 let handle = self.arrays[array].rdevs[index].handle;
                 if self.io_waits(handle) {
                     self.retry_sync(array);
@@ -552,24 +566,33 @@ impl FakeKernel {
                 let disk = self.devices[handle].disk;
                 // Never written by the application: whatever stands there is copied as well.
                 self.disks[disk.0].write(block, version);
+                if self.is_bad(&self.arrays[array].rdevs[index], block) {
+                    self.can_read(array, index); // R1BIO_MadeGood
+                }
             }
         }
         self.after_block(array, block);
     }
 
-    /// Reads one block from a good leg; `None` when it has to wait or nothing can be read.
-    fn read_for_sync(&mut self, array: usize, block: u16) -> Option<Version> {
+    /// Reads one block from a good leg; `None` when it has to wait or nothing can be read, `Some(None)`
+    /// where every leg in sync has it in its list of bad blocks.
+    fn read_for_sync(&mut self, array: usize, block: u16) -> Option<Option<Version>> {
         let md = &self.arrays[array];
         let sources: Vec<usize> = (md.rdevs.iter().enumerate())
             .filter(|(_, r)| r.in_sync && !r.faulty)
             .filter(|(_, r)| r.slot.is_some_and(|s| md.holds(s, block)))
             .map(|(i, _)| i)
             .collect();
+        let bad = |index: &usize| self.is_bad(&md.rdevs[*index], block);
+        let (lacking, sources): (Vec<_>, Vec<_>) = sources.into_iter().partition(bad);
+        if sources.is_empty() && !lacking.is_empty() {
+            return Some(None);
+        }
         for index in &sources {
             let handle = self.arrays[array].rdevs[*index].handle;
             if self.io_moves(handle) {
                 let disk = self.devices[handle].disk;
-                return Some(self.disks[disk.0].blocks.get(block));
+                return Some(Some(self.disks[disk.0].blocks.get(block)));
             }
         }
         if sources.iter().any(|i| self.io_waits(self.arrays[array].rdevs[*i].handle)) {
@@ -659,7 +682,9 @@ impl FakeKernel {
             let behind =
                 md.newest.iter().filter(|(block, version)| disk.blocks.get(*block) < *version);
             let held = behind.filter(|(block, _)| {
-                rdev.slot.is_some_and(|s| md.holds(s, *block)) && !md.is_known_to_lack(*block)
+                rdev.slot.is_some_and(|s| md.holds(s, *block))
+                    && !md.is_known_to_lack(*block)
+                    && !self.is_bad(rdev, *block)
             });
             held.map(|(block, version)| {
                 let has = disk.blocks.get(block);

@@ -55,7 +55,7 @@ impl FakeKernel {
                 sb.events, md.events_cleared
             ));
         }
-        self.bind(array, handle, sb.device, Some(slot), sb.bad_blocks);
+        self.bind(array, handle, sb.device, Some(slot));
         Ok(())
     }
 
@@ -89,22 +89,18 @@ impl FakeKernel {
         disk.written = true;
         disk.given_up = false;
         disk.copy = false;
-        self.bind(array, handle, uuid, None, false);
+        disk.bad = None;
+        self.bind(array, handle, uuid, None);
         self.update_superblocks(array);
         Ok(())
     }
 
     /// `bind_rdev_to_array` and `add_bound_rdev`: bound without a slot; MD's thread gives it one.
-    fn bind(
-        &mut self,
-        array: usize,
-        handle: Handle,
-        uuid: MdDeviceId,
-        saved_slot: Option<u16>,
-        bad_blocks: bool,
-    ) {
+    fn bind(&mut self, array: usize, handle: Handle, uuid: MdDeviceId, saved_slot: Option<u16>) {
         let at = self.now.after(THREAD);
         let name = self.devices[handle].name.clone();
+        // The list is on the disk; what it could not take is found again at the first read.
+        let bad_blocks = self.disks[self.devices[handle].disk.0].bad.is_some();
         let md = &mut self.arrays[array];
         md.rdevs.push(Rdev {
             handle,
@@ -233,7 +229,7 @@ impl FakeKernel {
                 continue;
             };
             if recovery == Recovery::Complete {
-                self.bind(array, handle, sb.device, None, sb.bad_blocks);
+                self.bind(array, handle, sb.device, None);
                 if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
                     rdev.slot = Some(slot);
                     rdev.in_sync = true;
@@ -286,7 +282,7 @@ impl FakeKernel {
             md.dirty.clear();
             md.events_cleared = sb.events;
         }
-        self.bind(array, handle, sb.device, None, sb.bad_blocks);
+        self.bind(array, handle, sb.device, None);
         if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
             rdev.slot = Some(slot);
             rdev.in_sync = true;
@@ -365,7 +361,7 @@ impl FakeKernel {
         for (slot, handle) in legs.iter().enumerate() {
             self.md_uuids += 1;
             let uuid = md_device_uuid(self.md_uuids);
-            self.bind(array, *handle, uuid, None, false);
+            self.bind(array, *handle, uuid, None);
             if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
                 rdev.slot = u16::try_from(slot).ok();
                 rdev.in_sync = true;

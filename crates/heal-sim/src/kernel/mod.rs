@@ -273,7 +273,8 @@ impl FakeKernel {
     }
 
     /// Whether a leg of the array has blocks that MD must not read.
-    pub(crate) fn has_bad_blocks(&self, array: ArrayId) -> bool {
+    #[must_use]
+    pub fn has_bad_blocks(&self, array: ArrayId) -> bool {
         let arrays = self.arrays.iter().filter(|md| md.id == array);
         arrays.flat_map(|md| &md.rdevs).any(|rdev| rdev.bad_blocks)
     }
@@ -329,6 +330,16 @@ impl FakeKernel {
             .filter(|r| slot.is_none() || md.may_stand_in(r.slot, slot))
             .filter(|r| self.looks_good(r.handle))
             .count()
+    }
+
+    /// Whether a leg beside the one in `slot` has every block of it, and nothing is to be seen against it.
+    pub(crate) fn is_full_beside(&self, array: ArrayId, slot: u16) -> bool {
+        self.array_index(array).is_some_and(|index| {
+            let md = &self.arrays[index];
+            let full = |r: &&md::Rdev| r.in_sync && !r.faulty && !r.bad_blocks;
+            let mut beside = md.rdevs.iter().filter(full).filter(|r| r.slot != Some(slot));
+            beside.any(|r| md.may_stand_in(r.slot, Some(slot)) && self.looks_good(r.handle))
+        })
     }
 
     /// Whether nothing is to be seen against any slot of the array.
@@ -442,6 +453,14 @@ impl FakeKernel {
             self.arrays[index].frozen = frozen;
             self.arrays[index].thread_at = Some(self.now);
             self.signals.push(KernelSignal::Md);
+        }
+    }
+
+    /// What could not be written can be, and the application writes it.
+    pub fn mend_blocks(&mut self, array: ArrayId) {
+        if let Some(index) = self.array_index(array) {
+            self.arrays[index].rdevs.iter_mut().for_each(|rdev| rdev.stubborn = false);
+            self.write_over_bad_blocks(index);
         }
     }
 

@@ -9,6 +9,7 @@
 //!   paths       cables, and what is done and said about them
 //!   offers      replacements that are rejected, withdrawn or offered twice
 //!   putting_away   what is left of a leg once its slot is good again
+//!   bad_blocks  legs that look whole and are not
 //!   bookkeeping    holds, permits, records, keys, and the provisioner's ear
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! says what that machine did.
 #![allow(clippy::unwrap_used, reason = "a test may end loudly, its helpers too")]
 
+mod bad_blocks;
 mod bookkeeping;
 mod looks;
 mod moves;

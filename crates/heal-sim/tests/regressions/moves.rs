@@ -53,16 +53,19 @@ fn a_leg_that_is_wanted_again_while_the_array_is_busy_stays() {
 // found by review: a leg was put away as one copy too many although one of those that stayed had
 // blocks that could not be read: the last copy of those blocks went with it.
 #[test]
-fn a_leg_that_holds_blocks_which_another_one_lacks_is_not_put_away() {
+fn a_leg_that_holds_blocks_which_another_one_lacks_stays_until_that_one_is_replaced() {
     let mut world = well(&legs(3, 30));
     world.stubborn_bad_block("vol1-a");
     world.copies("vol1", 2);
     world.terminating("vol1-c");
     world.volume_stale("vol1");
-    world.run_for(seconds(120));
-    assert_eq!(phase(&world, "vol1"), "held");
-    assert_picture(&world, "vol1", "[UUU]");
-    assert_never(&world, LineKind::Effect, "remove");
+    // The one that lacks them is replaced first.
+    until(&mut world, "its successor is complete", |world| world.is_in_sync("vol1-d"));
+    assert_in_sync(&world, "vol1-c");
+    assert_never(&world, LineKind::Effect, "fail ");
+    heals(&mut world);
+    assert_picture(&world, "vol1", "[UU]");
+    assert_eq!(world.replica_state("vol1-c"), None, "its removal was confirmed");
 }
 
 // found by review: the leg was failed already when it was wanted again; its removal was confirmed all
