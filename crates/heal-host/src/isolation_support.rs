@@ -19,6 +19,10 @@
 //! a controller that is not there. That is [`UndecidedWhy`]: ask again when the first controller
 //! appears. Until then there is nothing to isolate.
 //!
+//! **RDMA has no sockets.** On a host whose fabrics controllers are all over RDMA only the last question
+//! is asked, because arming is all that is done there; the others are asked when the first controller
+//! over TCP appears, and until then no socket may be ended.
+//!
 //! The price: the kernel's symbols are some megabytes of text, made while they are read (a tenth of a
 //! second, more under emulation). This is for start-up, off the event loop.
 
@@ -90,7 +94,7 @@ impl fmt::Display for UnsupportedWhy {
 pub enum UndecidedWhy {
     /// `nvme_tcp` is not loaded: its functions are not to be seen.
     DriverNotLoaded,
-    /// There is no controller over TCP: its attributes are not to be seen.
+    /// There is no fabrics controller: its attributes are not to be seen.
     NoController,
     /// The kernel's symbols cannot be read.
     SymbolsUnreadable,
@@ -115,7 +119,7 @@ impl fmt::Display for UndecidedWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DriverNotLoaded => "nvme_tcp is not loaded yet",
-            Self::NoController => "there is no controller over TCP yet",
+            Self::NoController => "there is no fabrics controller yet",
             Self::SymbolsUnreadable => "the kernel's symbols cannot be read",
             Self::NoAnswer => "the kernel does not answer about sockets",
         })
@@ -125,6 +129,8 @@ impl fmt::Display for UndecidedWhy {
 /// Whether this host's legs can be isolated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IsolationSupport {
+    /// Every fabrics controller is over RDMA: nothing was asked about sockets.
+    pub only_rdma: bool,
     /// What is missing; nothing of it comes back without another kernel or another unit file.
     pub missing: BTreeSet<UnsupportedWhy>,
     /// What could not be found out.
@@ -136,8 +142,10 @@ impl IsolationSupport {
     #[must_use]
     pub fn detect(root: &Root) -> Self {
         let mut support = Self::read(root);
-        support.probe_capability();
-        support.probe_sockets();
+        if !support.only_rdma {
+            support.probe_capability();
+            support.probe_sockets();
+        }
         support
     }
 
@@ -145,8 +153,10 @@ impl IsolationSupport {
     #[must_use]
     pub fn read(root: &Root) -> Self {
         let mut support = Self::default();
-        support.read_driver(root);
         support.read_controllers(root);
+        if !support.only_rdma {
+            support.read_driver(root);
+        }
         support
     }
 
@@ -154,6 +164,12 @@ impl IsolationSupport {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.missing.is_empty() && self.undecided.is_empty()
+    }
+
+    /// Whether sockets may be ended as well.
+    #[must_use]
+    pub fn covers_sockets(&self) -> bool {
+        self.is_whole() && !self.only_rdma
     }
 
     /// Whether it is worth asking again.
@@ -189,11 +205,18 @@ impl IsolationSupport {
             self.undecided.insert(UndecidedWhy::NoController);
             return;
         };
-        let mut seen = false;
+        let (mut seen, mut tcp, mut rdma) = (false, false, false);
         for name in names {
             let controller = class.dir(&name);
-            if controller.text("transport") != Observed::Known("tcp".to_owned()) {
-                continue;
+            match controller.text("transport") {
+                Observed::Known(transport) if transport == "tcp" => tcp = true,
+                Observed::Known(transport) if transport == "rdma" => rdma = true,
+                Observed::Known(_) => continue,
+                // It may be any: what is said of sockets is not put off.
+                Observed::Unknown(_) => {
+                    tcp = true;
+                    continue;
+                }
             }
             match controller.optional::<String>("fast_io_fail_tmo") {
                 Observed::Unknown(UnknownWhy::Unsupported) => {
@@ -208,6 +231,7 @@ impl IsolationSupport {
         if !seen {
             self.undecided.insert(UndecidedWhy::NoController);
         }
+        self.only_rdma = rdma && !tcp;
     }
 
     fn probe_capability(&mut self) {
@@ -252,8 +276,11 @@ impl IsolationSupport {
 /// "isolation: available", or everything that is against it.
 impl fmt::Display for IsolationSupport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_whole() {
+        if self.covers_sockets() {
             return f.write_str("available");
+        }
+        if self.is_whole() {
+            return f.write_str("available for RDMA, by fast_io_fail_tmo alone");
         }
         let missing = self.missing.iter().map(ToString::to_string);
         let reasons: Vec<_> = if self.missing.is_empty() {

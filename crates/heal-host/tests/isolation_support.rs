@@ -78,3 +78,22 @@ fn symbols_that_cannot_be_read_leave_it_open() {
     let loaded = Tree::new("hidden").file("sys/module/nvme_tcp/refcnt", "1\n");
     assert!(loaded.read().undecided.contains(&UndecidedWhy::SymbolsUnreadable));
 }
+
+#[test]
+fn where_there_is_rdma_alone_nothing_of_tcp_is_missed_and_no_socket_may_be_ended() {
+    let tree = Tree::new("rdma")
+        .file("proc/kallsyms", "0000000000000000 T _stext\n")
+        .file("sys/class/nvme/nvme1/transport", "rdma\n")
+        .file("sys/class/nvme/nvme1/fast_io_fail_tmo", "off\n");
+    let support = tree.read();
+    assert!(support.is_whole() && !support.covers_sockets(), "{support}");
+    assert_eq!(support.to_string(), "available for RDMA, by fast_io_fail_tmo alone");
+    // As soon as there is a controller over TCP, its driver counts.
+    let both = tree
+        .file("sys/module/nvme_tcp/refcnt", "1\n")
+        .file("sys/class/nvme/nvme2/transport", "tcp\n")
+        .file("sys/class/nvme/nvme2/fast_io_fail_tmo", "off\n");
+    assert!(!both.read().is_whole());
+    let whole = both.file("proc/kallsyms", NEW).read();
+    assert!(whole.is_whole() && whole.covers_sockets(), "{whole}");
+}

@@ -251,10 +251,10 @@ impl LinuxHost {
         Ok(())
     }
 
-    /// Whether this kernel lets a leg be isolated, and without harm to data.
+    /// Whether this kernel lets sockets be ended, and without harm to data.
     fn can_isolate(&self) -> Step<()> {
         let support = self.support.now();
-        if support.is_whole() {
+        if support.covers_sockets() {
             return Ok(());
         }
         Err(refused_here(format!("isolation is {support}")))
