@@ -42,7 +42,7 @@ journal_lacks --event leg.lost
 journal_has --event act.begun --field VERB=replace_leg || fail "it was not moved"
 journal_lacks --event act.begun --field VERB=fail_leg
 [[ $(array_seen vol broken) == 0 ]] || fail "the array was broken"
-! grep faulty "$LAB_STATE/seen-vol" | grep -v " ${leg##*/dev-}\$" || fail "another leg was faulty"
+! grep '^faulty' "$LAB_STATE/seen-vol" | grep -v "^faulty ${leg##*/dev-}/" || fail "another leg was faulty"
 claim "no leg was failed by us: MD drops the old one when its successor is complete"
 
 [[ $(region) == "$written" ]] || fail "other bytes are read now"
