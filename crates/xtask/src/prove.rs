@@ -97,8 +97,6 @@ enum Where {
     AlwaysEvery,
     /// On Debian 12's own kernel; on the newer one with `--full`.
     Stock,
-    /// On every kernel.
-    Every,
     /// On every kernel, with `--full` only.
     Full,
 }
@@ -108,10 +106,9 @@ impl Where {
         match (self, much) {
             (_, Much::Full) => true,
             (Self::Always | Self::AlwaysEvery, Much::Quick) => stock,
-            (Self::Stock | Self::Every, Much::Quick)
-            | (Self::Full, Much::Quick | Much::Default) => false,
+            (Self::Stock, Much::Quick) | (Self::Full, Much::Quick | Much::Default) => false,
             (Self::Always | Self::Stock, Much::Default) => stock,
-            (Self::AlwaysEvery | Self::Every, Much::Default) => true,
+            (Self::AlwaysEvery, Much::Default) => true,
         }
     }
 }
@@ -160,7 +157,7 @@ const STALL: Proof = Proof {
         ("stall-sidebyside", Where::AlwaysEvery),
         ("stall-return", Where::AlwaysEvery),
         ("stall-both-legs", Where::AlwaysEvery),
-        ("stall-black-hole", Where::Every),
+        ("stall-black-hole", Where::Stock),
         ("stall-frozen-target", Where::Stock),
         ("stall-ana", Where::Stock),
         ("stall-two-paths", Where::Stock),
@@ -171,7 +168,7 @@ const STALL: Proof = Proof {
         ("stall-deleted", Where::Stock),
         ("stall-leftovers", Where::Always),
         ("stall-bad-blocks", Where::Always),
-        ("stall-multipath-off", Where::Stock),
+        ("stall-multipath-off", Where::Full),
     ],
     again: &[],
     simulated: false,
