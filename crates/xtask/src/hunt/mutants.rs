@@ -51,15 +51,25 @@ impl Mutant {
         Path::new("crates").join(&self.of).join("src").join(&self.file)
     }
 
-    fn verdict(&self, found: Option<&str>) -> Verdict {
+    fn verdict(&self, hunted: &Hunted) -> Verdict {
+        let found = hunted.found.as_ref();
         let how = match (&self.harmless, found) {
             (None, Some(found)) => format!("found {found}"),
             (None, None) => "NOT FOUND".to_owned(),
             (Some(why), None) => format!("harmless: {why}"),
             (Some(_), Some(found)) => format!("said to be harmless, and found {found}"),
         };
-        let holds = self.harmless.is_none() == found.is_some();
-        Verdict { holds, text: format!("{}: {}: {how}", self.name, self.what) }
+        let (seed, rule) = match found {
+            Some(found) => (format!("{} ({})", found.seed, found.table), found.rule.as_str()),
+            None if self.harmless.is_some() => ("-".to_owned(), "harmless"),
+            None => ("-".to_owned(), "NOT FOUND"),
+        };
+        let Hunted { runs, seconds, .. } = hunted;
+        Verdict {
+            holds: self.harmless.is_none() == found.is_some(),
+            text: format!("{}: {}: {how}", self.name, self.what),
+            row: format!("{:<28} {seed:<22} {runs:>7} {seconds:>7.1}  {rule}", self.name),
+        }
     }
 
     /// The file, made worse.
@@ -78,12 +88,46 @@ pub(crate) struct Verdict {
     pub(crate) holds: bool,
     /// Its name, what it does, and what found it.
     pub(crate) text: String,
+    /// The same as a row of [`HEAD`].
+    row: String,
+}
+
+/// What stands above the rows.
+const HEAD: &str = "mutant                       seed                      runs seconds  rule";
+
+/// How a mutant was hunted.
+#[derive(Debug, Default)]
+struct Hunted {
+    /// What found it.
+    found: Option<Found>,
+    /// Stories told.
+    runs: u64,
+    /// What that took, its build not counted.
+    seconds: f64,
+}
+
+/// The story that breaks a rule with the mutant, and none without it.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    seed: u64,
+    table: String,
+    rule: String,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "by {}, seed {} ({})", self.rule, self.seed, self.table)
+    }
 }
 
 /// Hunts the mutants of these names, or all.
 pub(super) fn run(names: &[String], short: bool, minutes: f64) -> anyhow::Result<()> {
     let verdicts = verdicts(names, short, minutes)?;
     let missed = verdicts.iter().filter(|verdict| !verdict.holds).count();
+    println!("\n{HEAD}");
+    for verdict in &verdicts {
+        println!("{}", verdict.row);
+    }
     println!("mutants: {} of {} as they should be", verdicts.len() - missed, verdicts.len());
     if missed == 0 { Ok(()) } else { bail!("{missed} mutants are not as they should be") }
 }
@@ -110,8 +154,7 @@ pub(crate) fn verdicts(
     let mut verdicts = Vec::new();
     for mutant in &chosen {
         let minutes = if mutant.harmless.is_some() { minutes.min(HARMLESS) } else { minutes };
-        let found = tree.hunted(mutant, &honest, minutes)?;
-        let verdict = mutant.verdict(found.as_deref());
+        let verdict = mutant.verdict(&tree.hunted(mutant, &honest, minutes)?);
         println!("{} {}", if verdict.holds { '✔' } else { '✘' }, verdict.text);
         verdicts.push(verdict);
     }
@@ -159,12 +202,7 @@ impl Tree {
     }
 
     /// Hunts one mutant. Answers with what found it.
-    fn hunted(
-        &self,
-        mutant: &Mutant,
-        honest: &Path,
-        minutes: f64,
-    ) -> anyhow::Result<Option<String>> {
+    fn hunted(&self, mutant: &Mutant, honest: &Path, minutes: f64) -> anyhow::Result<Hunted> {
         let file = mutant.path();
         let original = fs::read_to_string(workspace::root().join(&file))?;
         self.put(&file, mutant.worse(&original)?.as_bytes())?;
@@ -175,43 +213,49 @@ impl Tree {
 }
 
 /// Seeds of the worse hunter, until one breaks a rule that the honest one keeps.
-fn find(hunter: &Path, honest: &Path, minutes: f64) -> anyhow::Result<Option<String>> {
+fn find(hunter: &Path, honest: &Path, minutes: f64) -> anyhow::Result<Hunted> {
     let began = Instant::now();
-    let (mut from, mut told) = (0, 0);
+    let mut hunted = Hunted::default();
+    let mut from = 0;
     for _ in 0..TRIES {
         let left = minutes - began.elapsed().as_secs_f64() / 60.0;
         if left <= 0.0 {
-            return Ok(None);
+            break;
         }
         let output = Command::new(hunter)
-            .args(["--finds", "1", "--minutes", &left.to_string(), "--seed", &from.to_string()])
+            .args(["--finds", "1", "--figures"])
+            .args(["--minutes", &left.to_string(), "--seed", &from.to_string()])
             .output()
             .context("cannot run the hunter")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let Some(line) = text.lines().find(|line| line.starts_with("seed ")) else {
-            return Ok(None);
-        };
-        let (seed, rule) = read(line).with_context(|| format!("what is this: {line}"))?;
-        told += seed - from + 1;
+        hunted.runs += runs(&text).context("the hunter does not say how many seeds it tried")?;
+        hunted.seconds = began.elapsed().as_secs_f64();
+        let Some(line) = text.lines().find(|line| line.starts_with("seed ")) else { break };
+        let found = read(line).with_context(|| format!("what is this: {line}"))?;
         let clean = Command::new(honest)
-            .args(["--seeds", "1", "--threads", "1", "--seed", &seed.to_string()])
+            .args(["--seeds", "1", "--threads", "1", "--seed", &found.seed.to_string()])
             .output()
             .context("cannot run the hunter")?;
         if clean.status.success() {
-            let seconds = began.elapsed().as_secs_f64();
-            return Ok(Some(format!("by {rule}, after {told} seeds, {seconds:.1} s")));
+            hunted.found = Some(found);
+            break;
         }
-        from = seed + 1;
+        from = found.seed + 1;
     }
-    Ok(None)
+    Ok(hunted)
 }
 
-/// The seed and the rule in `seed 17 (Faults): rule: detail`.
-fn read(line: &str) -> Option<(u64, String)> {
-    let rest = line.strip_prefix("seed ")?;
-    let (seed, rest) = rest.split_once(' ')?;
-    let rule = rest.split(": ").nth(1)?;
-    Some((seed.parse().ok()?, rule.to_owned()))
+/// How many stories the hunter told.
+fn runs(said: &str) -> Option<u64> {
+    said.lines().find_map(|line| line.strip_prefix("FIGURE seeds="))?.trim().parse().ok()
+}
+
+/// What stands in `seed 17 (Faults): rule: detail`.
+fn read(line: &str) -> Option<Found> {
+    let (seed, rest) = line.strip_prefix("seed ")?.split_once(" (")?;
+    let (table, rest) = rest.split_once("): ")?;
+    let (rule, _) = rest.split_once(": ")?;
+    Some(Found { seed: seed.parse().ok()?, table: table.to_owned(), rule: rule.to_owned() })
 }
 
 #[cfg(test)]
@@ -239,6 +283,9 @@ mod tests {
     #[test]
     fn the_hunters_line_is_read() {
         let line = "seed 23 (Ledger): never_two_legs_armed_at_once: nvme1n1 is armed (after …)";
-        assert_eq!(read(line), Some((23, "never_two_legs_armed_at_once".to_owned())));
+        let found = read(line).unwrap();
+        assert_eq!((found.seed, found.table.as_str()), (23, "Ledger"));
+        assert_eq!(found.rule, "never_two_legs_armed_at_once");
+        assert_eq!(runs("FIGURE incidents=7\nFIGURE seeds=24\n"), Some(24));
     }
 }
