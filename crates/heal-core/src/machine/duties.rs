@@ -79,6 +79,12 @@ impl ArrayMachine {
     /// it: whoever attached the volume had an older list. One that was a leg here and went is waited for.
     fn never_connected(&self) -> Option<&Replica> {
         let volume = self.volume.known().filter(|_| self.standing == Standing::Managed)?;
+        let waits = |repair: &&Repair| {
+            matches!(repair.phase, Phase::Grace) && repair.cause == Cause::LegLost
+        };
+        let lost = self.repairs.values().filter(waits).filter_map(|repair| repair.lost.as_ref());
+        let mut lost = lost.filter(|member| member.device.is_none()).peekable();
+        lost.peek()?; // Mostly nobody is waited for, and this is asked often.
         // A namespace that nobody can tell yet may be the one.
         let ids = self.namespaces.iter().map(|namespace| namespace.ids.known());
         let there: Vec<NamespaceId> = ids
@@ -87,12 +93,7 @@ impl ArrayMachine {
             .flat_map(NamespaceIds::iter)
             .copied()
             .collect();
-        let waits = |repair: &&Repair| {
-            matches!(repair.phase, Phase::Grace) && repair.cause == Cause::LegLost
-        };
-        let lost = self.repairs.values().filter(waits).filter_map(|repair| repair.lost.as_ref());
-        lost.filter(|member| member.device.is_none())
-            .filter_map(|member| volume.replica(member.replica.as_ref()?))
+        lost.filter_map(|member| volume.replica(member.replica.as_ref()?))
             .filter(|replica| !replica.state.is_leaving() && !replica.target.portals.is_empty())
             .filter(|replica| !there.contains(&replica.target.namespace))
             .find(|replica| !self.called.contains(&replica.id))

@@ -28,7 +28,7 @@ struct Args {
     /// Stop after so many seeds.
     #[arg(long)]
     seeds: Option<u64>,
-    /// Stop after so many incidents.
+    /// Stop after so many incidents: legs lost that the agent had to heal.
     #[arg(long)]
     incidents: Option<u64>,
     /// Stop after so many finds.
@@ -154,7 +154,7 @@ fn summary(bag: &Bag) -> String {
     #[allow(clippy::cast_precision_loss, reason = "rates for people")]
     let per = |count: u64| count as f64 / seconds;
     format!(
-        "hunt: {} seeds, {} events, {} incidents in {seconds:.1} s: {:.0} seeds/s, {:.0} \
+        "hunt: {} runs, {} events, {} incidents in {seconds:.1} s: {:.0} runs/s, {:.0} \
          incidents/s, {} of {} edges taken, {} finds",
         bag.seeds,
         bag.events,

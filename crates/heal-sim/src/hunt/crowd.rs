@@ -59,7 +59,7 @@ pub struct Find {
 pub struct Bag {
     /// Stories told.
     pub seeds: u64,
-    /// Incidents in them.
+    /// Legs lost in them that had to be healed.
     pub incidents: u64,
     /// Events applied.
     pub events: u64,

@@ -116,7 +116,7 @@ pub(crate) struct Checker {
     hurt_at: Option<Moment>,
     /// An application may have seen an error by now.
     writes_may_fail: bool,
-    /// Incidents opened.
+    /// Legs that were lost, by the agent's own record.
     incidents: u64,
     /// Which moves repairs made.
     edges: Edges,
@@ -148,7 +148,7 @@ impl Checker {
     }
 
     fn audited(&mut self, entry: &AuditEntry) {
-        self.incidents += u64::from(entry.kind == AuditKind::IncidentOpened);
+        self.incidents += u64::from(entry.kind == AuditKind::LegLost);
         self.edges.note(entry);
         let ends = [AuditKind::ActEnded, AuditKind::ActInterrupted].contains(&entry.kind);
         if let Some(id) = entry.action.filter(|_| ends)

@@ -676,8 +676,11 @@ impl FakeKernel {
     /// Every block that a leg in sync should hold and does not, as text.
     pub(crate) fn lost_blocks(&self, md: &MdArray) -> impl Iterator<Item = String> {
         let good = md.rdevs.iter().filter(|r| r.in_sync && !r.faulty);
+        let disk = |rdev: &Rdev| &self.disks[self.devices[rdev.handle].disk.0];
+        // Mostly there is nothing to look for.
+        let good = good.filter(move |rdev| disk(rdev).blocks != md.newest);
         good.flat_map(move |rdev| {
-            let disk = &self.disks[self.devices[rdev.handle].disk.0];
+            let disk = disk(rdev);
             // What was not acknowledged may be there all the same.
             let behind =
                 md.newest.iter().filter(|(block, version)| disk.blocks.get(*block) < *version);

@@ -236,7 +236,7 @@ impl World {
         self.checker.violations()
     }
 
-    /// How many incidents were opened so far.
+    /// How many legs were lost so far that the agent had to heal.
     #[must_use]
     pub fn incidents(&self) -> u64 {
         self.checker.incidents()

@@ -51,6 +51,8 @@ pub(super) struct Watch {
     controllers: BTreeSet<(ControllerName, bool)>,
     sockets_at: Option<Moment>,
     io_at: Option<Moment>,
+    /// Controllers of which somebody waited for I/O at the last reading.
+    busy: BTreeSet<ControllerName>,
     /// A plan is being carried out.
     arming: bool,
     replan: bool,
@@ -72,6 +74,7 @@ impl Watch {
             controllers: BTreeSet::new(),
             sockets_at: None,
             io_at: None,
+            busy: BTreeSet::new(),
             arming: false,
             replan: false,
             wards: BTreeMap::new(),
@@ -238,9 +241,15 @@ impl World {
         if due(self.watch.io_at) {
             self.watch.io_at = Some(now.after(IO));
             for controller in self.kernel.controllers() {
-                if let Some(reading) = self.kernel.io_reading(&controller) {
-                    self.signed(PathEvent::Io { controller, reading });
+                let Some(reading) = self.kernel.io_reading(&controller) else { continue };
+                // Two quiet readings in a row say nothing, and are most of what there is to read.
+                let was_busy = self.watch.busy.remove(&controller);
+                if reading.in_flight > 0 {
+                    self.watch.busy.insert(controller.clone());
+                } else if !was_busy {
+                    continue;
                 }
+                self.signed(PathEvent::Io { controller, reading });
             }
             return true;
         }

@@ -16,7 +16,7 @@
 
 pub(crate) mod mutants;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Stop after so many incidents.
+    /// Stop after so many incidents: legs lost that the agent had to heal.
     #[arg(long)]
     incidents: Option<u64>,
     /// Only these tables.
@@ -54,10 +54,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// Builds the hunter, and what tells its logs again, of the workspace in `tree`, into `target`. Answers with its path.
-pub(crate) fn build(tree: &std::path::Path, target: &std::path::Path) -> anyhow::Result<PathBuf> {
+/// The hunter, and what tells its logs again.
+pub(crate) const PROGRAMS: [&str; 2] = ["heal-hunt", "heal-replay"];
+
+/// Builds these of [`PROGRAMS`] of the workspace in `tree`, into `target`. Answers with the first one's path.
+pub(crate) fn build(tree: &Path, target: &Path, programs: &[&str]) -> anyhow::Result<PathBuf> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--profile", "hunt", "-p", "heal-sim", "--bins"])
+        .args(["build", "--quiet", "--profile", "hunt", "-p", "heal-sim"])
+        .args(programs.iter().flat_map(|program| ["--bin", program]))
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", target)
         .status()
@@ -65,13 +69,13 @@ pub(crate) fn build(tree: &std::path::Path, target: &std::path::Path) -> anyhow:
     if !status.success() {
         bail!("the hunter of {} does not build", tree.display());
     }
-    Ok(target.join("hunt/heal-hunt"))
+    Ok(target.join("hunt").join(programs.first().copied().unwrap_or("heal-hunt")))
 }
 
 fn explore(args: &Args) -> anyhow::Result<()> {
     let root = workspace::root();
     let target = workspace::target();
-    let hunter = build(&root, &target)?;
+    let hunter = build(&root, &target, &PROGRAMS)?;
     let mut command = Command::new(hunter);
     command.arg("--matrix").arg("--keep").arg(target.join("hunt-finds"));
     command.args(["--minutes", &args.minutes.to_string(), "--seed", &args.seed.to_string()]);

@@ -150,7 +150,9 @@ pub(crate) fn verdicts(
         .filter(|mutant| !short || SHORT.contains(&mutant.name.as_str()))
         .collect();
     let tree = Tree::copied()?;
-    let honest = build(&workspace::root(), &workspace::target())?;
+    // From here on nobody's edits in the workspace count.
+    let honest = tree.target.join("honest-hunt");
+    fs::copy(build(&tree.root, &tree.target, &["heal-hunt"])?, &honest)?;
     let mut verdicts = Vec::new();
     for mutant in &chosen {
         let minutes = if mutant.harmless.is_some() { minutes.min(HARMLESS) } else { minutes };
@@ -204,9 +206,9 @@ impl Tree {
     /// Hunts one mutant. Answers with what found it.
     fn hunted(&self, mutant: &Mutant, honest: &Path, minutes: f64) -> anyhow::Result<Hunted> {
         let file = mutant.path();
-        let original = fs::read_to_string(workspace::root().join(&file))?;
+        let original = fs::read_to_string(self.root.join(&file))?;
         self.put(&file, mutant.worse(&original)?.as_bytes())?;
-        let hunter = build(&self.root, &self.target);
+        let hunter = build(&self.root, &self.target, &["heal-hunt"]);
         self.put(&file, original.as_bytes())?;
         find(&hunter?, honest, minutes)
     }
