@@ -22,11 +22,17 @@ disk_of_one_host() {
     target_link "$1"
 }
 
-# host_connect HOST: gives up soon, so that an application learns of it.
+# host_connect HOST: gives up soon, so that an application learns of it. The kernel is asked itself:
+# nvme-cli takes another host's connection to the same address for its own.
 host_connect() {
-    nvme connect --transport=tcp --traddr="$(replica_address "$disk")" --trsvcid=4420 --nqn="$nqn" \
-        --hostnqn="${HOST[$1]}" --hostid="${HOST_ID[$1]}" --nr-io-queues=2 --reconnect-delay=1 \
-        --ctrl-loss-tmo=20 --keep-alive-tmo=5
+    local fabrics made
+    exec {fabrics}<>/dev/nvme-fabrics
+    printf %s "transport=tcp,traddr=$(replica_address "$disk"),trsvcid=4420,nqn=$nqn,\
+hostnqn=${HOST[$1]},hostid=${HOST_ID[$1]},nr_io_queues=2,reconnect_delay=1,\
+ctrl_loss_tmo=20,keep_alive_tmo=5" >&"$fabrics"
+    read -r made <&"$fabrics"
+    exec {fabrics}>&-
+    say "host $1 is connected: $made"
     wait_until 20 "host_dev $1 >/dev/null"
     echo 1 >"/sys/class/nvme/$(host_controller "$1")/fast_io_fail_tmo"
     udevadm settle --timeout=20
