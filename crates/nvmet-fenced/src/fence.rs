@@ -255,8 +255,9 @@ impl Fence {
                 connected,
             });
         };
-        if standing.serves {
-            // Who is connected to it the kernel does not say; whoever may be, is.
+        if standing.leads {
+            // Who is connected to it the kernel does not say; whoever may be, is. Nor does it say
+            // whether what they wrote has landed, before the namespace is gone.
             connected.extend(standing.allowed.iter().cloned());
             if connected.is_empty() {
                 connected.push("a host that was on its list".to_owned());

@@ -112,6 +112,38 @@ fn once_it_says_closed_no_write_of_the_old_host_lands_any_more() {
     }));
 }
 
+/// A namespace shows as off before the kernel has waited for what came in while it was on.
+#[test]
+fn a_write_that_is_under_way_is_no_proof_however_it_looks() {
+    let target = Target::new("under-way");
+    let old = target.connect(OLD).unwrap();
+    target.tree.begin(&old, 0).unwrap();
+    target.tree.hang(true);
+    let enable = Path::new("subsystems").join(NQN).join("namespaces/1/enable");
+    let is_on = || target.tree.read(&enable).unwrap().as_deref() == Some("1");
+    let fence = target.fence();
+    let told = std::thread::scope(|scope| {
+        let closing = scope.spawn(|| fence.ask(&question(Verb::Close, 1)));
+        while is_on() {
+            std::thread::yield_now();
+        }
+        // The same daemon, and one that was started anew meanwhile.
+        let told = [&fence, &target.fence()].map(|it| it.ask(&question(Verb::Report, 1)));
+        assert_eq!(target.tree.on(DEVICE), []);
+        target.tree.hang(false);
+        assert_eq!(closing.join().unwrap(), Told::Done {});
+        told
+    });
+    for told in told {
+        assert!(
+            matches!(&told, Told::Target { connected, .. } if !connected.is_empty()),
+            "{told:?}"
+        );
+    }
+    assert_eq!(target.tree.on(DEVICE).len(), 1);
+    assert_eq!(fence.ask(&question(Verb::Report, 1)), closed(1));
+}
+
 /// Recipes that look right. The contract has to tell them from the one that is.
 #[test]
 fn the_contract_finds_out_every_recipe_that_leaves_a_connection_its_device() {
@@ -256,9 +288,17 @@ fn a_second_subsystem_with_the_same_device_is_reported() {
     target.tree = Arc::new(tree.with("nqn.2026-01.org.example:other", "/dev/dm-1", OLD));
     let fence = target.fence();
     assert_eq!(fence.ask(&question(Verb::Close, 1)), Told::Done {});
-    let told = fence.ask(&question(Verb::Report, 1));
-    let Told::Target { connected, .. } = told else { panic!("{told:?}") };
-    assert!(connected[0].contains("org.example:other"), "{connected:?}");
+    let other = Path::new("subsystems/nqn.2026-01.org.example:other/namespaces/1");
+    let told = || {
+        let told = fence.ask(&question(Verb::Report, 1));
+        let Told::Target { connected, .. } = told else { panic!("{told:?}") };
+        connected.concat()
+    };
+    assert!(told().contains("org.example:other"), "{}", told());
+    target.tree.write(&other.join("enable"), "0").unwrap();
+    assert!(told().contains("org.example:other"), "it is off, and may wait for a write");
+    target.tree.write(&other.join("device_path"), "(null)").unwrap();
+    assert_eq!(told(), "");
 }
 
 #[test]

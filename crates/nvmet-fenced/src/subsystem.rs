@@ -60,6 +60,9 @@ pub struct Standing {
     pub any_host: bool,
     /// Whether a namespace is on.
     pub serves: bool,
+    /// Whether there is a namespace at all. One that is off shows so before the kernel has waited for
+    /// what came in while it was on; it can be removed only afterwards.
+    pub leads: bool,
 }
 
 /// Why a subsystem is not as it should be.
@@ -159,15 +162,17 @@ impl<'a> Subsystem<'a> {
             return Ok(None);
         }
         let any_host = self.read(&self.dir.join(ANY_HOST))?;
-        let mut serves = false;
+        let (mut serves, mut leads) = (false, false);
         for (_, namespace) in self.namespaces()? {
             serves |= self.is_on(&namespace)?;
+            leads = true;
         }
         Ok(Some(Standing {
             allowed: self.list(&self.dir.join("allowed_hosts"))?,
             // What is not known to be off is on.
             any_host: any_host.as_deref() != Some("0"),
             serves,
+            leads,
         }))
     }
 
@@ -291,20 +296,31 @@ impl<'a> Subsystem<'a> {
         Ok(())
     }
 
-    /// Other subsystems that serve one of the same devices.
+    /// Where its namespaces lead, those that are off as well.
+    fn devices(&self) -> Result<BTreeSet<String>, Trouble> {
+        let mut found = BTreeSet::new();
+        for (_, namespace) in self.namespaces()? {
+            let path = self.read(&namespace.join("device_path"))?;
+            // As the kernel says that none was set.
+            let path = path.filter(|path| !path.is_empty() && path != "(null)");
+            found.extend(path.map(|path| self.tree.resolve(&path)));
+        }
+        Ok(found)
+    }
+
+    /// Other subsystems that lead to one of the same devices.
     ///
     /// # Errors
     /// When the tree cannot be read.
     pub fn doubles(&self, definition: &Definition) -> Result<Vec<Nqn>, Trouble> {
-        let device = |attributes: &Attributes| {
-            attributes.get("device_path").map(|path| self.tree.resolve(path))
-        };
-        let ours: BTreeSet<String> = definition.namespaces.values().filter_map(device).collect();
+        let path = |attributes: &Attributes| attributes.get("device_path").cloned();
+        let kept = definition.namespaces.values().filter_map(path);
+        let mut ours: BTreeSet<String> = kept.map(|path| self.tree.resolve(&path)).collect();
+        ours.extend(self.devices()?);
         let mut found = Vec::new();
         for nqn in Self::all(self.tree)?.into_iter().filter(|nqn| nqn != self.nqn) {
-            let theirs = Subsystem::new(self.tree, &nqn)?.definition()?;
-            let same = theirs.namespaces.values().filter_map(device).any(|it| ours.contains(&it));
-            if same {
+            let theirs = Subsystem::new(self.tree, &nqn)?.devices()?;
+            if !ours.is_disjoint(&theirs) {
                 found.push(nqn);
             }
         }

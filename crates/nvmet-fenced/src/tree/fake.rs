@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::Tree;
 
@@ -50,13 +50,15 @@ struct State {
     ports: BTreeMap<String, BTreeMap<String, Object>>,
     devices: BTreeMap<String, Vec<Block>>,
     under_way: Vec<UnderWay>,
+    /// Disks answer nothing: whoever waits for a write waits on.
+    hung: bool,
     /// So many changes are made before the next one fails.
     left: Option<usize>,
 }
 
 /// The target.
 #[derive(Debug, Default)]
-pub struct Fake(Mutex<State>);
+pub struct Fake(Mutex<State>, Condvar);
 
 /// A host's connection.
 #[derive(Debug, Clone)]
@@ -86,7 +88,11 @@ impl State {
         self.named.get(name).copied().ok_or_else(|| no(rustix::io::Errno::NOENT))
     }
 
-    /// What the kernel does when a namespace goes: it waits.
+    fn has_under_way(&self, of: (Object, u32)) -> bool {
+        self.under_way.iter().any(|write| write.of == of)
+    }
+
+    /// What was under way has come to the device.
     fn drain(&mut self, of: (Object, u32)) {
         let (theirs, others) = self.under_way.drain(..).partition(|write| write.of == of);
         self.under_way = others;
@@ -100,6 +106,20 @@ impl State {
 impl Fake {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// What the kernel does when a namespace goes, once it is off: it waits.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, of: (Object, u32)) -> MutexGuard<'a, State> {
+        let hangs = |state: &mut State| state.hung && state.has_under_way(of);
+        let mut state = self.1.wait_while(state, hangs).unwrap();
+        state.drain(of);
+        state
+    }
+
+    /// Whether disks answer.
+    pub fn hang(&self, hung: bool) {
+        self.state().hung = hung;
+        self.1.notify_all();
     }
 
     /// A port, and a subsystem on it as a person sets it up.
@@ -237,16 +257,18 @@ impl Tree for Fake {
             ["subsystems", name, "namespaces", nsid, attribute] => {
                 let object = state.object(name)?;
                 let nsid: u32 = nsid.parse().unwrap();
-                if attribute == "enable" && value == "0" {
-                    state.drain((object, nsid));
-                }
                 let found = state.objects[object].namespaces.get_mut(&nsid);
                 let namespace = found.ok_or_else(|| no(rustix::io::Errno::NOENT))?;
                 match attribute {
                     "enable" if value == "1" && namespace.attributes["device_path"].is_empty() => {
                         return Err(no(rustix::io::Errno::INVAL));
                     }
-                    "enable" => namespace.on = value == "1",
+                    "enable" => {
+                        namespace.on = value == "1";
+                        if value == "0" {
+                            drop(self.wait(state, (object, nsid)));
+                        }
+                    }
                     _ if namespace.on => return Err(no(rustix::io::Errno::BUSY)),
                     other => {
                         let known = namespace.attributes.get_mut(other);
@@ -310,8 +332,10 @@ impl Tree for Fake {
             }
             ["subsystems", name, "namespaces", nsid] => {
                 let object = state.object(name)?;
-                let nsid = nsid.parse().unwrap();
-                state.drain((object, nsid));
+                let nsid: u32 = nsid.parse().unwrap();
+                let off = |it: &mut Namespace| it.on = false;
+                state.objects[object].namespaces.get_mut(&nsid).map(off);
+                state = self.wait(state, (object, nsid));
                 state.objects[object].namespaces.remove(&nsid);
             }
             _ => panic!("nobody removes {}", dir.display()),
