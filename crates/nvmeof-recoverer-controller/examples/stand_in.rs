@@ -193,8 +193,50 @@ fn nvme(fabric: &Fabric, arguments: &[String]) -> ExitCode {
     let node = host.rsplit(':').next().unwrap();
     let links = fabric.dir().join("by-id").join(node);
     std::fs::create_dir_all(&links).unwrap();
-    std::fs::write(links.join(format!("nvme-uuid.{fsid}")), nqn).unwrap();
+    let link = links.join(format!("nvme-uuid.{fsid}"));
+    if has_ceph(fabric) {
+        let osd = fabric.look(|state| state.devices[nqn].osd);
+        let device = fabric.dir().join("devices").join(osd.to_string());
+        let _ = std::os::unix::fs::symlink(device, link);
+    } else {
+        std::fs::write(link, nqn).unwrap();
+    }
     ExitCode::SUCCESS
+}
+
+/// Whether Ceph is real here: then only the fabric is played.
+fn has_ceph(fabric: &Fabric) -> bool {
+    fabric.dir().join("ceph.conf").exists()
+}
+
+/// Becomes a real OSD on the device that its node shows, as `ceph-volume raw activate` would begin it, in
+/// a world that has its node's name.
+fn real_osd(fabric: &Fabric, id: &str, fsid: &str, node: &str) -> ExitCode {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+    let link = fabric.dir().join("by-id").join(node).join(format!("nvme-uuid.{fsid}"));
+    let data = fabric.dir().join("data").join(node).join(id);
+    std::fs::create_dir_all(&data).unwrap();
+    let primed = Command::new("ceph-bluestore-tool")
+        .args(["prime-osd-dir", "--dev"])
+        .arg(&link)
+        .arg("--path")
+        .arg(&data)
+        .status();
+    if !primed.is_ok_and(|status| status.success()) {
+        eprintln!("osd.{id}: its device is not on {node}");
+        std::thread::sleep(Duration::from_millis(500));
+        return ExitCode::FAILURE;
+    }
+    let _ = std::os::unix::fs::symlink(&link, data.join("block"));
+    let error = Command::new("unshare")
+        .args(["--uts", "sh", "-c", r#"hostname "$1"; shift; exec "$@""#, "sh", node])
+        .args(["ceph-osd", "--foreground", "--id", id, "--conf"])
+        .arg(fabric.dir().join("ceph.conf"))
+        .arg("--osd-data")
+        .arg(&data)
+        .exec();
+    panic!("{error}");
 }
 
 fn label(fabric: &Fabric, arguments: &[String]) -> ExitCode {
@@ -218,6 +260,9 @@ fn osd(fabric: &Fabric, arguments: &[String]) -> ExitCode {
     let id: u32 = option(arguments, "--id").parse().unwrap();
     let node = std::env::var("NODE_NAME").unwrap();
     let host = std::env::var("HOST_NQN").unwrap();
+    if has_ceph(fabric) {
+        return real_osd(fabric, option(arguments, "--id"), option(arguments, "--fsid"), &node);
+    }
     let pid = std::process::id();
     let mut errors = 0;
     let mut booted = false;

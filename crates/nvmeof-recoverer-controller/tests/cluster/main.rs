@@ -6,14 +6,18 @@
 //! write to devices for as long as a target lets them. Every scenario ends with [`World::at_rest`]: no
 //! device had two writers in turn, and nothing that a move sets is left.
 //!
+//! Two of them (`stores`) have a real Ceph as well, whose OSDs are the processes of pods.
+//!
 //! [`World::at_rest`]: world::World::at_rest
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "scenarios on a machine of their own"
 )]
 
+mod ceph;
 #[allow(dead_code, unreachable_pub, reason = "shared with the stand-ins")]
 mod fabric;
 mod held;
@@ -21,4 +25,5 @@ mod kubelet;
 mod leaders;
 mod moved;
 mod others;
+mod stores;
 mod world;

@@ -26,6 +26,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::ceph::{Ceph, Place};
 use crate::fabric::{Device, Fabric, Osd, State, now_ms};
 use crate::kubelet::{Kubelet, host_nqn};
 
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Kubelet>,
     replicas: Vec<(String, Child)>,
     dir: PathBuf,
+    /// A real one, where it is not played.
+    ceph: Option<Ceph>,
 }
 
 /// Nodes of a world. OSD n and target n are on node n.
@@ -64,6 +67,28 @@ impl World {
 
     /// A world in order, without a controller.
     pub(crate) async fn new(name: &str) -> Self {
+        let world = Self::made(name, None).await;
+        world
+            .until("every OSD is up", |state| state.osds.values().all(|osd| osd.host.is_some()))
+            .await;
+        world
+    }
+
+    /// The same, with a real Ceph.
+    pub(crate) async fn with_ceph(name: &str, place: Place) -> Self {
+        let world = Self::made(name, Some(place)).await;
+        let mut patience = Patience::new();
+        while world.ceph().ask(&["osd", "stat"]).await["num_up_osds"] != OSDS {
+            assert!(patience.lasts().await, "the OSDs do not come up");
+        }
+        world
+    }
+
+    pub(crate) fn ceph(&self) -> &Ceph {
+        self.ceph.as_ref().expect("a world with a real Ceph")
+    }
+
+    async fn made(name: &str, real: Option<Place>) -> Self {
         let client = Client::try_default().await.expect("CLUSTER is reached by KUBECONFIG");
         install(&client).await;
         let dir = PathBuf::from(std::env::var_os("CLUSTER").unwrap()).join(name);
@@ -93,7 +118,13 @@ impl World {
             nodes: Vec::new(),
             replicas: Vec::new(),
             dir,
+            ceph: None,
         };
+        if let Some(place) = real {
+            let ceph = Ceph::start(&world.dir, place).await;
+            (0..OSDS).for_each(|osd| ceph.show(osd, &world.node(osd)));
+            world.ceph = Some(ceph);
+        }
         world.rook().await;
         world.rights().await;
         for n in 0..NODES {
@@ -101,9 +132,6 @@ impl World {
             let dir = world.dir.clone();
             world.nodes.push(Kubelet::start(&world.client, name, &node, dir).await);
         }
-        world
-            .until("every OSD is up", |state| state.osds.values().all(|osd| osd.host.is_some()))
-            .await;
         world
     }
 
@@ -230,26 +258,40 @@ impl World {
         Api::namespaced_with(self.client.clone(), &self.name, &ApiResource::from_gvk(&kind))
     }
 
-    /// A quarter of real times, so that a scenario takes seconds.
+    /// A third of real times, so that a scenario takes seconds; with a real Ceph, which has its own, mostly as
+    /// they are shipped.
     fn config(&self) -> String {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let own = env!("CARGO_BIN_EXE_nvmeof-recoverer");
+        let (ceph, label_tool, times) = match &self.ceph {
+            None => (
+                format!(r#"(program: "{}", deadline: "5s")"#, path("bin/ceph")),
+                path("bin/ceph-bluestore-tool"),
+                r#"look_every: "750ms", policy: (automatic: true, lease_silent: "6s", storm_silent: "4s",
+        view_fresh: "8s", round_gap: "500ms", cooldown: "5s", fence_patience: "8s", fence_again: "2s"),"#,
+            ),
+            Some(_) => (
+                format!(
+                    r#"(program: "/usr/bin/ceph", options: ["--conf", "{}"], deadline: "30s")"#,
+                    path("ceph.conf")
+                ),
+                "/usr/bin/ceph-bluestore-tool".to_owned(),
+                // Its command takes a second, and more where others work as well.
+                r#"look_every: "3s", policy: (automatic: true, view_fresh: "60s"),"#,
+            ),
+        };
         format!(
             r#"(
     namespace: "{}",
-    look_every: "750ms",
     lease: (duration: "3s", margin: "750ms", renew: "400ms"),
-    ceph: (program: "{}", deadline: "5s"),
+    ceph: {ceph},
     fences: "{}",
-    node_jobs: (image: "none", program: "{own}", nvme: "{}", label_tool: "{}", by_id: "{}", deadline: "20s"),
-    policy: (automatic: true, lease_silent: "6s", storm_silent: "4s", view_fresh: "8s", round_gap: "500ms",
-        cooldown: "5s", fence_patience: "8s", fence_again: "2s"),
+    node_jobs: (image: "none", program: "{own}", nvme: "{}", label_tool: "{label_tool}", by_id: "{}", deadline: "20s"),
+    {times}
 )"#,
             self.name,
-            path("bin/ceph"),
             path("bin"),
             path("bin/nvme"),
-            path("bin/ceph-bluestore-tool"),
             path("by-id"),
         )
     }
@@ -492,17 +534,17 @@ impl World {
 
 /// How long a scenario waits for something. Counted in naps and not by the clock: a machine that stood
 /// still in between did not wait.
-struct Patience(u32);
+pub(crate) struct Patience(u32);
 
 impl Patience {
     const NAP: Duration = Duration::from_millis(50);
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(60 * 20)
     }
 
     /// A nap; whether there was time for one.
-    async fn lasts(&mut self) -> bool {
+    pub(crate) async fn lasts(&mut self) -> bool {
         tokio::time::sleep(Self::NAP).await;
         self.0 = self.0.saturating_sub(1);
         self.0 > 0

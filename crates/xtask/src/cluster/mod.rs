@@ -24,7 +24,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
-use crate::lab::command::run as run_program;
+use crate::lab::command::{exists, run as run_program};
 use crate::workspace;
 use server::Server;
 
@@ -44,6 +44,12 @@ enum Task {
     Start,
     /// Stop what `start` started.
     Stop,
+    /// Run the scenarios that have a real Ceph as well.
+    Ceph {
+        /// Print what the replicas and stand-ins say.
+        #[arg(long, short)]
+        verbose: bool,
+    },
     /// Run the scenarios whose names hold the pattern, on a fresh one.
     Test {
         pattern: Option<String>,
@@ -66,20 +72,54 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             server.leave();
         }
         Task::Stop => println!("cluster: {} processes ended", server::stop()?),
+        Task::Ceph { verbose } => show(test(&Wanted::Ceph, *verbose)?)?,
         Task::Test { pattern, verbose } => {
-            let (passed, said) = test(pattern.as_deref(), *verbose)?;
-            if !passed {
-                bail!("scenarios failed");
-            }
-            let figures = said.lines().filter(|line| line.starts_with("FIGURE "));
-            figures.for_each(|line| println!("{line}"));
+            let wanted = pattern.clone().map_or(Wanted::All, Wanted::Named);
+            show(test(&wanted, *verbose)?)?;
         }
     }
     Ok(())
 }
 
+fn show((passed, said): (bool, String)) -> anyhow::Result<()> {
+    if !passed {
+        bail!("scenarios failed");
+    }
+    let figures = said.lines().filter(|line| line.starts_with("FIGURE "));
+    figures.for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+/// Which scenarios.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All but those that want a real Ceph.
+    All,
+    /// Those that do.
+    Ceph,
+    /// Whose names hold this.
+    Named(String),
+}
+
+/// The module of those that want a real Ceph.
+const WITH_CEPH: &str = "stores::";
+
+fn has_ceph() -> anyhow::Result<()> {
+    for program in ["ceph", "ceph-mon", "ceph-mgr", "ceph-osd", "rados", "unshare"] {
+        anyhow::ensure!(
+            exists(program),
+            "{program} is not here: apt-get install --no-install-recommends ceph-mon ceph-mgr \
+             ceph-osd ceph-common util-linux"
+        );
+    }
+    Ok(())
+}
+
 /// Runs the scenarios on a server of their own: whether all passed, and what cargo printed.
-pub(crate) fn test(pattern: Option<&str>, verbose: bool) -> anyhow::Result<(bool, String)> {
+pub(crate) fn test(wanted: &Wanted, verbose: bool) -> anyhow::Result<(bool, String)> {
+    if *wanted == Wanted::Ceph {
+        has_ceph()?;
+    }
     let programs = build::prepare()?;
     println!("cluster: building the controller and its scenarios");
     let stand_in = ["build", "--quiet", "-p", CRATE, "--example", "stand_in"];
@@ -92,7 +132,11 @@ pub(crate) fn test(pattern: Option<&str>, verbose: bool) -> anyhow::Result<(bool
         .args(["test", "--quiet", "-p", CRATE, "--test", "cluster", "--"])
         // One after another: each counts nodes, and there is one cluster.
         .args(["--ignored", "--test-threads", "1", "--format", "pretty", "--show-output"])
-        .args(pattern)
+        .args(match wanted {
+            Wanted::All => vec!["--skip", WITH_CEPH],
+            Wanted::Ceph => vec![WITH_CEPH],
+            Wanted::Named(pattern) => vec![pattern.as_str()],
+        })
         .env("CLUSTER", server.dir())
         .env("KUBECONFIG", server.kubeconfig())
         .current_dir(workspace::root());
@@ -100,7 +144,7 @@ pub(crate) fn test(pattern: Option<&str>, verbose: bool) -> anyhow::Result<(bool
         command.arg("--nocapture");
     }
     let (mut passed, mut said) = follow(&mut command)?;
-    if pattern.is_none() {
+    if *wanted == Wanted::All {
         // In the words of a test, for whoever reads both.
         let found = rights::check(&server).unwrap_or_else(|error| vec![format!("{error:#}")]);
         found.iter().for_each(|it| said.push_str(&format!("rights: {it}\n")));

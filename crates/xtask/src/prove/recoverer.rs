@@ -3,15 +3,16 @@
 //! The tests run in a build for speed, because a hundred thousand incidents and a second for ten
 //! thousand OSDs are claims about what ships. Then every rule is taken out once, in a copy of the tree,
 //! and the simulator has to notice. Last, the controller itself: replicas of it on a real API server,
-//! with its own rights, killed in every phase.
+//! with its own rights, killed in every phase; with `--full`, with a real Ceph behind it as well.
 
 use std::process::Command;
 
 use anyhow::Context as _;
 
 use super::{Claim, Much, Shown, sentences};
+use crate::cluster::{self, Wanted};
 use crate::lab::scenario::Figure;
-use crate::{cluster, mutants, workspace};
+use crate::{mutants, workspace};
 
 const CRATE: &str = "nvmeof-recoverer";
 
@@ -24,18 +25,21 @@ pub(super) fn show(much: Much, verbose: bool) -> anyhow::Result<Vec<Shown>> {
     let mut shown = vec![plan(much == Much::Full, verbose)?, taken_out()?];
     // To build the server takes longer than everything else of a proof.
     if much != Much::Quick {
-        shown.push(on_an_api_server(verbose)?);
+        shown.push(scenarios(&Wanted::All, "the controller on a real API server", verbose)?);
+    }
+    if much == Much::Full {
+        shown.push(scenarios(&Wanted::Ceph, "the controller and a real Ceph", verbose)?);
     }
     Ok(shown)
 }
 
-fn on_an_api_server(verbose: bool) -> anyhow::Result<Shown> {
-    let (passed, said) = cluster::test(None, verbose)?;
+fn scenarios(wanted: &Wanted, by: &str, verbose: bool) -> anyhow::Result<Shown> {
+    let (passed, said) = cluster::test(wanted, verbose)?;
     let mut claims = with_figures(sentences(&said), &said);
     if claims.is_empty() || (!passed && claims.iter().all(|claim| claim.holds)) {
         claims.push(Claim::new(false, "the scenarios do not build or do not end"));
     }
-    Ok(Shown { by: "the controller on a real API server".to_owned(), claims })
+    Ok(Shown { by: by.to_owned(), claims })
 }
 
 fn plan(full: bool, verbose: bool) -> anyhow::Result<Shown> {
