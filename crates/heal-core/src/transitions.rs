@@ -141,7 +141,9 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             // A leg that its provisioner wants out fails meanwhile: now it is a loss to report.
             S::LegFailed          => Go(P::Reporting),
-            S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
+            // One that has to go and still serves is freed of I/O like any other.
+            S::LegDoubtful        => Go(P::Suspect),
+            S::LegLeft | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
                                   => Stay(Known),
             S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn | S::Granted | S::Refused
             | S::Durable | S::StepDone | S::StepAgain | S::StepRefused | S::Rejected | S::Settled
@@ -179,8 +181,9 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             // See Grace: a terminating leg fails while its replacement is asked for.
             S::LegFailed          => Go(P::Reporting),
+            S::LegDoubtful        => Go(P::Suspect),
             S::StepAgain          => Stay(StepFirst),
-            S::LegLeft | S::LegDoubtful | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
+            S::LegLeft | S::ReplicaTerminating | S::BadBlocks | S::FewerCopies
                                   => Stay(Known),
             S::NamespaceFound | S::MoreCopies | S::ReplicaWithdrawn | S::Durable
             | S::DeadlinePassed | S::StepDone | S::StepRefused | S::Settled | S::HoldEnded
@@ -296,7 +299,8 @@ pub fn verdict(phase: PhaseKind, signal: SignalKind) -> Verdict {
             S::Contradiction      => Go(P::Quarantined),
             // One reason gives way to another, such as an operator's.
             S::HoldBegan          => Go(P::Held),
-            S::LegDoubtful | S::LegLeft | S::NamespaceFound | S::ReplicaTerminating | S::BadBlocks
+            S::LegDoubtful        => Go(P::Suspect),
+            S::LegLeft | S::NamespaceFound | S::ReplicaTerminating | S::BadBlocks
             | S::MoreCopies | S::FewerCopies | S::DeadlinePassed
                                   => Stay(Still),
             S::StepDone | S::StepAgain | S::StepRefused

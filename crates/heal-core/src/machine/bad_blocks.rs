@@ -33,9 +33,11 @@ use super::{ArrayMachine, Standing};
 impl ArrayMachine {
     /// Says once of each leg that it is no full copy, and once that it is one again.
     pub(super) fn note_bad_blocks(&mut self, now: Now) {
-        let Some(array) = self.snapshot().filter(|_| self.standing == Standing::Managed) else {
-            return;
+        let ours = match self.standing {
+            Standing::Managed | Standing::Unprovisioned => true,
+            Standing::Undecided | Standing::NotOurs(_) => false,
         };
+        let Some(array) = self.snapshot().filter(|_| ours) else { return };
         let bad: Vec<(Slot, String, bool)> = array
             .legs
             .iter()

@@ -357,6 +357,7 @@ impl ArrayMachine {
             Phase::Grace | Phase::Requesting { .. } => self
                 .healed_by_others(array, repair, view)
                 .or_else(|| blocks_are_back(array, repair))
+                .or_else(|| moving_leg_in_doubt(repair, view))
                 .or_else(|| self.returned(repair).map(Signal::LegReturned)),
             Phase::Returning { device, .. } => self.returning_signal(array, repair, device),
             Phase::Connecting { .. } | Phase::Verifying { .. } | Phase::Adding { .. } => {
@@ -403,6 +404,7 @@ impl ArrayMachine {
         match then {
             // Good again: nothing was ever lost, so the doubt is taken up and cleared.
             Step::Doubt if matches!(view, SlotView::Good(_)) => return Some(Signal::HoldEnded),
+            Step::Doubt if matches!(view, SlotView::Doubtful(_)) => return None,
             Step::Doubt => return doubt_signal(array, view),
             // The new leg is lost while the old one waits to be put away.
             Step::Retire if repair.cause != Cause::FewerCopies => match view {
@@ -435,6 +437,9 @@ impl ArrayMachine {
             if healed.is_some() {
                 return healed;
             }
+        }
+        if let Some(signal) = moving_leg_in_doubt(repair, view) {
+            return Some(signal);
         }
         let takes_back = match why {
             HeldWhy::NoProvisioner
@@ -740,6 +745,45 @@ fn filled_by_others(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
         }
         SlotView::Good(_)
         | SlotView::Doubtful(_)
+        | SlotView::Recovering
+        | SlotView::Failed
+        | SlotView::Vacant
+        | SlotView::Unclear => None,
+    }
+}
+
+/// A leg that has to go serves until its successor is complete. While that is only waited for, and nothing
+/// is under way, its path matters as much as any other leg's.
+fn moving_leg_in_doubt(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
+    let waits = match &repair.phase {
+        Phase::Grace => true,
+        Phase::Requesting { turn, .. } => !matches!(turn.state, TurnState::UnderWay(_)),
+        Phase::Held { why, then, .. } => {
+            let silent = matches!(
+                why,
+                HeldWhy::Operator { .. } | HeldWhy::Observing | HeldWhy::HostCutOff { .. }
+            );
+            // What was rejected is left alone; what is on its way in goes first.
+            let free = repair.incoming.is_none() || matches!(why, HeldWhy::Rejected { .. });
+            !silent && free && matches!(then, Step::Grace | Step::Request { .. })
+        }
+        Phase::Suspect { .. }
+        | Phase::Isolating { .. }
+        | Phase::Reporting
+        | Phase::Returning { .. }
+        | Phase::Connecting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Adding { .. }
+        | Phase::Rebuilding { .. }
+        | Phase::Retiring { .. }
+        | Phase::Quarantined { .. } => false,
+    };
+    match view {
+        SlotView::Doubtful(why @ (DoubtWhy::DeviceGone | DoubtWhy::PathDead(_))) => {
+            (waits && repair.cause.moves_leg()).then_some(Signal::LegDoubtful(why))
+        }
+        SlotView::Doubtful(DoubtWhy::PathSuspect(_))
+        | SlotView::Good(_)
         | SlotView::Recovering
         | SlotView::Failed
         | SlotView::Vacant

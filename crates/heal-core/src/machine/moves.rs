@@ -232,6 +232,7 @@ impl ArrayMachine {
     /// What a move takes along besides the phase itself.
     fn carry(&mut self, now: Now, slot: Slot, from: PhaseKind, to: PhaseKind, signal: &Signal) {
         match to {
+            PhaseKind::Suspect => self.carry_doubt(slot),
             PhaseKind::Reporting => self.carry_loss(now, slot, from),
             PhaseKind::Grace => self.carry_grace(now, slot, signal),
             PhaseKind::Requesting => {
@@ -274,13 +275,22 @@ impl ArrayMachine {
             }
             PhaseKind::Whole if *signal == Signal::NoLongerNeeded => self.carry_wanted(now, slot),
             PhaseKind::Whole
-            | PhaseKind::Suspect
             | PhaseKind::Isolating
             | PhaseKind::Returning
             | PhaseKind::Verifying
             | PhaseKind::Adding
             | PhaseKind::Retiring
             | PhaseKind::Quarantined => {}
+        }
+    }
+
+    /// A leg that had to go is in doubt before anything took its place: from now on it is a leg like any
+    /// other. If it comes back, whatever it had to go for begins anew.
+    fn carry_doubt(&mut self, slot: Slot) {
+        if let Some(repair) = self.repairs.get_mut(&slot).filter(|r| r.cause.moves_leg()) {
+            repair.cause = Cause::LegLost;
+            repair.incoming = None;
+            repair.grace = None;
         }
     }
 

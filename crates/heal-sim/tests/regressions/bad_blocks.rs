@@ -122,3 +122,46 @@ fn a_tool_that_fails_and_a_spare_that_cannot_be_used_cost_time_only() {
     assert_in_sync(&world, "vol1-a");
     assert!(!world.is_in_sync("vol1-b"));
 }
+
+// found by review: whatever was waited for in place of a leg that has to go, its cable was nobody's
+// concern meanwhile, and the application waited with it for ctrl_loss_tmo.
+#[test]
+fn a_leg_that_waits_for_its_successor_is_isolated_like_any_other_when_its_cable_is_pulled() {
+    for waits_for in ["grace", "held"] {
+        let mut world = mirror_with(600);
+        if waits_for == "held" {
+            world.provisioner_refuses(Some("no spare is left"));
+        }
+        world.stubborn_bad_block("vol1-b");
+        let minutes = if waits_for == "held" { 11 } else { 1 };
+        world.run_for(seconds(60 * minutes));
+        assert_eq!(phase(&world, "vol1"), waits_for, "\n{}", world.transcript.text());
+        world.kernel.forget_stalls();
+        world.pull("to-vol1-b");
+        world.run_for(seconds(30));
+        let stall = world.kernel.longest_write(world.array("vol1"));
+        assert!(stall < seconds(2), "{waits_for}: {stall:?}\n{}", world.transcript.text());
+        assert_picture(&world, "vol1", "[U_]");
+        world.plug("to-vol1-b");
+        world.provisioner_refuses(None);
+        heals(&mut world);
+        assert_in_sync(&world, "vol1-a");
+    }
+}
+
+#[test]
+fn a_terminating_leg_is_isolated_as_well_while_no_spare_is_left() {
+    let mut world = mirror_with(30);
+    world.provisioner_refuses(Some("no spare is left"));
+    world.terminating("vol1-b");
+    world.volume_stale("vol1");
+    until(&mut world, "it is refused", in_phase("vol1", "held"));
+    world.kernel.forget_stalls();
+    world.pull("to-vol1-b");
+    world.run_for(seconds(30));
+    let stall = world.kernel.longest_write(world.array("vol1"));
+    assert!(stall < seconds(2), "{stall:?}\n{}", world.transcript.text());
+    world.plug("to-vol1-b");
+    world.provisioner_refuses(None);
+    heals(&mut world);
+}
