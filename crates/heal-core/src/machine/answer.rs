@@ -287,6 +287,8 @@ impl ArrayMachine {
             return self.ask_anew(now, slot);
         }
         let contradiction = self.contradiction(slot, &replica);
+        let lost = self.repairs.get(&slot).and_then(|repair| repair.lost.as_ref());
+        self.volume.granted_for(&replica, lost.and_then(|member| member.replica.as_ref()));
         if let Some(repair) = self.repairs.get_mut(&slot) {
             repair.incoming = Some(replica.clone());
             repair.request = None;

@@ -347,8 +347,20 @@ impl ArrayMachine {
         for slot in slots {
             if self.is_hold_over(now, slot) {
                 self.signal(now, slot, Signal::HoldEnded);
+            } else if let Some(why) = self.waits_for_another(slot) {
+                self.hold_repair(now, slot, why, None, None);
             }
         }
+    }
+
+    /// Whom a repair waits for that waited for another one so far.
+    fn waits_for_another(&self, slot: Slot) -> Option<HeldWhy> {
+        let repair = self.repairs.get(&slot)?;
+        let Phase::Held { why: held @ HeldWhy::OneAtATime { .. }, then, .. } = &repair.phase else {
+            return None;
+        };
+        let why = self.barred(slot, restart::resume(then).kind())?;
+        (matches!(why, HeldWhy::OneAtATime { .. }) && why != *held).then_some(why)
     }
 
     fn is_hold_over(&self, now: Now, slot: Slot) -> bool {

@@ -427,6 +427,10 @@ impl ArrayMachine {
     /// The policy changed: a person edited the configuration.
     pub fn set_policy(&mut self, policy: Policy) {
         self.recheck |= self.policy != policy;
+        if self.policy.mode != policy.mode {
+            // What nobody was told while observing shows in the provisioner's answer.
+            self.volume.ask_again(Moment(0));
+        }
         self.policy = policy;
     }
 

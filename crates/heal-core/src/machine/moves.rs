@@ -339,8 +339,12 @@ impl ArrayMachine {
 
     /// A loss: who, until when to wait, and what is owed to the provisioner.
     fn carry_loss(&mut self, now: Now, slot: Slot, from: PhaseKind) {
-        let replacement_failed =
-            matches!(from, PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring);
+        let held_retiring = self
+            .repairs
+            .get(&slot)
+            .is_some_and(|repair| matches!(&repair.phase, Phase::Held { then: Step::Retire, .. }));
+        let replacement_failed = held_retiring
+            || matches!(from, PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring);
         let grace = self.grace_from(now);
         let back = Deadline::new(now, &self.boot, self.hold_down(slot));
         let Some(repair) = self.repairs.get_mut(&slot) else {

@@ -4,7 +4,7 @@
 //! managed". A replica that is not in an answer is taken for withdrawn only if the question was asked
 //! after it had been granted: an answer that was on its way then may be an old one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heal_types::{
     ArraySnapshot, Condition, FaultClass, Level, Metadata, Moment, Now, Observed, ProvisionerCall,
@@ -39,6 +39,8 @@ pub(super) struct VolumeView {
     granted: BTreeSet<ReplicaId>,
     /// Those that had been granted when it was: the answer to it shows them, or they are taken back.
     expected: BTreeSet<ReplicaId>,
+    /// For whom what was granted in this life was asked for.
+    granted_for: BTreeMap<ReplicaId, ReplicaId>,
     /// Good legs that it calls missing, and that it was told better of.
     spoken_for: BTreeSet<ReplicaId>,
     /// The next question.
@@ -56,6 +58,7 @@ impl VolumeView {
             seen: BTreeSet::new(),
             granted: BTreeSet::new(),
             expected: BTreeSet::new(),
+            granted_for: BTreeMap::new(),
             spoken_for: BTreeSet::new(),
             turn: Turn::now(),
             again: false,
@@ -84,6 +87,11 @@ impl VolumeView {
     /// The question was dropped with the record it rested on.
     pub(super) fn dropped(&mut self, again: Moment) {
         self.turn.state = TurnState::Due(again);
+    }
+
+    /// A replica was granted for that one.
+    pub(super) fn granted_for(&mut self, replica: &Replica, lost: Option<&ReplicaId>) {
+        self.granted_for.extend(lost.map(|lost| (replica.id.clone(), lost.clone())));
     }
 
     /// A replica that was granted is part of the volume from then on.
@@ -240,7 +248,7 @@ impl ArrayMachine {
     /// so and did not live to take it back. Told once, whatever the answer is.
     fn speak_up_for_good_legs(&mut self, now: Now) {
         let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else { return };
-        if self.standing != Standing::Managed || self.quarantine.is_some() || self.blind {
+        if !self.heals() || self.quarantine.is_some() || self.blind {
             return;
         }
         let whole = (0..array.raid_disks).map(Slot).filter(|slot| !self.repairs.contains_key(slot));
@@ -348,6 +356,7 @@ impl ArrayMachine {
                 .still_terminating(repair, volume)
                 .or_else(|| self.replaced(repair, volume))
                 .or_else(|| self.withdrawn(repair, volume)),
+            PhaseKind::Held if self.waits_to_add(repair) => self.withdrawn(repair, volume),
             PhaseKind::Connecting | PhaseKind::Verifying => self.withdrawn(repair, volume),
             PhaseKind::Whole
             | PhaseKind::Suspect
@@ -360,6 +369,30 @@ impl ArrayMachine {
             | PhaseKind::Held
             | PhaseKind::Quarantined => None,
         }
+    }
+
+    /// Whether a replica is on its way in and MD has nothing of it yet, and something bars the way.
+    fn waits_to_add(&self, repair: &Repair) -> bool {
+        let Phase::Held { why, then: Step::Connect, .. } = &repair.phase else { return false };
+        let barred = match why {
+            HeldWhy::Guard { .. }
+            | HeldWhy::StepFailed { .. }
+            | HeldWhy::ArrayState(_)
+            | HeldWhy::ArrayBusy
+            | HeldWhy::Budget
+            | HeldWhy::OneAtATime { .. } => true,
+            HeldWhy::Refused { .. }
+            | HeldWhy::Rejected { .. }
+            | HeldWhy::Flapping { .. }
+            | HeldWhy::Operator { .. }
+            | HeldWhy::Observing
+            | HeldWhy::NoProvisioner
+            | HeldWhy::HostCutOff { .. }
+            | HeldWhy::NotDurable { .. } => false,
+        };
+        let id = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
+        let bound = self.snapshot().zip(id).and_then(|(array, id)| leg_of(array, &id));
+        barred && bound.is_none()
     }
 
     /// Whether a copy that was one too many is wanted after all, and is still good.
@@ -429,7 +462,9 @@ impl ArrayMachine {
         if !given_up || self.is_meant_for_another(repair) {
             return None;
         }
-        self.newcomer(volume).map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
+        let newcomer =
+            self.newcomer(volume).filter(|new| !self.was_granted_for_another(repair, new));
+        newcomer.map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
     }
 
     /// Whether a new replica of the volume is likely another repair's: one that was asked for and not
@@ -439,6 +474,17 @@ impl ArrayMachine {
         others.any(|other| {
             let empty = is_open_loss(other) && other.incoming.is_none();
             has_asked(other) || (!repair.cause.is_loss() && empty)
+        })
+    }
+
+    /// Whether a replica was granted for the loss of another slot, which is still without its leg: the
+    /// provisioner never counts as good whom it gave a successor for, so it is that one's or nobody's.
+    fn was_granted_for_another(&self, repair: &Repair, replica: &Replica) -> bool {
+        let Some(lost) = self.volume.granted_for.get(&replica.id) else { return false };
+        let mut others = self.repairs.values().filter(|other| other.slot != repair.slot);
+        others.any(|other| {
+            let theirs = other.lost.as_ref().and_then(|member| member.replica.as_ref());
+            is_open_loss(other) && theirs == Some(lost)
         })
     }
 

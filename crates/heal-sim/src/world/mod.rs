@@ -511,6 +511,7 @@ impl World {
         let now = self.now.mono;
         if self.next_scan.is_some_and(|at| at <= now) {
             self.next_scan = self.safety_scan.map(|every| now.after(every));
+            self.rewire(Duration::ZERO);
             self.look(&LookCause::SafetyScan);
             return;
         }

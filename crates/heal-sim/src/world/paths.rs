@@ -57,6 +57,8 @@ pub(super) struct Watch {
     arming: bool,
     replan: bool,
     wards: BTreeMap<ArrayId, Ward>,
+    /// Arrays that are ours to act on: what is armed on them is our doing.
+    healed: BTreeSet<ArrayId>,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
     cuts: Cuts,
@@ -78,6 +80,7 @@ impl Watch {
             arming: false,
             replan: false,
             wards: BTreeMap::new(),
+            healed: BTreeSet::new(),
             ours: BTreeMap::new(),
             cuts: Cuts::default(),
             cut_at: None,
@@ -149,8 +152,7 @@ impl World {
     fn remember_armed(&mut self) {
         let Some(snapshot) = &self.watch.snapshot else { return };
         for array in &snapshot.arrays {
-            let machine = self.machines.get(&array.id);
-            if machine.is_none_or(|machine| machine.managed_devices().is_empty()) {
+            if !self.watch.healed.contains(&array.id) {
                 continue;
             }
             for space in array.legs.iter().filter_map(|leg| leg.backing.namespace()) {
@@ -280,6 +282,12 @@ impl World {
             self.watch.wards = wards;
             self.watch.replan = true;
             self.publish();
+        }
+        // Of an array that is quarantined it shows only now that what is armed on it is our doing.
+        let heals = self.machines.iter().filter(|(_, machine)| machine.heals());
+        if !heals.clone().map(|(id, _)| id).eq(&self.watch.healed) {
+            self.watch.healed = heals.map(|(id, _)| *id).collect();
+            self.watch.replan = true;
         }
         let watched = !self.watch.paths.watched_sockets().is_empty();
         self.watch.sockets_at = self.watch.sockets_at.or(Some(now)).filter(|_| watched);

@@ -186,16 +186,19 @@ impl Looks {
         [wanted, self.again_at, self.safety_at].into_iter().flatten().min()
     }
 
-    pub(super) fn time_passed(&mut self, now: Instant) {
+    /// Answers whether the slow scan begins.
+    pub(super) fn time_passed(&mut self, now: Instant) -> bool {
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
             self.add(hint(LookCause::Asked), now);
         }
-        if self.safety_at.is_some_and(|at| at <= now) {
+        let scans = self.safety_at.is_some_and(|at| at <= now);
+        if scans {
             self.safety_scans += 1;
             self.plan_safety_scan();
             self.add(hint(LookCause::SafetyScan), now);
         }
+        scans
     }
 
     /// Any look is as good as the scan, so the scan's time begins anew with each. The jitter keeps a

@@ -438,7 +438,9 @@ impl<H: Host> Reactor<H> {
 
     fn time_passed(&mut self) {
         let now = Instant::now();
-        self.looks.time_passed(now);
+        if self.looks.time_passed(now) {
+            self.paths.rewire(); // A link may have come back unheard of, like anything else.
+        }
         self.paths_time_passed();
         if self.marks.deadline().is_some_and(|at| at <= now) {
             self.refresh();

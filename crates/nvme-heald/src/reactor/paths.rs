@@ -321,6 +321,10 @@ impl<H: Host> Reactor<H> {
 
     /// An array became a ward, or is none any more.
     pub(super) fn wards_changed(&mut self) {
+        // Of a quarantined array it may show only now that what is armed on it is our doing.
+        if let Some(snapshot) = self.snapshot.clone() {
+            self.remember_armed(&snapshot);
+        }
         self.paths.replan = true;
     }
 
