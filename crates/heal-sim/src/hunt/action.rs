@@ -60,6 +60,9 @@ const AMBUSHED: [PhaseKind; 13] = [
     PhaseKind::Retiring,
 ];
 
+/// Phases in which an act is about a disk that nobody holds.
+const SWAPPED: [PhaseKind; 3] = [PhaseKind::Returning, PhaseKind::Verifying, PhaseKind::Adding];
+
 /// What is done there.
 const STRIKES: [Action; 18] = [
     Action::NamespaceGoes,
@@ -171,6 +174,7 @@ impl Choice<'_> {
                 let millis = *self.dice.choose(&[0, 5, 200, 2_000])?;
                 WorldEvent::Daemon(DaemonEvent::SlowActs(millis))
             }
+            Action::Swap => return self.swap(),
             Action::Ambush => return self.ambush(),
             Action::BehindItsBack => return self.behind_its_back(),
             Action::Clone => return self.clone_of_a_leg(),
@@ -324,6 +328,43 @@ impl Choice<'_> {
         let mut events = vec![WorldEvent::Pass(millis)];
         events.extend(choice.events(action)?);
         Some(events)
+    }
+
+    /// An act is decided and begins late, and meanwhile the disk that it is about goes and comes back:
+    /// under its old name and number, and another disk for all that anybody knows.
+    fn swap(&mut self) -> Option<Vec<WorldEvent>> {
+        let phase = *self.dice.choose(&SWAPPED)?;
+        if self.world.is_at_rest() {
+            return self.events(Action::Strike);
+        }
+        let delay = 500 + self.dice.below(2_000);
+        let late = WorldEvent::Daemon(DaemonEvent::SlowActs(delay));
+        let mut ahead = self.world.clone();
+        ahead.transcript.silence();
+        ahead.apply(&late);
+        let there = |world: &World| world.machines.values().any(|machine| machine.is_in(phase));
+        if !ahead.run_until(there, AHEAD) {
+            return self.events(Action::Strike);
+        }
+        let waited = ahead.now().mono.since(self.world.now().mono);
+        let millis = u64::try_from(waited.as_millis()).ok()? + 1;
+        let plans = ahead.arrays.iter().flat_map(|array| &array.replicas);
+        let idle = plans.filter(|plan| {
+            let there = ahead.kernel.has_controllers(&plan.nqn);
+            there && ahead.kernel.leg_of(&plan.namespace).is_none()
+        });
+        let idle: Vec<String> = idle.map(|plan| plan.replica.id.to_string()).collect();
+        let replica = self.dice.choose(&idle)?.clone();
+        let exported = |on| fabric(FabricEvent::Exported { replica: replica.clone(), on });
+        Some(vec![
+            late,
+            WorldEvent::Pass(millis + self.dice.below(delay / 2)),
+            exported(false),
+            WorldEvent::Pass(self.dice.below(50)),
+            exported(true),
+            WorldEvent::Pass(delay),
+            WorldEvent::Daemon(DaemonEvent::SlowActs(0)),
+        ])
     }
 
     /// While nobody listens another hand fails a leg, takes it out and adds it again.

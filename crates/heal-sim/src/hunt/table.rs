@@ -132,6 +132,7 @@ pub enum Action {
     Unreadable,
     SlowActs,
     FilledLater,
+    Swap,
     Ambush,
     BehindItsBack,
     Clone,
@@ -207,6 +208,7 @@ const FAULTS: &[(Action, u32)] = &[
     (A::Hold, 1),
     (A::Resume, 1),
     (A::Flaw, 1),
+    (A::Swap, 2),
     (A::Ambush, 5),
 ];
 
@@ -406,6 +408,7 @@ const EVERYTHING: &[(Action, u32)] = &[
     (A::Flaw, 1),
     (A::Unreadable, 1),
     (A::SlowActs, 1),
+    (A::Swap, 1),
     (A::Ambush, 4),
     (A::BehindItsBack, 2),
     (A::Clone, 1),

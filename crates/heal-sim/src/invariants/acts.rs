@@ -119,6 +119,12 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
     if leg.is_some_and(|leg| !world.kernel.is_bound_as(array, leg)) {
         return Ok(());
     }
+    // MD fails none twice: whoever heard late of that failure changes nothing.
+    if let HostAction::FailLeg { leg, .. } = action
+        && world.kernel.is_faulty(array, &leg.device)
+    {
+        return Ok(());
+    }
     let copies_first = match action {
         HostAction::ReplaceLeg { .. } => true,
         // Who survives is not failed by this: it queues, whatever becomes of it.

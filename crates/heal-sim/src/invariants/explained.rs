@@ -6,7 +6,8 @@
 //!   quarantined: two legs are one      a clone was made
 //!   quarantined: record unreadable     the record was torn
 //!   quarantined: newer copy            a boot started the array from a leg that had been lost, a replica
-//!                                      is an old copy, or nobody in sync was there when a leg left
+//!                                      is an old copy, nobody in sync was there when a leg left, or a
+//!                                      hand failed a leg while nobody could look
 //!   ledger cannot be written           its disk was full, or failed
 //!   G1 stops it                        a leg really is not good
 //!   held at the end: refused           no spare is left
@@ -47,6 +48,9 @@ pub enum Trouble {
     Parted,
     /// A replica has what stood on a leg at some time, superblock and all.
     Copy,
+    /// Another hand failed a leg while nobody could look: what is recorded is behind, and what the array
+    /// runs from by now looks like a start from the wrong leg.
+    Hand,
     /// An array was stopped in the middle of a repair: who was lost is not known when it is back.
     Stopped,
 }
@@ -63,6 +67,11 @@ impl Checker {
     /// Whether words to the provisioner may be missing for reasons that are nobody's fault.
     pub(super) fn knows_not_what_it_owes(&self) -> bool {
         self.had(Trouble::Record) || self.had(Trouble::Contract)
+    }
+
+    /// Whether nobody may know any more for whom a replacement was granted.
+    pub(super) fn knows_not_whose_place_it_is(&self) -> bool {
+        self.had(Trouble::Stopped)
     }
 
     /// An event was carried out.
@@ -205,6 +214,7 @@ pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
         Some(QuarantinedWhy::NewerCopy { .. }) => {
             world.checker.had(Trouble::Parted)
                 || world.checker.had(Trouble::Copy)
+                || world.checker.had(Trouble::Hand)
                 || world.kernel.has_a_stranger_of_its_own(record.array)
         }
         Some(QuarantinedWhy::Impossible { .. }) => false,

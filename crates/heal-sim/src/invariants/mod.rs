@@ -511,7 +511,11 @@ pub fn report_is_never_lost(world: &World) -> Checked {
             let leg = world.kernel.leg_of(&replica.namespace);
             let whole = leg.as_ref().is_some_and(|leg| leg.in_sync);
             let known_good = state == Some(ReplicaState::Available);
-            if whole && state == Some(ReplicaState::Missing) {
+            // Of a replica whose successor is in use the provisioner says so for ever, whatever it hears:
+            // and whose successor that was is forgotten with the repair.
+            let place_taken = world.checker.knows_not_whose_place_it_is()
+                && world.provisioner.has_a_successor_in_use(&replica.replica.id);
+            if whole && state == Some(ReplicaState::Missing) && !place_taken {
                 return Err(format!("{} is a good leg, and still Missing", replica.replica.id));
             }
             let running = world.kernel.picture(plan.id).is_some();
@@ -683,7 +687,10 @@ impl World {
 
     /// Before a record is made durable.
     pub(crate) fn check_record(&mut self, record: &ArrayRecord) {
-        if record.quarantine.is_some() {
+        // What explains it may be over when the record is written again.
+        let known =
+            self.record(record.array).is_some_and(|old| old.quarantine == record.quarantine);
+        if record.quarantine.is_some() && !known {
             let explained = quarantine_is_explained(self, record);
             self.expect("quarantine_is_explained", explained);
         }

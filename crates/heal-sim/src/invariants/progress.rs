@@ -30,12 +30,14 @@ pub fn other_arrays_progress(world: &World, name: &str) -> Checked {
 const LATE: Duration = Duration::from_secs(1);
 
 /// Whoever waits for a moment wakes at that moment, and does not rely on being disturbed. A machine
-/// whose last look showed nothing is waiting for the next one.
+/// whose last look showed nothing, or a leg of which nobody could tell which it is, is waiting for the
+/// next one.
 ///
 /// # Errors
 /// Which slot was slept through.
 pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
-    let seen = world.blurred.is_empty() && world.kernel.picture(array).is_some();
+    let named = world.kernel.every_leg_has_a_name(array);
+    let seen = world.blurred.is_empty() && named && world.kernel.picture(array).is_some();
     let record = world.newest_record(array).filter(|record| record.quarantine.is_none());
     let Some(record) = record.filter(|_| seen && world.machine(array).is_some()) else {
         return Ok(());

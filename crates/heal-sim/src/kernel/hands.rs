@@ -15,6 +15,8 @@ impl FakeKernel {
     pub fn fail_by_hand(&mut self, id: &NamespaceId) {
         if let Some((array, index)) = self.member_on(id) {
             self.md_error(array, index);
+            let rdev = &mut self.arrays[array].rdevs[index];
+            rdev.by_hand = rdev.faulty;
         }
     }
 

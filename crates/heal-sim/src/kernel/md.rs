@@ -42,6 +42,8 @@ pub(crate) struct Rdev {
     /// The slot it may have back without a full copy (`saved_raid_disk`).
     pub(crate) saved_slot: Option<u16>,
     pub(crate) faulty: bool,
+    /// A person failed it.
+    pub(crate) by_hand: bool,
     pub(crate) in_sync: bool,
     pub(crate) write_error: bool,
     pub(crate) want_replacement: bool,
@@ -81,7 +83,7 @@ pub enum LastError {
     /// `fast_io_fail_tmo` of its controllers ran out.
     FastIoFail,
     /// The leg was isolated, or lost its connection, when it was not the last one, and the others'
-    /// devices have gone since.
+    /// devices have gone since, or a person has failed them.
     Isolated,
     /// Its device went.
     DeviceGone(Gone),
@@ -280,7 +282,7 @@ impl FakeKernel {
     }
 
     /// Whether the leg was isolated, or lost its connection, while another leg queued, and that one,
-    /// which was to survive it, has no device any more.
+    /// which was to survive it, has no device any more, or was failed by a person.
     fn is_left_isolated(&self, array: usize, index: usize) -> bool {
         let md = &self.arrays[array];
         let rdev = &md.rdevs[index];
@@ -291,7 +293,7 @@ impl FakeKernel {
             *i != index && (other.saved_slot.is_some() || other.slot.is_some())
         });
         paths.all(|c| c.isolated || c.covered)
-            && others.any(|(_, other)| !self.devices[other.handle].present)
+            && others.any(|(_, other)| other.by_hand || !self.devices[other.handle].present)
     }
 
     /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.

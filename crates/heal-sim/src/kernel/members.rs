@@ -109,6 +109,7 @@ impl FakeKernel {
             slot: None,
             saved_slot,
             faulty: false,
+            by_hand: false,
             in_sync: false,
             write_error: false,
             want_replacement: false,

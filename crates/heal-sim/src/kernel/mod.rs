@@ -367,6 +367,12 @@ impl FakeKernel {
         })
     }
 
+    /// Whether the ids of everything that is bound to the array can be read.
+    pub(crate) fn every_leg_has_a_name(&self, array: ArrayId) -> bool {
+        let mut legs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);
+        legs.all(|rdev| self.devices[rdev.handle].filled_at <= self.now)
+    }
+
     /// A block of which no disk holds the newest acknowledged version any more. What the provisioner was
     /// let delete counts only where `may_count` says so of the array.
     pub(crate) fn copyless_block(&self, may_count: impl Fn(ArrayId) -> bool) -> Option<String> {

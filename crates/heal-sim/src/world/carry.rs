@@ -14,7 +14,7 @@ use super::ledger::Saved;
 use super::transcript::{LineKind, effect_words, event_words, is_news};
 use super::{Decided, What, World};
 use crate::invariants::{Trouble, last_leg_sees_no_error_of_ours, no_grace_is_slept_through};
-use crate::kernel::LastError;
+use crate::kernel::{FakeKernel, LastError};
 
 /// How long a provisioner takes to answer.
 const ANSWER: Duration = Duration::from_millis(30);
@@ -269,6 +269,9 @@ impl World {
     pub(super) fn act_now(&mut self, array: ArrayId, action: &HostAction) -> HostAnswer {
         self.check_before_act(array, action);
         let was_broken = self.kernel.is_broken(array);
+        // A path of a leg that is only filled may be cut whatever the others are: that is not its doing.
+        let cuts = matches!(action, HostAction::CutPath { .. });
+        let before = if cuts { self.kernel.exposed(true) } else { Vec::new() };
         let answer = self.kernel.act(action);
         // What MD writes to its superblocks may show that a disk has gone: that is nobody's act.
         let ours = last_leg_sees_no_error_of_ours(self, array).is_err()
@@ -277,7 +280,11 @@ impl World {
             let detail = format!("{} broke the array", action.verb());
             self.violated("never_acts_on_last_in_sync_leg", detail);
         }
-        if action.takes_a_path() && self.kernel.exposed(true).iter().any(|(id, _)| *id == array) {
+        let exposed = |kernel: &FakeKernel| {
+            let legs = kernel.exposed(true);
+            legs.into_iter().any(|leg| leg.0 == array && !before.contains(&leg))
+        };
+        if action.takes_a_path() && exposed(&self.kernel) {
             let detail = format!("after {}", action.verb());
             self.violated("never_two_legs_armed_at_once", detail);
         }

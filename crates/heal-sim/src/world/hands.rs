@@ -7,6 +7,7 @@ use heal_core::{LookCause, Mode};
 use heal_types::{Alias, NamespaceId};
 
 use super::World;
+use crate::invariants::Trouble;
 use crate::kernel::Blur;
 
 impl World {
@@ -17,6 +18,7 @@ impl World {
         let array = self.kernel.leg_of(&id).map(|leg| leg.array);
         if self.restart_at.is_some() || self.feed.is_deaf() {
             self.checker.handled.extend(array);
+            self.checker.trouble(Trouble::Hand);
         }
         self.kernel.fail_by_hand(&id);
         self.after_kernel();
