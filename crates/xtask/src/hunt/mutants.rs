@@ -1,5 +1,6 @@
 //! The agent made worse on purpose, one way at a time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -125,7 +126,7 @@ pub(super) fn run(names: &[String], short: bool, minutes: f64) -> anyhow::Result
     let verdicts = verdicts(names, short, minutes)?;
     let missed = verdicts.iter().filter(|verdict| !verdict.holds).count();
     println!("\n{HEAD}");
-    for verdict in &verdicts {
+    for verdict in verdicts.iter().filter(|verdict| !verdict.row.is_empty()) {
         println!("{}", verdict.row);
     }
     println!("mutants: {} of {} as they should be", verdicts.len() - missed, verdicts.len());
@@ -144,8 +145,8 @@ pub(crate) fn verdicts(
             bail!("there is no mutant {name}");
         }
     }
-    let chosen: Vec<Mutant> = all
-        .into_iter()
+    let chosen: Vec<&Mutant> = all
+        .iter()
         .filter(|mutant| names.is_empty() || names.contains(&mutant.name))
         .filter(|mutant| !short || SHORT.contains(&mutant.name.as_str()))
         .collect();
@@ -154,13 +155,29 @@ pub(crate) fn verdicts(
     let honest = tree.target.join("honest-hunt");
     fs::copy(build(&tree.root, &tree.target, &["heal-hunt"])?, &honest)?;
     let mut verdicts = Vec::new();
-    for mutant in &chosen {
+    if short {
+        verdicts.push(rotten(&tree, &all)?);
+    }
+    for mutant in chosen {
         let minutes = if mutant.harmless.is_some() { minutes.min(HARMLESS) } else { minutes };
         let verdict = mutant.verdict(&tree.hunted(mutant, &honest, minutes)?);
         println!("{} {}", if verdict.holds { '✔' } else { '✘' }, verdict.text);
         verdicts.push(verdict);
     }
     Ok(verdicts)
+}
+
+/// Whether every mutant of the list can still be built, those too that there is no time to hunt.
+fn rotten(tree: &Tree, all: &[Mutant]) -> anyhow::Result<Verdict> {
+    let holds = tree.builds_with(all)?;
+    let text = format!("all {} mutants of the list build", all.len());
+    println!("{} {text}", if holds { '✔' } else { '✘' });
+    Ok(Verdict { holds, row: String::new(), text })
+}
+
+/// Where hunters are built whose libraries the mutants' builds find there.
+pub(crate) fn target() -> PathBuf {
+    workspace::target().join("mutants/target")
 }
 
 /// A copy of the workspace that may be made worse.
@@ -171,8 +188,7 @@ struct Tree {
 
 impl Tree {
     fn copied() -> anyhow::Result<Self> {
-        let base = workspace::target().join("mutants");
-        let tree = Self { root: base.join("tree"), target: base.join("target") };
+        let tree = Self { root: workspace::target().join("mutants/tree"), target: target() };
         let from = workspace::root();
         let files = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -203,6 +219,22 @@ impl Tree {
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Whether the workspace builds with all of these at once: a list that nobody has hunted lately rots.
+    fn builds_with(&self, mutants: &[Mutant]) -> anyhow::Result<bool> {
+        let mut originals = BTreeMap::new();
+        for mutant in mutants {
+            let file = mutant.path();
+            let text = fs::read_to_string(self.root.join(&file))?;
+            self.put(&file, mutant.worse(&text)?.as_bytes())?;
+            originals.entry(file).or_insert(text);
+        }
+        let built = build(&self.root, &self.target, &["heal-hunt"]);
+        for (file, text) in originals {
+            self.put(&file, text.as_bytes())?;
+        }
+        Ok(built.is_ok())
+    }
+
     /// Hunts one mutant. Answers with what found it.
     fn hunted(&self, mutant: &Mutant, honest: &Path, minutes: f64) -> anyhow::Result<Hunted> {
         let file = mutant.path();
@@ -210,7 +242,13 @@ impl Tree {
         self.put(&file, mutant.worse(&original)?.as_bytes())?;
         let hunter = build(&self.root, &self.target, &["heal-hunt"]);
         self.put(&file, original.as_bytes())?;
-        find(&hunter?, honest, minutes)
+        match hunter {
+            Ok(hunter) => find(&hunter, honest, minutes),
+            Err(error) => {
+                println!("  {}: {error:#}", mutant.name);
+                Ok(Hunted::default())
+            }
+        }
     }
 }
 

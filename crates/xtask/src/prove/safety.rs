@@ -38,7 +38,7 @@ fn incidents(much: Much) -> u64 {
 
 /// Everything that needs no lab.
 pub(super) fn show(much: Much, verbose: bool) -> anyhow::Result<Vec<Shown>> {
-    let target = workspace::target();
+    let target = hunt::mutants::target();
     let hunter = hunt::build(&workspace::root(), &target, &hunt::PROGRAMS)?;
     let mut shown = vec![
         explored(&hunter, much, verbose)?,
