@@ -219,7 +219,9 @@ polling_passed() {
 polling_passes() { grep -c ' ended ' "$EMULATOR/polling" 2>/dev/null || true; }
 polling_stop() { systemctl stop lab-polling.service; }
 
-# nothing_left [SECONDS]: no array, and no controller of anybody.
+# nothing_left [SECONDS]: no array, and no controller of anybody. A device in the state `clear` is no array:
+# the kernel makes one for whoever opens the node of an array that has just been stopped, as mdadm's
+# monitor does, and keeps it.
 nothing_left() {
     local deadline=$((SECONDS + ${1:-20}))
     while [[ $(left_behind) ]]; do
@@ -230,6 +232,7 @@ nothing_left() {
 left_behind() {
     local path
     for path in /sys/block/md* /sys/class/nvme/nvme*; do
+        [[ $(cat "$path/md/array_state" 2>/dev/null) != clear ]] || continue
         # shellcheck disable=SC2046 # its words on one line
         [[ ! -e $path ]] \
             || echo -n "${path##*/}" $(cat "$path"/{md/array_state,subsysnqn,state} 2>/dev/null || true) ''

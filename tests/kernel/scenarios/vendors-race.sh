@@ -1,5 +1,5 @@
 # what: os-brick attaches and detaches while a leg is lost and taken back, again and again
-# timeout: 900
+# timeout: 600
 # timeout-full: 3600
 # needs: deb
 # needs: os-brick
@@ -9,7 +9,7 @@
 KEEP_ALIVE=1s
 HOLD_DOWN=1100ms
 openstack_ready vol one two spare
-times=$(repeat 12 50)
+times=$(repeat 6 50)
 attach=()
 detach=()
 healed=0
