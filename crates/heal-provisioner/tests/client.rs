@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::emulated::{Emulated, UUID, find, query, stage};
 use heal_provisioner::client::{ClientOptions, CredentialOptions, Endpoint, SecretSource};
-use heal_provisioner::{Provisioner, call};
+use heal_provisioner::{ForwardedEvent, Provisioner, Severity, call, dispatch};
 use heal_types::{
     Condition, FaultClass, ProvisionerAnswer, ProvisionerCall, ProvisionerFault, WallTime,
 };
@@ -250,4 +250,29 @@ async fn a_connection_the_server_closed_costs_nothing() {
         key: "k1".parse().unwrap(),
     };
     call(&*backend, &report, Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_wants_a_connection_of_its_own_leaves_the_kept_one_to_the_others() {
+    let emulated = Emulated::start(Options::default()).await;
+    let backend = emulated.backend();
+    find(&*backend).await;
+    assert_eq!(emulated.server.connections(), 1);
+    emulated.server.plan("POST", "/forward_log", 1, Fault::Slow(Duration::from_millis(300)));
+    let event = ForwardedEvent {
+        severity: Severity::Fatal,
+        at: WallTime(0),
+        message: "Volume is degraded.".into(),
+        fields: [].into(),
+    };
+    let limit = Duration::from_secs(5);
+    let forwarding = dispatch::forward(&*backend, &event, limit);
+    let (forwarded, found) = tokio::join!(forwarding, ask(&*backend));
+    forwarded.unwrap();
+    found.unwrap();
+    assert_eq!(emulated.server.connections(), 2, "no third handshake");
+    // Both are kept.
+    let (one, other) = tokio::join!(ask(&*backend), ask(&*backend));
+    one.and(other).unwrap();
+    assert_eq!(emulated.server.connections(), 2);
 }

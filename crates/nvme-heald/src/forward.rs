@@ -1,10 +1,14 @@
 //! What the provisioner's own log is told: the few things that its operators look for there.
 //!
 //! ```text
-//!   actors ── audit entries ──► worth telling? ──► bounded queue ──► one call at a time ──► forward
-//!                                                     │ full                 │ fails
-//!                                                     └─► counted, dropped ◄─┘
+//!   actors ── audit entries ──► worth telling? ──► bounded queue ──► after you; one at a time ──► forward
+//!                                                     │ full                      │ fails
+//!                                                     └─► counted, dropped ◄──────┘
 //! ```
+//!
+//! The loss that is told here is reported in the same breath, by whoever's duty that is: a second
+//! connection at that moment, with its handshake, would only take time from the first. So an event waits
+//! a moment before it goes.
 //!
 //! This is a courtesy, and it is built like one. The journal is the record, reports are the duty, and both
 //! are safe elsewhere; so nothing waits here, nothing is kept over a restart, and what the provisioner
@@ -19,13 +23,19 @@ use heal_core::audit::{AuditEntry, AuditKind};
 use heal_provisioner::{ForwardedEvent, Provisioner, Severity, dispatch};
 use heal_types::{Alias, ArrayId, FaultClass};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Events that may wait. A host that loses all its arrays at once has a few for each.
 const ROOM: usize = 256;
+/// For so long a report that was begun with an event goes first.
+const AFTER_YOU: Duration = Duration::from_millis(500);
 
 /// Where events are handed over. Without a provisioner that keeps a log, nowhere.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Forwarder(Option<mpsc::Sender<ForwardedEvent>>);
+pub(crate) struct Forwarder(Option<mpsc::Sender<Waiting>>);
+
+/// An event, and from when on it may go.
+type Waiting = (Instant, ForwardedEvent);
 
 impl Forwarder {
     /// Forwards to `backend`, each event within `limit`, if it keeps a log.
@@ -49,7 +59,7 @@ impl Forwarder {
         }
         fields.insert("detail".to_owned(), entry.message.clone());
         let event = ForwardedEvent { severity, at: entry.at, message: message.to_owned(), fields };
-        if sender.try_send(event).is_err() {
+        if sender.try_send((Instant::now() + AFTER_YOU, event)).is_err() {
             tracing::debug!(%array, message, "the provisioner's log is not told: too much waits");
         }
     }
@@ -58,9 +68,10 @@ impl Forwarder {
 async fn forward(
     backend: Arc<dyn Provisioner>,
     limit: Duration,
-    mut inbox: mpsc::Receiver<ForwardedEvent>,
+    mut inbox: mpsc::Receiver<Waiting>,
 ) {
-    while let Some(event) = inbox.recv().await {
+    while let Some((after, event)) = inbox.recv().await {
+        tokio::time::sleep_until(after).await;
         let Err(fault) = dispatch::forward(&*backend, &event, limit).await else { continue };
         tracing::debug!(message = event.message, %fault, "the provisioner's log was not told");
         if fault.class == FaultClass::Unsupported {

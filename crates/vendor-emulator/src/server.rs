@@ -129,6 +129,7 @@ struct Shared {
     away: bool,
     faults: Vec<Planned>,
     log: VecDeque<Line>,
+    connections: usize,
     on_line: Option<OnLine>,
 }
 
@@ -231,6 +232,12 @@ impl Server {
         lock(&self.shared).on_line = Some(on_line);
     }
 
+    /// How many connections were made so far, handshake and all.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        lock(&self.shared).connections
+    }
+
     /// How many requests of `method` whose path begins with `path` were heard.
     #[must_use]
     pub fn count(&self, method: &str, path: &str) -> usize {
@@ -305,6 +312,7 @@ async fn converse(
 ) {
     let _ = stream.set_nodelay(true);
     let Ok(stream) = acceptor.accept(stream).await else { return };
+    lock(&shared).connections += 1;
     let handler = service_fn(move |request| {
         let (shared, service) = (Arc::clone(&shared), Arc::clone(&service));
         async move {

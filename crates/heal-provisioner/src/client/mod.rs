@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Everything is bounded: a call by its deadline, an address by its share of it, an answer by its size.
-//! A connection is kept for the next call, but a call that must not be repeated by accident gets a fresh
-//! one: on an old one nobody can tell "never arrived" from "done, and the answer lost".
+//! Connections are kept for the next calls, as many as were ever needed at once and few in any case: a
+//! handshake takes longer than a call. But a call that must not be repeated by accident gets a fresh one:
+//! on an old one nobody can tell "never arrived" from "done, and the answer lost".
 //!
 //! It knows nothing of any vendor. What an answer means is the backend's affair, and so is what "not
 //! authorised" looks like: some say it with status 200.
@@ -23,7 +24,7 @@ mod trust;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,8 +57,11 @@ pub const MAX_ANSWER: usize = 4 * 1024 * 1024;
 const MAX_HEAD: usize = 64 * 1024;
 /// How long one address may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// A connection nobody used for this long is not used again.
-const IDLE: Duration = Duration::from_secs(20);
+/// A connection nobody used for this long is not used again. Longer than the pause between two signs of
+/// life: a report finds one that is open.
+const IDLE: Duration = Duration::from_secs(30);
+/// As many connections are kept.
+const MAX_IDLE: usize = 4;
 /// How often it is said that anybody is believed.
 const REMIND: Duration = Duration::from_secs(3600);
 
@@ -123,7 +127,8 @@ pub(crate) struct Client {
     preferred: AtomicUsize,
     wire: Wire,
     credentials: Credentials,
-    idle: Mutex<Option<Live>>,
+    /// The one that was used last at the end.
+    idle: Mutex<Vec<Live>>,
     refuses: fn(&Reply) -> bool,
     reminder: Option<Mutex<Option<Instant>>>,
 }
@@ -141,7 +146,7 @@ impl Client {
             preferred: AtomicUsize::new(0),
             credentials: Credentials::new(options.credentials, wire.clone()),
             wire,
-            idle: Mutex::new(None),
+            idle: Mutex::default(),
             refuses,
             reminder: options.tls.believe_anybody.then(Mutex::default),
         })
@@ -219,7 +224,7 @@ impl Client {
         authorization: Option<&Secret>,
     ) -> Result<Reply, Broken> {
         let endpoint = &self.endpoints[at];
-        if let Some(mut live) = self.take_idle(at).filter(|_| request.repeatable) {
+        if let Some(mut live) = request.repeatable.then(|| self.take_idle(at)).flatten() {
             let sent = sent(request, authorization);
             match live.exchange(context, endpoint, sent).await {
                 Ok(reply) => {
@@ -237,13 +242,23 @@ impl Client {
         Ok(reply)
     }
 
+    /// The youngest connection to the address `at` that is still good. The others are closed.
     fn take_idle(&self, at: usize) -> Option<Live> {
-        let live = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        (live.at == at && live.used.elapsed() < IDLE && live.sender.is_ready()).then_some(live)
+        let mut idle = self.idle();
+        idle.retain(|live| live.at == at && live.used.elapsed() < IDLE && live.sender.is_ready());
+        idle.pop()
     }
 
     fn keep(&self, live: Live) {
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(live);
+        let mut idle = self.idle();
+        if idle.len() >= MAX_IDLE {
+            idle.remove(0);
+        }
+        idle.push(live);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Live>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remind(&self) {
