@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heal_types::{
-    Content, FaultClass, HostAnswer, LegSnapshot, MdRole, MdSuperblock, Now, Outcome,
+    Content, FaultClass, HostAnswer, LegSnapshot, MdRole, MdSuperblock, Now, Nqn, Outcome,
     ProvisionerAnswer, ProvisionerFault, RefusedWhy, Replacement, Replica, Slot,
 };
 
@@ -62,8 +62,10 @@ impl ArrayMachine {
     /// connected already is not. It is no longer ours once it is gone, or once the host refused: then
     /// somebody else has a part in it.
     fn note_connections(&mut self, intent: &Intent, outcome: &Outcome) {
-        if let (Some(nqn), Outcome::Changed) = (&intent.connects, outcome) {
-            self.connected.entry(nqn.clone()).or_default();
+        match outcome {
+            Outcome::Changed => self.note_connected(intent.connects.as_ref()),
+            Outcome::Unknown(_) => self.note_unheard(intent),
+            Outcome::AlreadySo | Outcome::Refused(_) | Outcome::Retry { .. } => {}
         }
         let over = match outcome {
             Outcome::Changed | Outcome::AlreadySo | Outcome::Refused(_) => true,
@@ -71,6 +73,18 @@ impl ArrayMachine {
         };
         if let (Some(nqn), true) = (&intent.disconnects, over) {
             self.connected.remove(nqn);
+        }
+    }
+
+    /// A connect whose end nobody heard of may have made a controller, and it is as good as certain that
+    /// it is ours if there was none before. One that was not made costs nothing to put away.
+    pub(super) fn note_unheard(&mut self, intent: &Intent) {
+        self.note_connected(intent.connects.as_ref().filter(|_| intent.first));
+    }
+
+    fn note_connected(&mut self, nqn: Option<&Nqn>) {
+        if let Some(nqn) = nqn {
+            self.connected.entry(nqn.clone()).or_default();
         }
     }
 

@@ -23,7 +23,6 @@ use crate::policy::Mode;
 use crate::record::{Intent, Lapsed, Member};
 use crate::why::Cause;
 
-use super::gate::intent;
 use super::{ArrayMachine, Standing, due_at};
 
 /// The verb of connecting again.
@@ -146,7 +145,7 @@ impl ArrayMachine {
         if let HostAction::Connect { .. } = &action {
             self.calling = self.never_connected().map(|replica| (id, replica.id.clone()));
         }
-        let intent = intent(now, id, None, &action);
+        let intent = self.intent(now, id, None, &action);
         self.intents.insert(id, intent);
         self.unwritten.push(id);
         self.duty.state = TurnState::UnderWay(id);

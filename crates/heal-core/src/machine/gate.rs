@@ -1,6 +1,6 @@
 //! Between wanting and doing: deadlines, holds, the host's budget, the guards.
 
-use heal_types::{HostAction, Now, ProvisionerCall, Slot};
+use heal_types::{HostAction, Now, Nqn, ProvisionerCall, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -180,7 +180,7 @@ impl ArrayMachine {
         }
         self.keep_params(now, &action);
         let id = self.effect_id();
-        let intent = intent(now, id, Some(slot), &action);
+        let intent = self.intent(now, id, Some(slot), &action);
         self.intents.insert(id, intent);
         // What is urgent goes before the record does, whatever becomes of that.
         if !action.is_urgent() {
@@ -485,25 +485,41 @@ pub(super) fn is_open_loss(other: &Repair) -> bool {
         }
 }
 
-/// What is durable of `action` before it is begun.
-pub(super) fn intent(now: Now, id: EffectId, slot: Option<Slot>, action: &HostAction) -> Intent {
-    let (mut connects, mut disconnects) = (None, None);
-    match action {
-        HostAction::Connect { target, .. } => connects = Some(target.nqn.clone()),
-        HostAction::Disconnect { nqn, .. } => disconnects = Some(nqn.clone()),
-        HostAction::Examine { .. }
-        | HostAction::FailLeg { .. }
-        | HostAction::RemoveLeg { .. }
-        | HostAction::ReAddLeg { .. }
-        | HostAction::AddLeg { .. }
-        | HostAction::ReplaceLeg { .. }
-        | HostAction::ClearWantReplacement { .. }
-        | HostAction::SetRaidDisks { .. }
-        | HostAction::SetFastIoFail { .. }
-        | HostAction::IsolateLeg { .. }
-        | HostAction::CutPath { .. }
-        | HostAction::DeleteController { .. }
-        | HostAction::Reconnect { .. } => {}
+impl ArrayMachine {
+    /// What is durable of `action` before it is begun.
+    pub(super) fn intent(
+        &self,
+        now: Now,
+        id: EffectId,
+        slot: Option<Slot>,
+        action: &HostAction,
+    ) -> Intent {
+        let (mut connects, mut disconnects) = (None, None);
+        match action {
+            HostAction::Connect { target, .. } => connects = Some(target.nqn.clone()),
+            HostAction::Disconnect { nqn, .. } => disconnects = Some(nqn.clone()),
+            HostAction::Examine { .. }
+            | HostAction::FailLeg { .. }
+            | HostAction::RemoveLeg { .. }
+            | HostAction::ReAddLeg { .. }
+            | HostAction::AddLeg { .. }
+            | HostAction::ReplaceLeg { .. }
+            | HostAction::ClearWantReplacement { .. }
+            | HostAction::SetRaidDisks { .. }
+            | HostAction::SetFastIoFail { .. }
+            | HostAction::IsolateLeg { .. }
+            | HostAction::CutPath { .. }
+            | HostAction::DeleteController { .. }
+            | HostAction::Reconnect { .. } => {}
+        }
+        let first = connects.as_ref().is_some_and(|nqn| self.is_unconnected(nqn));
+        let verb = action.verb().to_owned();
+        Intent { id, verb, slot, disconnects, connects, first, at: now.wall }
     }
-    Intent { id, verb: action.verb().to_owned(), slot, disconnects, connects, at: now.wall }
+
+    /// Whether nobody is seen to have connected this subsystem. A namespace that cannot be told may be
+    /// one of its own.
+    fn is_unconnected(&self, nqn: &Nqn) -> bool {
+        self.namespaces.iter().all(|namespace| namespace.nqn.is_known_and(|known| known != nqn))
+    }
 }

@@ -254,6 +254,9 @@ impl ArrayMachine {
         }
         for intent in record.intents {
             machine.tell_interrupted(now, &intent);
+            if !other_boot {
+                machine.note_unheard(&intent);
+            }
             machine.dirty = true;
         }
         if let Some(why) = record.quarantine {

@@ -157,6 +157,7 @@ async fn an_act_whose_guard_does_not_hold_on_a_fresh_look_is_refused() {
         slot: None,
         disconnects: None,
         connects: None,
+        first: false,
         at: WallTime(1),
     };
     let origin = Origin::Record(Box::new(record(vec![intent])));
