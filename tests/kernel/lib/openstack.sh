@@ -9,7 +9,8 @@ NOVA=$LAB_STATE/nova
 EMULATOR=$LAB_STATE/emulator
 
 # openstack_ready ALIAS REPLICA REPLICA SPARE: targets, provisioner, daemon and stand-in; the volume is not
-# attached yet. KEEP_ALIVE=TIME and HOLD_DOWN=TIME before it: how long a lost leg stays out at the least.
+# attached yet. KEEP_ALIVE=TIME and HOLD_DOWN=TIME before it: how long a lost leg stays out at the least;
+# REFRESH=TIME: how often a whole volume is asked for.
 openstack_ready() {
     local alias=$1 replica
     shift
@@ -48,7 +49,7 @@ openstack_ready() {
         gone_confirm: "300ms",
         return_hold_down: "${HOLD_DOWN:-4s}",
         refresh_in_repair: "1s",
-        refresh_when_whole: "2s",
+        refresh_when_whole: "${REFRESH:-2s}",
         namespace_timeout: "8s",
         retry_min: "200ms",
         retry_max: "2s",
