@@ -9,9 +9,9 @@ declare -A HOST=([a]=nqn.2025-01.io.nvme-heal.lab:host-a [b]=nqn.2025-01.io.nvme
 declare -A HOST_ID=([a]=11111111-1111-4111-8111-111111111111 [b]=22222222-2222-4222-8222-222222222222)
 declare -A WRITER=([a]=1 [b]=2)
 
-# disk_of_one_host NAME: a replica that only host a may use.
+# disk_of_one_host NAME [OPTION…]: a replica that only host a may use.
 disk_of_one_host() {
-    replica_create "$1" 16
+    replica_create "$1" 16 "${@:2}"
     disk=$1
     nqn=$(replica_nqn "$1")
     subsystem=$NVMET/subsystems/$nqn
@@ -170,3 +170,29 @@ holds "$(replica_backing real)" b || fail "a write of the old host landed later"
 [[ $(turn_get a acked) == "$acked" ]] || fail "a write of the old host was acknowledged later"
 figure blocks_checked $(($(turn_get b acked) + acked)) blocks
 claim "the new host reads what the old one wrote, and no write of the old one lands any more"
+
+say "a write is under way when the fence comes, and the disk does not answer"
+disk_of_one_host slow --backing freezable
+host_connect a
+turn_begin a
+wait_until 60 '(($(turn_get a acked) > 600))'
+replica_freeze slow
+nap 1
+acked=$(turn_get a acked)
+ask close "$nqn" 3 &
+closing=$!
+nap 3
+say "meanwhile its namespace is $(cat "$subsystem/namespaces/1/enable")"
+kill -0 "$closing" 2>/dev/null || fail "it is closed while a write is under way"
+! ask report "$nqn" 3 2>/dev/null || fail "it is reported closed while a write is under way"
+replica_thaw slow
+wait "$closing" || fail "it is never closed"
+ask report "$nqn" 3
+landed=$(replica_sum slow)
+nap 4
+turn_end a
+[[ $(replica_sum slow) == "$landed" ]] || fail "a write landed after the proof"
+# The one that was under way may have been acknowledged, and no other.
+(($(turn_get a acked) <= acked + 1)) || fail "a write was acknowledged after the proof"
+holds "$(replica_backing slow)" a || fail "the device does not hold what was acknowledged"
+claim "a write that is under way when the fence comes is waited for, and nothing is proven before it ended"
