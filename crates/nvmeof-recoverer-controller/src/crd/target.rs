@@ -144,6 +144,8 @@ pub enum Fence {
     Exec(Exec),
     /// `nvmet-fenced` on the target's own host.
     Nvmet(Nvmet),
+    /// SPDK's own JSON-RPC, behind TLS.
+    Spdk(Spdk),
 }
 
 /// A fence that is a program in the controller's own folder of fences.
@@ -168,6 +170,23 @@ pub struct Nvmet {
 
 fn fence_port() -> u16 {
     4421
+}
+
+/// The JSON-RPC of an SPDK target, behind something on the target's host that speaks TLS and knows us by
+/// our certificate.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Spdk {
+    /// The host, by the name or address that its certificate says.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9.:-]+$"))]
+    pub host: String,
+    /// Where it listens.
+    #[serde(default = "rpc_port")]
+    #[schemars(range(min = 1))]
+    pub port: u16,
+}
+
+fn rpc_port() -> u16 {
+    4422
 }
 
 /// What is known of a target.

@@ -13,10 +13,13 @@
 mod exec;
 mod manual;
 mod nvmet;
+mod spdk;
+mod tls;
 
 pub use exec::ExecFence;
 pub use manual::Manual;
 pub use nvmet::NvmetFence;
+pub use spdk::SpdkFence;
 
 use async_trait::async_trait;
 use heal_types::cluster::Generation;
@@ -87,6 +90,7 @@ impl Means {
             None | Some(crd::Fence::Manual {}) => Arc::new(Manual),
             Some(crd::Fence::Exec(exec)) => Arc::new(ExecFence::new(&self.programs, &exec.program)),
             Some(crd::Fence::Nvmet(at)) => Arc::new(NvmetFence::new(at.clone(), self.tls.clone())),
+            Some(crd::Fence::Spdk(at)) => Arc::new(SpdkFence::new(at.clone(), self.tls.clone())),
         }
     }
 }

@@ -1,12 +1,9 @@
 //! The fence of a Linux target: `nvmet-fenced` on the target's own host, over TLS 1.3 with certificates on
 //! both sides.
 //!
-//! Certificates are read anew for each question: in a cluster they are renewed under our feet. A
-//! connection is made for each as well, because a move asks a handful of questions and a target may be
+//! A connection is made for each question, because a move asks a handful of them and a target may be
 //! another machine by the next one.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,13 +14,8 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use nvmeof_recoverer::plan::relocate::Answer;
 use nvmeof_recoverer::plan::view::FenceHealth;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-use super::{Ask, Fence, answer, health, question};
+use super::{Ask, Fence, answer, health, question, tls};
 use crate::ceph::chain;
 use crate::config::FenceTls;
 use crate::crd;
@@ -59,13 +51,7 @@ impl NvmetFence {
         let failed = |what: &str, error: &(dyn std::error::Error + 'static)| {
             format!("{host}: {what}: {}", chain(error))
         };
-        let tls = self.tls.as_ref().ok_or("there are no certificates to ask it with: fence_tls")?;
-        let config = client(tls)?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|e| failed("its name", &e))?;
-        let tcp = TcpStream::connect((host, self.at.port)).await;
-        let tcp = tcp.map_err(|error| failed("no connection", &error))?;
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-        let tls = tls.map_err(|error| failed("TLS", &error))?;
+        let tls = tls::connect(host, self.at.port, self.tls.as_ref(), &["http/1.1"]).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
             .await
             .map_err(|error| failed("no connection", &error))?;
@@ -104,32 +90,5 @@ impl Fence for NvmetFence {
 
     async fn ask(&self, ask: &Ask) -> Answer {
         answer(self.run(&question(ask)).await)
-    }
-}
-
-fn client(files: &FenceTls) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&files.authority)? {
-        roots.add(authority).map_err(|error| chain(&error))?;
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|_| format!("{} has no private key in PEM form", files.key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| chain(&error))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(certificates(&files.certificate)?, key)
-        .map_err(|error| chain(&error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_file_iter(path);
-    let found = found.map(|found| found.filter_map(Result::ok).take(64).collect::<Vec<_>>());
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) | Err(_) => Err(format!("{} has no certificate in PEM form", path.display())),
     }
 }
