@@ -74,7 +74,7 @@ pub(crate) fn measured(missing: bool) -> anyhow::Result<(f64, f64)> {
 /// The test programs, after they ran.
 fn test(place: &Path, profiles: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let cargo = || {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = workspace::cargo();
         cargo
             .current_dir(workspace::root())
             .args(["test", "-p", "heal-sim", "--tests", "--target-dir"])

@@ -100,8 +100,7 @@ fn build() -> anyhow::Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let place = workspace::target().join("fuzz/build");
     println!("building heal-fuzz with coverage instrumentation");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let done = Command::new(cargo)
+    let done = workspace::cargo()
         .current_dir(workspace::root())
         .args(["build", "--quiet", "-p", "heal-fuzz", "--features", "engine"])
         .args(["--profile", "fuzz", "--target", &host, "--target-dir"])

@@ -19,7 +19,8 @@
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+
+use crate::workspace;
 
 /// What a crate may take from outside the workspace, in what it ships.
 enum Outside {
@@ -170,9 +171,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
 }
 
 fn read_metadata() -> anyhow::Result<Metadata> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let done = Command::new(cargo)
-        .current_dir(crate::workspace::root())
+    let done = workspace::cargo()
+        .current_dir(workspace::root())
         .args(["metadata", "--format-version", "1"])
         // What this product is built for; crates for other systems do not count.
         .args(["--filter-platform", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])

@@ -186,8 +186,7 @@ impl Tree {
     }
 
     fn cargo(&self) -> Command {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        let mut command = workspace::cargo();
         command
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.build)

@@ -22,7 +22,6 @@ mod safety;
 mod vendors;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -418,7 +417,7 @@ fn stall_bounds(figures: &[Figure]) -> Vec<Claim> {
 
 fn simulator() -> anyhow::Result<Shown> {
     println!("prove: cargo test -p {SIMULATOR}");
-    let output = Command::new("cargo")
+    let output = crate::workspace::cargo()
         .args(["test", "--quiet", "--no-fail-fast", "-p", SIMULATOR])
         .args(["--", "--format", "pretty", "--test-threads", "2"])
         .current_dir(crate::workspace::root())

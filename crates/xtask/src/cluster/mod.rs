@@ -123,11 +123,11 @@ pub(crate) fn test(wanted: &Wanted, verbose: bool) -> anyhow::Result<(bool, Stri
     let programs = build::prepare()?;
     println!("cluster: building the controller and its scenarios");
     let stand_in = ["build", "--quiet", "-p", CRATE, "--example", "stand_in"];
-    run_program(Command::new("cargo").args(stand_in).current_dir(workspace::root()))?;
+    run_program(workspace::cargo().args(stand_in).current_dir(workspace::root()))?;
     let scenarios = ["test", "--quiet", "-p", CRATE, "--test", "cluster", "--no-run"];
-    run_program(Command::new("cargo").args(scenarios).current_dir(workspace::root()))?;
+    run_program(workspace::cargo().args(scenarios).current_dir(workspace::root()))?;
     let server = Server::start(&programs)?;
-    let mut command = Command::new("cargo");
+    let mut command = workspace::cargo();
     command
         .args(["test", "--quiet", "-p", CRATE, "--test", "cluster", "--"])
         // One after another: each counts nodes, and there is one cluster.

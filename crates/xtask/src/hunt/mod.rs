@@ -59,7 +59,7 @@ pub(crate) const PROGRAMS: [&str; 2] = ["heal-hunt", "heal-replay"];
 
 /// Builds these of [`PROGRAMS`] of the workspace in `tree`, into `target`. Answers with the first one's path.
 pub(crate) fn build(tree: &Path, target: &Path, programs: &[&str]) -> anyhow::Result<PathBuf> {
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let status = workspace::cargo()
         .args(["build", "--quiet", "--profile", "hunt", "-p", "heal-sim"])
         .args(programs.iter().flat_map(|program| ["--bin", program]))
         .current_dir(tree)

@@ -217,8 +217,7 @@ fn fence() -> anyhow::Result<[PathBuf; 2]> {
 }
 
 fn built(what: &[&str]) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let done = std::process::Command::new(cargo)
+    let done = crate::workspace::cargo()
         .current_dir(crate::workspace::root())
         .args(["build", "--quiet"])
         .args(what)

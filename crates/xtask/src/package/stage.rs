@@ -65,8 +65,7 @@ pub(super) fn build_programs() -> anyhow::Result<PathBuf> {
     if let Some(home) = cargo_home {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = workspace::cargo()
         .current_dir(workspace::root())
         .args(["build", "--release"])
         .args(PROGRAMS.iter().flat_map(|program| ["--package", program]))

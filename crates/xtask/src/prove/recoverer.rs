@@ -5,8 +5,6 @@
 //! and the simulator has to notice. Last, the controller itself: replicas of it on a real API server,
 //! with its own rights, killed in every phase; with `--full`, with a real Ceph behind it as well.
 
-use std::process::Command;
-
 use anyhow::Context as _;
 
 use super::{Claim, Much, Shown, sentences};
@@ -45,7 +43,7 @@ fn scenarios(wanted: &Wanted, by: &str, verbose: bool) -> anyhow::Result<Shown> 
 fn plan(full: bool, verbose: bool) -> anyhow::Result<Shown> {
     let incidents = if full { INCIDENTS_FULL } else { INCIDENTS };
     println!("prove: cargo test --release -p {CRATE}, {incidents} incidents");
-    let output = Command::new("cargo")
+    let output = workspace::cargo()
         .args(["test", "--release", "--quiet", "--no-fail-fast", "-p", CRATE, "--lib", "--tests"])
         .args(["--", "--format", "pretty", "--show-output", "--test-threads", "2"])
         .env("INCIDENTS", incidents.to_string())

@@ -133,7 +133,7 @@ fn found(much: Much) -> anyhow::Result<Shown> {
 /// The defects of the agent that polls, each with the tests that show that ours has it not.
 fn not_ours(verbose: bool) -> anyhow::Result<Shown> {
     println!("prove: the polling agent's defects");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = workspace::cargo();
     cargo.args(["test", "--quiet", "--no-fail-fast"]);
     for name in TESTED {
         cargo.args(["-p", name]);
@@ -162,7 +162,7 @@ fn claim_of(defect: &Defect, told: &[Claim]) -> Claim {
 /// Every parser of outside bytes reads its corpus.
 fn read(verbose: bool) -> anyhow::Result<Shown> {
     println!("prove: the corpora of outside bytes");
-    let output = Command::new("cargo")
+    let output = workspace::cargo()
         .args(["test", "--quiet", "-p", "heal-fuzz", "--tests", "--", "--format", "pretty"])
         .current_dir(workspace::root())
         .output()

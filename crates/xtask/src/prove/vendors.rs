@@ -89,7 +89,7 @@ pub(super) fn show(verbose: bool) -> anyhow::Result<Vec<Shown>> {
 
 fn tests(by: &str, arguments: &[&str], verbose: bool) -> anyhow::Result<Shown> {
     println!("prove: cargo test {}", arguments.join(" "));
-    let mut command = Command::new("cargo");
+    let mut command = workspace::cargo();
     command.args(["test", "--quiet", "--no-fail-fast"]);
     let (before, after) = match arguments.iter().position(|argument| *argument == "--") {
         Some(at) => (&arguments[..at], &arguments[at + 1..]),
