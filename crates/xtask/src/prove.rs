@@ -187,10 +187,10 @@ const VENDORS: Proof = Proof {
     bounds: vendors::bounds,
 };
 
-/// Its scenarios need no lab: `recoverer.rs` shows them.
+/// The plan and the controller show `recoverer.rs`; here stands what wants a real target.
 const RECOVERER: Proof = Proof {
     name: "recoverer",
-    scenarios: &[],
+    scenarios: &[("lab-fence", Where::Stock)],
     again: &[],
     simulated: false,
     bounds: |_| Vec::new(),
@@ -272,7 +272,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             }
             shown
         }
-        What::Recoverer => recoverer::show(much, args.verbose)?,
+        What::Recoverer => {
+            let mut shown = match args.lab_only {
+                true => Vec::new(),
+                false => recoverer::show(much, args.verbose)?,
+            };
+            shown.extend(in_the_lab(proof, args, much)?);
+            shown
+        }
         What::Safety => {
             let mut shown = Vec::new();
             if !args.lab_only {
@@ -301,10 +308,11 @@ fn in_the_lab(proof: &Proof, args: &Args, much: Much) -> anyhow::Result<Vec<Show
         return Ok(shown);
     }
     let deb = match &args.deb {
-        Some(deb) => deb.clone(),
-        None => crate::package::deb::build()?,
+        Some(deb) => Some(deb.clone()),
+        None if proof.needs_deb(much)? => Some(crate::package::deb::build()?),
+        None => None,
     };
-    for (kernel, results) in proof.run(&deb, much, args.verbose)? {
+    for (kernel, results) in proof.run(deb.as_deref(), much, args.verbose)? {
         shown.extend(results.iter().map(|result| lab_claims(kernel, result)));
         let figures: Vec<Figure> = results.into_iter().flat_map(|result| result.figures).collect();
         let claims = (proof.bounds)(&figures);
@@ -320,15 +328,11 @@ impl Proof {
     /// what is measured to the millisecond included.
     fn run(
         &self,
-        deb: &Path,
+        deb: Option<&Path>,
         much: Much,
         verbose: bool,
     ) -> anyhow::Result<Vec<(Series, Vec<ScenarioResult>)>> {
-        let mut wanted = Vec::new();
-        for kernel in [Series::V6_1, Series::V6_12] {
-            let scenarios = self.wanted(kernel, much)?;
-            wanted.extend(scenarios.into_iter().map(|scenario| (kernel, scenario)));
-        }
+        let wanted = self.wanted_on_all(much)?;
         let lanes = if much == Much::Full { 1 } else { lanes::LANES };
         let mut by_kernel: Vec<(Series, Vec<ScenarioResult>)> = Vec::new();
         for (kernel, result) in lanes::run(wanted, lanes, deb, verbose)? {
@@ -338,6 +342,20 @@ impl Proof {
             }
         }
         Ok(by_kernel)
+    }
+
+    /// Whether any of it is about the package.
+    fn needs_deb(&self, much: Much) -> anyhow::Result<bool> {
+        Ok(self.wanted_on_all(much)?.iter().any(|(_, scenario)| scenario.needs_deb))
+    }
+
+    fn wanted_on_all(&self, much: Much) -> anyhow::Result<Vec<(Series, Scenario)>> {
+        let mut wanted = Vec::new();
+        for kernel in [Series::V6_1, Series::V6_12] {
+            let scenarios = self.wanted(kernel, much)?;
+            wanted.extend(scenarios.into_iter().map(|scenario| (kernel, scenario)));
+        }
+        Ok(wanted)
     }
 
     /// What is to be run on a kernel, those that share a boot together.

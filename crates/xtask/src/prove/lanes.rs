@@ -48,7 +48,7 @@ fn share_out(mut wanted: Lane, lanes: usize) -> Vec<Lane> {
 pub(super) fn run(
     wanted: Lane,
     lanes: usize,
-    deb: &Path,
+    deb: Option<&Path>,
     verbose: bool,
 ) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
     // Made here, once: two lanes would make the same one twice.
@@ -78,13 +78,13 @@ pub(super) fn run(
 
 fn run_lane(
     lane: &[(Series, Scenario)],
-    deb: &Path,
+    deb: Option<&Path>,
     printed: Printed,
 ) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
     let mut results = Vec::new();
     for on_one in lane.chunk_by(|(one, _), (other, _)| one == other) {
         let Some((kernel, _)) = on_one.first() else { continue };
-        let mut options = BootOptions::new(*kernel, Some(deb.to_owned()))?;
+        let mut options = BootOptions::new(*kernel, deb.map(Path::to_owned))?;
         options.keep = false;
         let scenarios: Vec<&Scenario> = on_one.iter().map(|(_, scenario)| scenario).collect();
         options.files = files(&scenarios)?;
