@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -29,6 +30,14 @@ pub(crate) struct Map {
     pub(crate) crush: Vec<u8>,
     /// Up and acting set of each placement group.
     pub(crate) groups: Vec<(String, Value, Value)>,
+}
+
+/// What had to be copied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovered {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) misplaced: u64,
 }
 
 /// Where OSDs say they are when they start.
@@ -99,7 +108,8 @@ impl Ceph {
              auth_cluster_required = none\nauth_service_required = none\nauth_client_required = none\n\
              public_network = 127.0.0.0/8\nms_bind_msgr1 = false\nmon_data_avail_warn = 2\n\
              mon_data_avail_crit = 1\nosd_pool_default_size = {OSDS}\nosd_pool_default_min_size = 2\n\
-             osd_crush_chooseleaf_type = 1\nosd_pool_default_pg_autoscale_mode = off\nosd_crush_update_on_start = {update}\n\
+             osd_crush_chooseleaf_type = 1\nosd_pool_default_pg_autoscale_mode = off\n\
+             mgr_stats_period = 1\nosd_crush_update_on_start = {update}\n\
              osd_class_update_on_start = {update}\nosd_memory_target = 939524096\n\
              run_dir = {dir}/run\nlog_file = {dir}/$name.log\n\
              admin_socket = {dir}/run/$name.$pid.asok\npid_file = {dir}/run/$name.$pid.pid\n\
@@ -151,8 +161,17 @@ impl Ceph {
         run("rados", &arguments).await
     }
 
-    pub(crate) async fn make_pool(&self) {
+    /// A pool with so many copies of everything.
+    pub(crate) async fn make_pool(&self, size: u32) {
         self.ask(&["osd", "pool", "create", POOL, "16", "16"]).await;
+        // The mgr has one of its own.
+        let pools: Vec<String> =
+            serde_json::from_value(self.ask(&["osd", "pool", "ls"]).await).unwrap();
+        for pool in pools {
+            for (what, count) in [("size", size), ("min_size", size - 1)] {
+                self.ask(&["osd", "pool", "set", &pool, what, &count.to_string()]).await;
+            }
+        }
         self.ask(&["osd", "pool", "application", "enable", POOL, "rbd"]).await;
     }
 
@@ -177,18 +196,44 @@ impl Ceph {
 
     pub(crate) async fn until_clean(&self) {
         let mut patience = Patience::new();
-        loop {
-            let status = self.ask(&["status"]).await;
-            let groups = &status["pgmap"];
-            let all = groups["num_pgs"].as_u64().unwrap_or_default();
-            let clean = groups["pgs_by_state"].as_array().into_iter().flatten();
-            let clean = clean.filter(|it| it["state_name"] == "active+clean");
-            let clean: u64 = clean.filter_map(|it| it["count"].as_u64()).sum();
-            if all > 0 && all == clean {
-                return;
-            }
-            assert!(patience.lasts().await, "never clean: {groups}");
+        while !self.is_clean().await {
+            assert!(
+                patience.lasts().await,
+                "never clean: {}",
+                self.ask(&["status"]).await["pgmap"]
+            );
         }
+    }
+
+    /// Nor is it seen at once that something is missing.
+    pub(crate) async fn until_not_clean(&self) {
+        let mut patience = Patience::new();
+        while self.is_clean().await {
+            assert!(patience.lasts().await, "nobody misses anything");
+        }
+    }
+
+    async fn is_clean(&self) -> bool {
+        let status = self.ask(&["status"]).await;
+        let groups = &status["pgmap"];
+        let all = groups["num_pgs"].as_u64().unwrap_or_default();
+        let clean = groups["pgs_by_state"].as_array().into_iter().flatten();
+        let clean = clean.filter(|it| it["state_name"] == "active+clean");
+        let clean: u64 = clean.filter_map(|it| it["count"].as_u64()).sum();
+        all > 0 && all == clean
+    }
+
+    /// What a mgr counts is a few seconds old.
+    pub(crate) async fn until_counted(&self) {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+
+    /// Objects that have a copy on an OSD.
+    pub(crate) async fn objects_on(&self, osd: u32) -> u64 {
+        let dump = self.ask(&["pg", "dump", "pgs"]).await;
+        let groups = dump["pg_stats"].as_array().expect("placement groups").iter();
+        let here = groups.filter(|it| it["acting"].as_array().unwrap().iter().any(|on| *on == osd));
+        here.filter_map(|it| it["stat_sum"]["num_objects"].as_u64()).sum()
     }
 
     pub(crate) async fn map(&self) -> Map {
@@ -203,12 +248,16 @@ impl Ceph {
         Map { crush: std::fs::read(&file).unwrap(), groups: groups.map(row).collect() }
     }
 
-    /// Objects that were recovered since the cluster was made, and those that are misplaced now.
-    pub(crate) async fn recovered(&self) -> (u64, u64) {
+    /// What was recovered since the cluster was made, and what is misplaced now.
+    pub(crate) async fn recovered(&self) -> Recovered {
         let dump = self.ask(&["pg", "dump", "sum"]).await;
         let sum = &dump["pg_map"]["pg_stats_sum"]["stat_sum"];
         let of = |name: &str| sum[name].as_u64().unwrap_or_else(|| panic!("no {name} in {sum}"));
-        (of("num_objects_recovered"), of("num_objects_misplaced"))
+        Recovered {
+            objects: of("num_objects_recovered"),
+            bytes: of("num_bytes_recovered"),
+            misplaced: of("num_objects_misplaced"),
+        }
     }
 
     /// Whether the store on an OSD's device is whole. Nobody may have it open.

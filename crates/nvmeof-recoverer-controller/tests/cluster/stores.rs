@@ -5,7 +5,7 @@ use std::time::Instant;
 use nvmeof_recoverer::plan::relocate::PhaseKind;
 
 use crate::ceph::Place;
-use crate::world::World;
+use crate::world::{OSDS, World};
 
 /// Objects before the node dies, and while it is dead.
 const BEFORE: u32 = 24;
@@ -18,10 +18,10 @@ async fn an_osd_of_a_real_ceph_moves_and_no_data_does() {
     world.controller("a");
     world.until_looked().await;
     let ceph = world.ceph();
-    ceph.make_pool().await;
+    ceph.make_pool(OSDS).await;
     ceph.until_clean().await;
     ceph.write("before", BEFORE).await;
-    let (map, (recovered, _)) = (ceph.map().await, ceph.recovered().await);
+    let (map, before) = (ceph.map().await, ceph.recovered().await);
     let died = Instant::now();
     world.kubelet(0).power_off().await;
     // The first of them waits until the mons call the OSD down.
@@ -36,11 +36,13 @@ async fn an_osd_of_a_real_ceph_moves_and_no_data_does() {
     assert_eq!(map.crush, after.crush, "the CRUSH map is another one, byte by byte");
     assert_eq!(map.groups, after.groups, "placement groups lie elsewhere");
     println!("FIGURE placement-groups-as-before={}", after.groups.len());
-    let (now, misplaced) = ceph.recovered().await;
-    println!("FIGURE objects-recovered={}", now - recovered);
-    println!("FIGURE objects-misplaced={misplaced}");
-    assert_eq!(misplaced, 0);
-    let delta = now - recovered;
+    ceph.until_counted().await;
+    let now = ceph.recovered().await;
+    let delta = now.objects - before.objects;
+    println!("FIGURE objects-recovered={delta}");
+    println!("FIGURE bytes-recovered={}", now.bytes - before.bytes);
+    println!("FIGURE objects-misplaced={}", now.misplaced);
+    assert_eq!(now.misplaced, 0);
     assert!(delta > 0, "it missed no write: nothing is shown");
     assert!(delta <= u64::from(MEANWHILE), "more was recovered than was written meanwhile");
     ceph.check("before", BEFORE).await;
@@ -62,7 +64,7 @@ async fn without_a_virtual_host_the_same_move_shuffles_data() {
     world.controller("a");
     world.until_looked().await;
     let ceph = world.ceph();
-    ceph.make_pool().await;
+    ceph.make_pool(OSDS).await;
     ceph.until_clean().await;
     ceph.write("before", BEFORE).await;
     let map = ceph.map().await;
@@ -72,5 +74,32 @@ async fn without_a_virtual_host_the_same_move_shuffles_data() {
     assert_ne!(map.crush, after.crush, "nobody moved it: the first scenario shows nothing");
     let moved = map.groups.iter().zip(&after.groups).filter(|(one, other)| one.1 != other.1);
     println!("FIGURE placement-groups-that-moved={}", moved.count());
+    world.end().await;
+}
+
+/// And so it is without anybody's help, but for the ten minutes that the mons wait before they call the OSD
+/// out: here a person does.
+#[tokio::test]
+#[ignore = "needs an API server and Ceph: cargo xtask cluster ceph"]
+async fn without_a_move_all_of_a_lost_osd_is_copied() {
+    let world = World::with_ceph("rebuilt", Place::Target).await;
+    let ceph = world.ceph();
+    // One copy less than there are OSDs, so that there is a place to copy to.
+    ceph.make_pool(OSDS - 1).await;
+    ceph.until_clean().await;
+    ceph.write("before", BEFORE).await;
+    ceph.until_counted().await;
+    let (held, before) = (ceph.objects_on(0).await, ceph.recovered().await);
+    world.kubelet(0).power_off().await;
+    ceph.until_not_clean().await;
+    ceph.ask(&["osd", "out", "0"]).await;
+    ceph.until_clean().await;
+    ceph.until_counted().await;
+    let now = ceph.recovered().await;
+    println!("FIGURE objects-of-the-lost-osd={held}");
+    println!("FIGURE objects-copied={}", now.objects - before.objects);
+    println!("FIGURE bytes-copied={}", now.bytes - before.bytes);
+    assert!(held > 0 && now.objects - before.objects >= held, "somebody had them already");
+    ceph.check("before", BEFORE).await;
     world.end().await;
 }
