@@ -1,6 +1,6 @@
 //! Between wanting and doing: deadlines, holds, the host's budget, the guards.
 
-use heal_types::{HostAction, Now, Nqn, ProvisionerCall, Slot};
+use heal_types::{HostAction, LegSnapshot, Now, Nqn, ProvisionerCall, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -11,6 +11,7 @@ use crate::policy::Mode;
 use crate::record::Intent;
 use crate::restart;
 use crate::signal::Signal;
+use crate::view::leg_of;
 use crate::why::HeldWhy;
 
 use super::want::Want;
@@ -218,6 +219,12 @@ impl ArrayMachine {
             GuardWhy::Candidate(why) if kind == PhaseKind::Adding => {
                 self.signal(now, slot, Signal::Rejected(why.clone()));
             }
+            // MD has it as a spare, so it has not left: only its paths do not work.
+            GuardWhy::NotThatDevice { .. }
+                if kind == PhaseKind::Adding && self.is_bound_already(slot) =>
+            {
+                self.set_turn(slot, TurnState::NextLook(now.mono.after(self.policy.retry_max)));
+            }
             GuardWhy::NotThatDevice { .. }
                 if matches!(
                     kind,
@@ -249,6 +256,14 @@ impl ArrayMachine {
                 self.hold_repair(now, slot, why.held(), None, wants);
             }
         }
+    }
+
+    /// Whether the replica that is on its way into the slot is a spare of the array.
+    fn is_bound_already(&self, slot: Slot) -> bool {
+        let incoming = self.repairs.get(&slot).and_then(|repair| repair.incoming.as_ref());
+        let id = incoming.map(|incoming| incoming.target.namespace);
+        let bound = self.snapshot().zip(id).and_then(|(array, id)| leg_of(array, &id));
+        bound.is_some_and(LegSnapshot::is_spare)
     }
 
     pub(super) fn footing(&self) -> Footing {

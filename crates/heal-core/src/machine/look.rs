@@ -240,7 +240,7 @@ impl ArrayMachine {
             // A repair of an earlier life was begun on a managed array; it goes on.
             Standing::Undecided if !self.repairs.is_empty() => {}
             Standing::Undecided | Standing::NotOurs(_) => {
-                self.remember_members();
+                let _ = self.remember_members();
                 return;
             }
         }
@@ -262,7 +262,10 @@ impl ArrayMachine {
                 self.signal(now, slot, signal);
             }
         }
-        self.remember_members();
+        // MD may have put another one into a good slot, for a wish that a passing error left there.
+        for member in self.remember_members() {
+            self.owe(now, Some(&member), OwedMessage::Report(heal_types::Condition::Missing));
+        }
     }
 
     /// MD gives a new leg the first empty slot, whichever repair it was meant for: the repair
@@ -303,9 +306,10 @@ impl ArrayMachine {
         self.repairs.insert(waiting.slot, waiting);
     }
 
-    /// Who holds which slot, while it is good: what a loss will be told by.
-    fn remember_members(&mut self) {
-        let Some(array) = self.snapshot() else { return };
+    /// Who holds which slot, while it is good: what a loss will be told by. Answers with those whom
+    /// another leg has replaced behind everybody's back.
+    fn remember_members(&mut self) -> Vec<Member> {
+        let Some(array) = self.snapshot() else { return Vec::new() };
         let mut seen: Vec<(Slot, Member)> = Vec::new();
         for slot in (0..array.raid_disks).map(Slot) {
             if let SlotView::Good(leg) = slot_view(array, slot) {
@@ -316,8 +320,6 @@ impl ArrayMachine {
                         member.md_device = member.md_device.or(known.md_device);
                         member.namespace = member.namespace.or(known.namespace);
                         member.nqn = member.nqn.or_else(|| known.nqn.clone());
-                        member.namespace = member.namespace.or(known.namespace);
-                        member.nqn = member.nqn.or_else(|| known.nqn.clone());
                         member.replica = member.replica.or_else(|| known.replica.clone());
                     }
                 }
@@ -325,6 +327,7 @@ impl ArrayMachine {
             }
         }
         let slots = array.raid_disks;
+        let replaced = self.replaced_unseen(&seen);
         let repairs = &self.repairs;
         self.members.retain(|slot, _| slot.0 < slots || repairs.contains_key(slot));
         for (slot, member) in seen {
@@ -337,6 +340,7 @@ impl ArrayMachine {
                 self.dirty |= self.standing == Standing::Managed;
             }
         }
+        replaced
     }
 
     fn slot_signal(&self, array: &ArraySnapshot, slot: Slot) -> Option<Signal> {

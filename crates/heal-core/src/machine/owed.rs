@@ -58,6 +58,26 @@ impl ArrayMachine {
         }
     }
 
+    /// Legs that were good when last looked at, and of which another namespace has the slot now though no
+    /// repair is about either: another hand's, or what MD took for a leg's successor.
+    pub(super) fn replaced_unseen(&self, seen: &[(Slot, Member)]) -> Vec<Member> {
+        let same = |one: &Member, other: &Member| one.namespace == other.namespace;
+        let named = |known: &Member| {
+            self.repairs.values().any(|repair| {
+                let coming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
+                let mut going = repair.lost.iter().chain(&repair.also_retire);
+                coming == known.namespace || going.any(|member| same(member, known))
+            })
+        };
+        let told = seen.iter().filter(|(_, member)| member.namespace.is_some());
+        told.filter(|(slot, _)| !self.repairs.contains_key(slot))
+            .filter_map(|(slot, _)| self.members.get(slot))
+            .filter(|known| known.namespace.is_some() && !named(known))
+            .filter(|known| !seen.iter().any(|(_, member)| same(member, known)))
+            .cloned()
+            .collect()
+    }
+
     pub(super) fn owed_due(&self) -> Option<Moment> {
         if self.owed.is_empty() || self.hold.is_some() || self.policy.mode == Mode::Observe {
             return None;

@@ -138,6 +138,10 @@ impl World {
 
     pub(crate) fn check_audit(&mut self, array: ArrayId, entry: &AuditEntry) {
         self.checker.audited(entry);
+        if entry.field("STATE_BEFORE").is_some() {
+            let paced = self.checker.moved(array, self.now.mono);
+            self.expect("repairs_are_paced", paced);
+        }
         if entry.severity <= Severity::Error {
             let explained = loud_words_are_explained(self, array, entry);
             self.expect("loud_words_are_explained", explained);

@@ -10,7 +10,7 @@
 //!                    requests_are_paced
 //!   with a record    available_reported_only_when_in_sync, missing_reported_only_when_lost,
 //!                    at_most_one_replacement_per_array, quarantine_is_explained
-//!   with a word      loud_words_are_explained
+//!   with a word      loud_words_are_explained, repairs_are_paced
 //!   after a step     no_data_is_lost, never_two_legs_armed_at_once, last_leg_sees_no_error_of_ours
 //!   after an event   a_copy_of_every_block_exists
 //!   on waking up     no_grace_is_slept_through
@@ -120,6 +120,8 @@ pub(crate) struct Checker {
     incidents: u64,
     /// Which moves repairs made.
     edges: Edges,
+    /// How many of them since when, lately.
+    moves: BTreeMap<ArrayId, (Moment, u32)>,
 }
 
 impl Checker {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use heal_core::record::{RepairRecord, Step};
 use heal_core::why::Cause;
-use heal_types::ArrayId;
 use heal_types::status::Health;
+use heal_types::{ArrayId, Moment};
 
-use super::{Checked, Violation};
+use super::{Checked, Checker, Violation};
 use crate::World;
 
 /// While every other array of the host stays as it is, with its faults, this one is whole, or stands
@@ -25,6 +25,10 @@ pub fn other_arrays_progress(world: &World, name: &str) -> Checked {
         Health::Held | Health::Healing => Err(format!("{name}: {}", status.summary)),
     }
 }
+
+/// So many moves the repairs of an array may make within [`MOVES_PER`].
+const MOVES: u32 = 200;
+const MOVES_PER: Duration = Duration::from_secs(60);
 
 /// How late a machine may be for the end of a grace period.
 const LATE: Duration = Duration::from_secs(1);
@@ -73,6 +77,24 @@ pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
 pub fn a_copy_of_every_block_exists(world: &World) -> Checked {
     let unknowing = |array| world.checker.unknowing.contains(&array);
     world.kernel.copyless_block(unknowing).map_or(Ok(()), Err)
+}
+
+impl Checker {
+    /// A repair of that array moved: an array makes no more than so many moves in a minute, whatever is
+    /// done to it, or somebody goes round in a circle and fills the journal.
+    pub(super) fn moved(&mut self, array: ArrayId, now: Moment) -> Checked {
+        let (since, count) = self.moves.entry(array).or_insert((now, 0));
+        if now.since(*since) >= MOVES_PER {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        // Said once a minute.
+        if *count == MOVES + 1 {
+            Err(format!("more than {MOVES} moves in a minute"))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl World {
