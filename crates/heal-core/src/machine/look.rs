@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use heal_types::{
-    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Level, Moment,
-    NamespaceId, NamespaceIds, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
+    ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Moment, NamespaceId,
+    NamespaceIds, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -19,6 +19,7 @@ use crate::view::{SlotView, leg_of, member_of, namespace_of, slot_view};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy};
 
 use super::bad_blocks::blocks_are_back;
+use super::start::is_half_there;
 use super::{ArrayMachine, Standing};
 
 impl ArrayMachine {
@@ -96,46 +97,6 @@ impl ArrayMachine {
         self.volume_signals(now);
     }
 
-    /// The first look of a life shows no array. One that was there in this boot was stopped while nobody
-    /// looked, and what had been connected for it is still connected. Any other is not assembled yet, for
-    /// all anybody knows.
-    ///
-    /// The rest of the record stays: nobody saw in which order the legs went, and it alone can tell which
-    /// of them must not be started from.
-    fn array_went_unseen(&mut self, now: Now) {
-        if !self.was_there_in_this_boot() {
-            return;
-        }
-        let text = format!("{}: the array was stopped while nobody looked", self.name());
-        self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
-        self.begin_leaving(now);
-    }
-
-    /// Whether the array was there since the host booted, in this life or an earlier one.
-    pub(super) fn was_there_in_this_boot(&self) -> bool {
-        self.seen_in.as_ref() == Some(&self.boot)
-    }
-
-    fn array_gone(&mut self, now: Now) {
-        let text = format!("{}: the array was stopped", self.name());
-        self.tell(now, AuditKind::ArrayStopped, Severity::Notice, text);
-        self.end_repairs_of_gone_array(now);
-        self.begin_leaving(now);
-    }
-
-    /// Ends every repair of an array that is not there.
-    pub(super) fn end_repairs_of_gone_array(&mut self, now: Now) {
-        let slots: Vec<Slot> = self.repairs.keys().copied().collect();
-        for slot in slots {
-            self.signal(now, slot, Signal::ArrayGone);
-        }
-        self.members.clear();
-        self.lapsed.clear();
-        self.trying.clear();
-        // What is under way ends all the same, and its end is told; what it connects is put away.
-        self.dirty = true;
-    }
-
     /// Attributes are filled some time after a device appears, without an event: look again.
     fn note_unfilled(&mut self) {
         let soon = |why: &UnknownWhy| match why {
@@ -191,46 +152,6 @@ impl ArrayMachine {
             }
         }
         None
-    }
-
-    /// Whether it cannot be told yet what the array runs from, because that has no name so far. Until it
-    /// has one, an empty slot means nothing.
-    fn runs_from_who_knows(&self) -> bool {
-        let Some(array) = self.snapshot() else { return false };
-        let nameless = |leg: &LegSnapshot| match &leg.backing {
-            Backing::Namespace(namespace) => namespace.ids.known().is_none(),
-            Backing::Unreadable => true,
-            Backing::Local | Backing::Gone => false,
-        };
-        !self.members.is_empty() && array.in_sync().any(nameless)
-    }
-
-    /// A boot may find one leg only, start the array from it, and find the others later. If that one
-    /// was lost before, it lacks what was written since, and everything would be filled from it. So the
-    /// first look of a life must show in sync what the last one left in sync, or one of them.
-    fn started_from_a_lost_leg(&self) -> Option<QuarantinedWhy> {
-        let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
-        let stale = array.in_sync().next()?;
-        // One in doubt is no lost one: it went on as well.
-        let went_on = |slot: &Slot| !self.repairs.get(slot).is_some_and(was_out);
-        let mut good = None;
-        for (_, member) in self.members.iter().filter(|(slot, _)| went_on(slot)) {
-            let id = member.namespace?; // Which leg it was cannot be told.
-            // One whose device is gone may be any of them.
-            if array.in_sync().any(|leg| leg.is_namespace(&id) || leg.backing == Backing::Gone) {
-                return None;
-            }
-            good = good.or(Some(member));
-        }
-        let good = match &good?.replica {
-            Some(replica) => format!("replica {replica}"),
-            None => "another leg".to_owned(),
-        };
-        let stale = &stale.device;
-        let detail = format!(
-            "the array was started from {stale}, and had gone on without it: {good} is out"
-        );
-        Some(QuarantinedWhy::NewerCopy { detail })
     }
 
     /// Raises whatever the slots show.
@@ -833,47 +754,5 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
         SlotView::Recovering => Some(Signal::LegRecovering(array.sync_progress)),
         SlotView::Failed | SlotView::Vacant => Some(Signal::LegFailed),
         SlotView::Doubtful(_) | SlotView::Unclear => None,
-    }
-}
-
-/// Whether the record says that the leg that was lost was not taken back since.
-fn was_out(repair: &Repair) -> bool {
-    let step = match &repair.phase {
-        Phase::Reporting
-        | Phase::Grace
-        | Phase::Requesting { .. }
-        | Phase::Connecting { .. }
-        | Phase::Verifying { .. } => return repair.cause == Cause::LegLost,
-        Phase::Suspect { .. }
-        | Phase::Isolating { .. }
-        | Phase::Returning { .. }
-        | Phase::Adding { .. }
-        | Phase::Rebuilding { .. }
-        | Phase::Retiring { .. }
-        | Phase::Quarantined { .. } => return false,
-        Phase::Held { then, .. } => then,
-    };
-    let out = match step {
-        Step::Report | Step::Grace | Step::Request { .. } | Step::Connect => true,
-        Step::Doubt | Step::Rebuild | Step::Retire | Step::Hold { .. } => false,
-    };
-    out && repair.cause == Cause::LegLost
-}
-
-/// Whether the array is being assembled or stopped: an empty slot, or a leg that is gone, means
-/// nothing then, and nothing is decided on it.
-fn is_half_there(array: &ArraySnapshot) -> bool {
-    match array.state {
-        Observed::Known(ArrayState::Clear | ArrayState::Inactive) | Observed::Unknown(_) => true,
-        Observed::Known(
-            ArrayState::Suspended
-            | ArrayState::Readonly
-            | ArrayState::ReadAuto
-            | ArrayState::Clean
-            | ArrayState::Active
-            | ArrayState::WritePending
-            | ArrayState::ActiveIdle
-            | ArrayState::Broken,
-        ) => false,
     }
 }
