@@ -327,7 +327,7 @@ fn a_kernel_that_ends_no_sockets_says_so() {
     let (mut lab, sockets) = pulled();
     lab.host.support = Support::unasked();
     let why = refusal(lab.act(&isolate(&lab)));
-    assert!(why.contains("isolation is not known: there is no controller"), "{why}");
+    assert!(why.contains("isolation is not known: there is no fabrics controller"), "{why}");
     assert_eq!(sockets.log(), Vec::<String>::new());
     assert_eq!(sockets.attribute("nvme1", "fast_io_fail_tmo"), "1");
 }
