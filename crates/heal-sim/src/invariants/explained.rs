@@ -292,6 +292,15 @@ fn uses_what_was_taken_back(world: &World, plan: &ArrayPlan) -> bool {
     })
 }
 
+/// Whether a leg that is bound and not faulty is a replica that the provisioner lists.
+pub(super) fn runs_from_a_replica(world: &World, plan: &ArrayPlan) -> bool {
+    plan.replicas.iter().any(|replica| {
+        let leg = world.kernel.leg_of(&replica.namespace).filter(|leg| leg.array == plan.id);
+        let listed = world.provisioner.state_of(&replica.replica.id).is_some();
+        listed && leg.is_some_and(|leg| !leg.faulty)
+    })
+}
+
 fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
     match why {
         HeldWhy::Refused { .. } => {

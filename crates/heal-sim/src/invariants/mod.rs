@@ -51,6 +51,7 @@ pub use acts::{
     never_adds_unverified_device,
 };
 pub(crate) use explained::is_of_this_version;
+use explained::runs_from_a_replica;
 pub use explained::{
     Trouble, held_only_for_what_lasts, loud_words_are_explained, quarantine_is_explained,
 };
@@ -474,6 +475,8 @@ pub fn heals_eventually(world: &World) -> Checked {
         match status.health {
             Health::Held | Health::Quarantined => {}
             Health::Optimal if !picture.contains('_') && machine.incident().is_none() => {}
+            // The provisioner took back every replica that runs: it is nobody's to heal.
+            Health::Observed if !runs_from_a_replica(world, plan) => {}
             Health::Optimal | Health::Healing | Health::Observed => {
                 return Err(format!(
                     "{} is {:?} ({}), the kernel says {picture}",

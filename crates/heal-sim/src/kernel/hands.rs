@@ -69,6 +69,9 @@ impl FakeKernel {
             return;
         };
         let block = md.may_go_bad(slot);
+        if md.flight.as_ref().is_some_and(|flight| flight.block == block) {
+            return; // What is being written there is nobody's yet.
+        }
         let has = |(other, rdev): (usize, &Rdev)| {
             let disk = &self.disks[self.devices[rdev.handle].disk.0];
             let holds = rdev.slot.is_some_and(|own| md.holds(own, block));
@@ -76,17 +79,18 @@ impl FakeKernel {
             other != index && rdev.in_sync && !rdev.faulty && holds && whole
         };
         if md.rdevs.iter().enumerate().any(has) {
+            let disk = self.devices[md.rdevs[index].handle].disk;
+            self.disks[disk.0].blocks.set(block, 0);
             self.cannot_read(array, index, block);
         }
     }
 
-    /// `rdev_set_badblocks`.
+    /// `rdev_set_badblocks`: it is listed, and whatever stands there stays.
     pub(crate) fn cannot_read(&mut self, array: usize, index: usize, block: u16) {
         let rdev = &mut self.arrays[array].rdevs[index];
         rdev.bad_blocks = true;
         let disk = self.devices[rdev.handle].disk;
         self.disks[disk.0].bad = Some(block);
-        self.disks[disk.0].blocks.set(block, 0);
         self.signals.push(KernelSignal::Md); // It notifies `state`.
     }
 

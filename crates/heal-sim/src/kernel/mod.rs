@@ -332,13 +332,17 @@ impl FakeKernel {
             .count()
     }
 
-    /// Whether a leg beside the one in `slot` has every block of it, and nothing is to be seen against it.
+    /// Whether a leg beside the one in `slot` has every block of it, and answers.
     pub(crate) fn is_full_beside(&self, array: ArrayId, slot: u16) -> bool {
         self.array_index(array).is_some_and(|index| {
             let md = &self.arrays[index];
             let full = |r: &&md::Rdev| r.in_sync && !r.faulty && !r.bad_blocks;
             let mut beside = md.rdevs.iter().filter(full).filter(|r| r.slot != Some(slot));
-            beside.any(|r| md.may_stand_in(r.slot, Some(slot)) && self.looks_good(r.handle))
+            beside.any(|r| {
+                md.may_stand_in(r.slot, Some(slot))
+                    && self.looks_good(r.handle)
+                    && self.io_moves(r.handle)
+            })
         })
     }
 
