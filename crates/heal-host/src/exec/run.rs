@@ -1,19 +1,28 @@
 //! Starts a child, listens to it, and ends it when its time is up.
+//!
+//! Most children speak into pipes. `mdadm` writes into memory instead: it freezes an array while it adds
+//! a member, says that it did, and thaws the array. Were the daemon to die meanwhile, a pipe without a
+//! reader would end it by `SIGPIPE` between the two, and nothing would be filled any more.
 
 #![allow(
     clippy::disallowed_methods,
     reason = "this is the one place that starts a child: an allow-listed one, with a deadline"
 )]
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{
+    MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_getfl, fcntl_setfl, ftruncate,
+    memfd_create,
+};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::breaker::Breaker;
@@ -122,7 +131,7 @@ impl Runner {
         }
         let begun = Instant::now();
         let ended = match self.start(call) {
-            Ok(child) => self.attend(child, call, begun),
+            Ok((child, sheets)) => self.attend(child, sheets, call, begun),
             Err(error) => Ended::silent(Ending::NotStarted(error)),
         };
         tracing::debug!(
@@ -135,8 +144,16 @@ impl Runner {
         ended
     }
 
-    fn start(&self, call: &Call) -> io::Result<Child> {
-        Command::new(self.tools.path(call.tool))
+    fn start(&self, call: &Call) -> io::Result<(Child, Option<Sheets>)> {
+        let sheets = match call.tool {
+            Tool::Mdadm => Some(Sheets { stdout: sheet()?, stderr: sheet()? }),
+            Tool::Nvme | Tool::Blkid | Tool::OurHelper => None,
+        };
+        let (stdout, stderr) = match &sheets {
+            Some(sheets) => (sheets.stdout.try_clone()?.into(), sheets.stderr.try_clone()?.into()),
+            None => (Stdio::piped(), Stdio::piped()),
+        };
+        let child = Command::new(self.tools.path(call.tool))
             .args(&call.args)
             .env_clear()
             .env("LC_ALL", "C")
@@ -144,12 +161,19 @@ impl Runner {
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()?;
+        Ok((child, sheets))
     }
 
-    fn attend(&self, mut child: Child, call: &Call, begun: Instant) -> Ended {
+    fn attend(
+        &self,
+        mut child: Child,
+        sheets: Option<Sheets>,
+        call: &Call,
+        begun: Instant,
+    ) -> Ended {
         let pid = Pid::from_child(&child);
         let exit = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(exit) => exit,
@@ -184,7 +208,36 @@ impl Runner {
         if cut_short && call.tool == Tool::Mdadm {
             self.breaker.cuts_short(&call.subjects);
         }
-        Ended { ending, stdout: stdout.heard, stderr: stderr.heard }
+        match sheets {
+            Some(sheets) => {
+                Ended { ending, stdout: written(&sheets.stdout), stderr: written(&sheets.stderr) }
+            }
+            None => Ended { ending, stdout: stdout.heard, stderr: stderr.heard },
+        }
+    }
+}
+
+/// What a child writes its outputs on, where nobody needs to listen.
+struct Sheets {
+    stdout: File,
+    stderr: File,
+}
+
+/// A piece of memory that takes [`OUTPUT`] bytes; more is an error to whoever writes, and no signal.
+fn sheet() -> io::Result<File> {
+    let fd = memfd_create("words", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&fd, OUTPUT as u64)?;
+    fcntl_add_seals(&fd, SealFlags::GROW)?;
+    Ok(fd.into())
+}
+
+/// What was written: the child shares the sheet's position.
+fn written(mut sheet: &File) -> Vec<u8> {
+    let length = sheet.stream_position().unwrap_or(0);
+    let mut words = vec![0; usize::try_from(length).unwrap_or(OUTPUT).min(OUTPUT)];
+    match sheet.read_exact_at(&mut words, 0) {
+        Ok(()) => words,
+        Err(_) => Vec::new(),
     }
 }
 
@@ -284,6 +337,11 @@ mod tests {
 
     fn disconnect() -> Call {
         argv::disconnect(&Nqn::new("nqn.test:a").unwrap())
+    }
+
+    fn two_slots(id: heal_types::ArrayId) -> Call {
+        let node = crate::linux::Node::for_test("/dev/md127");
+        argv::set_raid_disks(argv::ArrayNode { id, node: &node }, 2)
     }
 
     fn seconds(count: u64) -> Duration {
@@ -388,6 +446,36 @@ mod tests {
         });
         assert!(gone);
         assert!(!runner.is_blocked(&disconnect().subjects));
+    }
+
+    #[test]
+    fn an_mdadm_that_outlives_the_daemon_can_say_what_it_did_and_goes_on() {
+        let dir = TempDir::new();
+        let runner = Runner::new(dir.tools());
+        let done = dir.path().join("done");
+        let array = heal_types::ArrayId::from_bytes([1; 16]);
+        let call = two_slots(array);
+        // `mdadm` freezes an array, says that it has added a member, and thaws it.
+        let acts = format!("sleep 0.3; echo added >&2; echo added; touch {}", done.display());
+        dir.tool_does("mdadm", &acts);
+        let (mut child, outputs) = runner.start(&call).unwrap();
+        drop((child.stdout.take(), child.stderr.take(), outputs)); // What the daemon's death does.
+        child.wait().unwrap();
+        assert!(done.exists(), "it died of its own words");
+    }
+
+    #[test]
+    fn what_mdadm_says_comes_back_and_is_bounded() {
+        let dir = TempDir::new();
+        let runner = Runner::new(dir.tools());
+        let call = two_slots(heal_types::ArrayId::from_bytes([1; 16]));
+        dir.tool_does("mdadm", "echo one; echo two >&2; echo three");
+        let ended = runner.run(&call);
+        assert!(ended.is_success());
+        assert_eq!((&*ended.stdout, &*ended.stderr), (&b"one\nthree\n"[..], &b"two\n"[..]));
+        dir.tool_does("mdadm", "head -c 1000000 /dev/zero; exit 0");
+        let ended = runner.run(&call);
+        assert!(ended.is_success() && ended.stdout.len() <= OUTPUT);
     }
 
     #[test]
