@@ -239,6 +239,7 @@ fn plain(
         holders: BTreeSet::new(),
         generation: deployment.generation,
         moved: deployment.moved,
+        tried: None,
         moving: None,
         seen_here: Observed::Unknown(unknown),
         seen_elsewhere: Observed::Unknown(unknown),
@@ -254,6 +255,7 @@ fn with_moves(view: &mut OsdView, moves: &[Relocation], noout: bool, now: WallTi
     let Some(last) = ours.max_by_key(|it| it.generation) else { return };
     view.generation = view.generation.max(last.generation);
     view.holders = last.holders_after();
+    view.tried = Some(last.since);
     // A command that was late may set `noout` again after its move. Later than that it was a person.
     if noout && view.marked.is_none() && now.since(last.since) < HOUR {
         view.marked = Some(Generation(0));

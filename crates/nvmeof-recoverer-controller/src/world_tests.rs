@@ -181,6 +181,16 @@ fn noout_of_a_person_is_left_alone_and_noout_of_a_late_command_is_not() {
 }
 
 #[test]
+fn a_move_that_came_to_nothing_was_tried_and_did_not_move_it() {
+    let mut seen = seen();
+    seen.relocations.push(finished(Phase::RolledBack));
+    let (view, _) = looked(&seen);
+    let tried = Some(WallTime(WALL.0 - 60_000));
+    assert_eq!((view.osds[&osd(0)].moved, view.osds[&osd(0)].tried), (None, tried));
+    assert_eq!(view.osds[&osd(1)].tried, None);
+}
+
+#[test]
 fn a_move_under_way_is_seen() {
     let mut seen = seen();
     seen.relocations.push(finished(Phase::Fencing));

@@ -144,6 +144,12 @@ impl Findings {
         self.nodes.get(node).unwrap_or(&Standing::Well)
     }
 
+    /// Whether nothing is lost, held or doubted.
+    #[must_use]
+    pub fn all_well(&self) -> bool {
+        self.nodes.is_empty() && self.devices.is_empty()
+    }
+
     /// Every node that is not well.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &Standing)> {
         self.nodes.iter()

@@ -85,9 +85,12 @@ pub struct Policy {
     pub max_osds_per_node: usize,
     /// How much each part of a score counts.
     pub weights: Weights,
-    /// Rebalancing: how many OSDs more the fullest node must have than the emptiest. At least 2: a
-    /// smaller difference cannot become better by a move.
-    pub rebalance_spread: usize,
+    /// Whether OSDs that are well are moved, without a person, to where they are better off.
+    pub rebalance: Automatic,
+    /// Rebalancing: by how many points, of a hundred, the new place must be better.
+    pub rebalance_gain: u32,
+    /// Rebalancing: for how long the same move must have been the best one.
+    pub rebalance_after: Duration,
     /// Rebalancing: no OSD is moved again by it within this time.
     pub rebalance_rest: Duration,
 }
@@ -114,7 +117,9 @@ impl Default for Policy {
             clean_patience: Duration::from_secs(3600),
             max_osds_per_node: 64,
             weights: Weights::default(),
-            rebalance_spread: 2,
+            rebalance: Automatic::Off,
+            rebalance_gain: 15,
+            rebalance_after: Duration::from_secs(600),
             rebalance_rest: Duration::from_secs(1800),
         }
     }

@@ -70,6 +70,7 @@ pub(crate) fn view(nodes: usize, osds: u32) -> ClusterView {
             holders: BTreeSet::new(),
             generation: Generation(0),
             moved: None,
+            tried: None,
             moving: None,
             seen_here: Observed::Unknown(UnknownWhy::NotReadYet),
             seen_elsewhere: Observed::Unknown(UnknownWhy::NotReadYet),

@@ -218,6 +218,8 @@ pub struct OsdView {
     pub generation: Generation,
     /// When it was last moved.
     pub moved: Option<WallTime>,
+    /// When its last move came to its present phase, whatever became of it.
+    pub tried: Option<WallTime>,
     /// The move that is under way.
     pub moving: Option<Moving>,
     /// Whether a probe on its own node finds the device, where there was one.

@@ -184,6 +184,7 @@ fn template(names: &[NodeName]) -> ClusterView {
         holders: BTreeSet::new(),
         generation: heal_types::cluster::Generation(0),
         moved: None,
+        tried: None,
         moving: None,
         seen_here: Observed::Unknown(UnknownWhy::NotReadYet),
         seen_elsewhere: Observed::Unknown(UnknownWhy::NotReadYet),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heal_types::cluster::{DomainName, NodeName, OsdId};
 
 use super::score::{self, Score};
-use super::{OutWhy, Placed, placed};
+use super::{OutWhy, Placed, Proposal, placed};
 use crate::plan::Policy;
 use crate::plan::view::{ClusterView, NodeView, OsdView, Reach, Resources, TargetView};
 
@@ -267,20 +267,30 @@ impl<'a> Load<'a> {
             .max_by_key(|(node, score)| (score.total, self.tie(osd, *node)))
     }
 
-    /// The best node that has so many OSDs fewer than `here` that the move is worth it.
-    pub(super) fn best_below(
-        &self,
-        osd: &PerOsd<'_>,
-        here: usize,
-        policy: &Policy,
-    ) -> Option<(Index, Score)> {
-        let spread = policy.rebalance_spread.max(2);
-        self.candidates(osd)
-            .iter()
-            .filter(|(node, _)| self.nodes[*node].osds.saturating_add(spread) <= here)
-            .filter(|(node, _)| self.out_now(osd, *node).is_none())
-            .map(|(node, locality)| (*node, self.score(osd, *node, *locality, policy)))
-            .max_by_key(|(node, score)| (score.total, self.tie(osd, *node)))
+    /// The best of the nodes that would still be lighter with the OSD than its own is now; both are
+    /// scored as if it were nowhere.
+    pub(super) fn gain(&mut self, osd: &PerOsd<'a>, policy: &Policy) -> Option<Proposal> {
+        let from = osd.from?;
+        let (heavy, weight) = (self.nodes[from].weight, u64::from(osd.view.weight));
+        let lighter = |with: u64| with.saturating_add(weight) < heavy;
+        // Most OSDs of an even cluster go no further.
+        if weight == 0 || !lighter(self.emptiest) {
+            return None;
+        }
+        // A node that may take nothing is no candidate: then the OSD's own is not healthy.
+        let (_, near) = *self.candidates(osd).iter().find(|(node, _)| *node == from)?;
+        self.remove(osd, from);
+        let here = self.score(osd, from, near, policy);
+        let there = self.best_of(osd, policy, |node| lighter(self.nodes[node].weight));
+        self.add(osd, from);
+        let name = |node| self.name(node).clone();
+        there.map(|(to, there)| Proposal {
+            osd: osd.id,
+            from: name(from),
+            to: name(to),
+            here,
+            there,
+        })
     }
 
     /// Decides between equals, the same way in every replica of the controller, and differently for
@@ -357,9 +367,17 @@ impl<'a> Load<'a> {
             .or_else(|| self.out_now(osd, node))
     }
 
-    /// OSDs on a node, for the rebalancer.
-    pub(super) fn osds_on(&self, name: &NodeName) -> usize {
-        self.index.get(name).map_or(0, |node| self.nodes[*node].osds)
+    /// The OSDs of each node, those of the heaviest one first.
+    pub(super) fn heaviest_first(&self) -> Vec<Vec<PerOsd<'a>>> {
+        let mut here: Vec<(u64, Vec<PerOsd<'a>>)> =
+            self.nodes.iter().map(|node| (node.weight, Vec::new())).collect();
+        for osd in self.view.osds.keys().filter_map(|id| self.osd(*id)) {
+            if let Some(from) = osd.from {
+                here[from].1.push(osd);
+            }
+        }
+        here.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        here.into_iter().map(|(_, osds)| osds).collect()
     }
 }
 

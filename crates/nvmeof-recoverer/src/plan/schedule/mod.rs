@@ -37,7 +37,7 @@ use heal_types::cluster::{NodeName, OsdId};
 use serde::{Deserialize, Serialize};
 
 use load::{Load, PerOsd};
-pub use rebalance::{RestWhy, rebalance};
+pub use rebalance::{Proposal, Proposed, Rebalancer, RestWhy, rebalance};
 pub use score::Score;
 
 use super::Policy;

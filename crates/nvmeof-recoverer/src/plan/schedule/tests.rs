@@ -1,12 +1,17 @@
 //! Small clusters in which one thing is different, and the choice it must lead to.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use heal_types::Observed;
+use heal_types::cluster::{Generation, RelocationId};
+use heal_types::{Now, Observed, UnknownWhy, WallTime};
 
 use super::*;
+use crate::plan::Automatic;
+use crate::plan::detect::{Detector, HoldWhy};
+use crate::plan::relocate::Cause;
 use crate::plan::testing::{NODES, domain, node, osd, view};
-use crate::plan::view::{Permille, Pool, Reach, Resources, Usage};
+use crate::plan::view::{FenceHealth, MonView, Moving, Permille, Pool, Reach, Resources, Usage};
 
 fn policy() -> Policy {
     Policy::default()
@@ -128,24 +133,153 @@ fn one_of_the_batch_gives_way_to_one_that_found_no_place() {
 
 #[test]
 fn what_is_even_enough_is_left_alone() {
-    assert_eq!(rebalance(&view(NODES, 7), &policy()), Err(RestWhy::Even));
+    assert_eq!(best_of(&view(NODES, 7)), Err(RestWhy::Even));
+}
+
+/// Node 1 has six OSDs of four domains, node 0 none, the others three.
+fn uneven() -> ClusterView {
+    let mut uneven = view(4, 12);
+    uneven.pools = vec![Pool { size: 4, min_size: 1 }];
+    for id in [0, 4, 8] {
+        let osd = uneven.osds.get_mut(&osd(id)).unwrap();
+        (osd.node, osd.started_on) = (Observed::Known(node(1)), Observed::Known(node(1)));
+    }
+    uneven
+}
+
+fn best_of(view: &ClusterView) -> Result<Proposal, RestWhy> {
+    rebalance(view, &Detector::default().look(view, &policy()), &policy())
+}
+
+#[test]
+fn the_fullest_node_gives_one_to_the_emptiest_and_says_what_is_gained() {
+    let best = best_of(&uneven()).unwrap();
+    assert_eq!((&best.from, &best.to), (&node(1), &node(0)));
+    assert!(best.gain() >= 15_000 && best.gain() == best.there.total - best.here.total, "{best:?}");
 }
 
 #[test]
 fn nothing_is_rebalanced_while_anything_else_goes_on() {
-    let mut uneven = view(4, 12);
-    uneven.pools = vec![Pool { size: 4, min_size: 1 }];
-    for id in [0, 4, 8] {
-        uneven.osds.get_mut(&osd(id)).unwrap().node = Observed::Known(node(1));
+    type Change = fn(&mut ClusterView);
+    let with = |change: Change| {
+        let mut view = uneven();
+        change(&mut view);
+        best_of(&view).unwrap_err()
+    };
+    let silent = heal_types::Moment(uneven().now.mono.0 - 30_000_000_000);
+    let mut doubted = uneven();
+    doubted.nodes.get_mut(&node(3)).unwrap().lease_changed = Observed::Known(silent);
+    assert_eq!(best_of(&doubted), Err(RestWhy::InDoubt));
+    let changes: [(Change, RestWhy); 6] = [
+        (|view| view.osds.get_mut(&osd(3)).unwrap().up = Observed::Known(false), RestWhy::NotClean),
+        (
+            |view| {
+                let mons = MonView { seen: view.now.mono, quorum: true, all_clean: false };
+                view.mons = Observed::Known(mons);
+            },
+            RestWhy::NotClean,
+        ),
+        (
+            |view| view.mons = Observed::Unknown(UnknownWhy::NoAnswer),
+            RestWhy::Blind(HoldWhy::MonsStale),
+        ),
+        (
+            |view| {
+                let id = RelocationId::new("osd-3-1").unwrap();
+                let moving = Some(Moving { id, to: node(0) });
+                view.osds.get_mut(&osd(3)).unwrap().moving = moving;
+            },
+            RestWhy::Moving(osd(3)),
+        ),
+        (
+            |view| view.osds.get_mut(&osd(3)).unwrap().marked = Some(Generation(0)),
+            RestWhy::Marked(osd(3)),
+        ),
+        (
+            |view| view.osds.get_mut(&osd(3)).unwrap().moved = Some(view.now.wall),
+            RestWhy::CoolingDown(osd(3)),
+        ),
+    ];
+    for (change, why) in changes {
+        assert_eq!(with(change), why);
     }
-    let moved = rebalance(&uneven, &policy()).unwrap();
-    assert_eq!((moved.from, moved.to), (Some(node(1)), node(0)));
-    let mut down = uneven.clone();
-    down.osds.get_mut(&osd(3)).unwrap().up = Observed::Known(false);
-    assert_eq!(rebalance(&down, &policy()), Err(RestWhy::NotClean));
-    let mut rested = uneven.clone();
-    for osd in rested.osds.values_mut() {
-        osd.moved = Some(rested.now.wall);
+}
+
+#[test]
+fn only_healthy_nodes_and_osds_without_a_past_take_part() {
+    type Change = fn(&mut ClusterView);
+    let sick: [Change; 2] = [
+        |view| view.nodes.get_mut(&node(1)).unwrap().schedulable = false,
+        |view| view.nodes.get_mut(&node(1)).unwrap().ready = Observed::Known(false),
+    ];
+    for change in sick {
+        let mut view = uneven();
+        change(&mut view);
+        assert_ne!(best_of(&view).unwrap().from, node(1), "the others may do without it");
     }
-    assert_eq!(rebalance(&rested, &policy()), Err(RestWhy::Even));
+    let changes: [Change; 4] = [
+        |view| {
+            for target in view.targets.values_mut() {
+                target.fence = FenceHealth::Silent;
+            }
+        },
+        |view| {
+            let rested = WallTime(view.now.wall.0 - 1_799_000);
+            view.osds.values_mut().for_each(|osd| osd.moved = Some(rested));
+        },
+        |view| {
+            let rested = WallTime(view.now.wall.0 - 1_799_000);
+            view.osds.values_mut().for_each(|osd| osd.tried = Some(rested));
+        },
+        |view| {
+            for osd in view.osds.values_mut() {
+                osd.holders.insert(node(2));
+                osd.holders.insert(node(3));
+            }
+        },
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut view = uneven();
+        change(&mut view);
+        assert_eq!(best_of(&view), Err(RestWhy::Even), "change {n}");
+    }
+    // And where they would go: what is left is the next best.
+    let mut away = uneven();
+    away.nodes.get_mut(&node(0)).unwrap().schedulable = false;
+    let best = best_of(&away).unwrap();
+    assert!(best.from == node(1) && best.to != node(0), "{best:?}");
+}
+
+#[test]
+fn the_same_move_must_have_been_the_best_for_a_while_and_only_if_it_is_wanted() {
+    let on = Policy { rebalance: Automatic::On, ..policy() };
+    let mut view = uneven();
+    let mut rebalancer = Rebalancer::default();
+    let mut at = |view: &mut ClusterView, seconds: u64, policy: &Policy| {
+        let start = uneven().now;
+        let later = Duration::from_secs(seconds);
+        view.now = Now { mono: start.mono.after(later), wall: start.wall.after(later) };
+        view.api_seen = Observed::Known(view.now.mono);
+        let all_clean = view.mons.is_known_and(|mons| mons.all_clean);
+        view.mons = Observed::Known(MonView { seen: view.now.mono, quorum: true, all_clean });
+        for node in view.nodes.values_mut() {
+            node.lease_changed = Observed::Known(view.now.mono);
+        }
+        let findings = Detector::default().look(view, policy);
+        let proposed = rebalancer.look(view, &findings, policy);
+        proposed.map(|proposed| proposed.due(view, policy))
+    };
+    assert_eq!(at(&mut view, 0, &on), Ok(None));
+    assert_eq!(at(&mut view, 599, &on), Ok(None));
+    assert_eq!(at(&mut view, 600, &policy()), Ok(None), "by default it only says so");
+    let due = at(&mut view, 600, &on).unwrap().unwrap();
+    assert_eq!((&due.from, &due.to), (&node(1), &node(0)));
+    assert!(matches!(due.cause, Cause::Planned { .. }));
+    // A moment in which something was wrong, and it begins to wait again.
+    view.mons = Observed::Known(MonView { seen: view.now.mono, quorum: true, all_clean: false });
+    assert_eq!(at(&mut view, 700, &on), Err(RestWhy::NotClean));
+    view.mons = Observed::Known(MonView { seen: view.now.mono, quorum: true, all_clean: true });
+    assert_eq!(at(&mut view, 701, &on), Ok(None));
+    assert_eq!(at(&mut view, 1300, &on), Ok(None));
+    assert!(at(&mut view, 1301, &on).unwrap().is_some());
 }
