@@ -175,6 +175,12 @@ pub struct PolicyOptions {
     clean_patience: Option<Duration>,
     max_osds_per_node: Option<usize>,
     weights: Option<Weights>,
+    rebalance: bool,
+    rebalance_gain: Option<u32>,
+    #[serde(deserialize_with = "some_duration")]
+    rebalance_after: Option<Duration>,
+    #[serde(deserialize_with = "some_duration")]
+    rebalance_rest: Option<Duration>,
 }
 
 impl PolicyOptions {
@@ -200,6 +206,10 @@ impl PolicyOptions {
             clean_patience: self.clean_patience.unwrap_or(usual.clean_patience),
             max_osds_per_node: self.max_osds_per_node.unwrap_or(usual.max_osds_per_node),
             weights: self.weights.unwrap_or(usual.weights),
+            rebalance: if self.rebalance { Automatic::On } else { Automatic::Off },
+            rebalance_gain: self.rebalance_gain.unwrap_or(usual.rebalance_gain),
+            rebalance_after: self.rebalance_after.unwrap_or(usual.rebalance_after),
+            rebalance_rest: self.rebalance_rest.unwrap_or(usual.rebalance_rest),
             ..usual
         }
     }
@@ -294,6 +304,16 @@ impl Config {
         if policy.storm_silent > policy.lease_silent {
             return Some("storm_silent must not be longer than lease_silent");
         }
+        if !(1..=100).contains(&policy.rebalance_gain) {
+            return Some("rebalance_gain must be 1 to 100 points");
+        }
+        // A move that was just begun must have been seen before the next one can be due.
+        if policy.rebalance_after <= policy.view_fresh || policy.rebalance_rest < policy.cooldown {
+            return Some(
+                "rebalance_after must be longer than view_fresh, and rebalance_rest not shorter \
+                 than cooldown",
+            );
+        }
         (policy.view_fresh <= self.look_every)
             .then_some("view_fresh must be longer than look_every")
     }
@@ -342,6 +362,7 @@ mod tests {
         let inside = inside.take_while(|line| line.starts_with("    "));
         let config = read(&inside.collect::<Vec<_>>().join("\n")).unwrap();
         assert_eq!(config.policy.policy().automatic, Automatic::Off);
+        assert_eq!(config.policy.policy().rebalance, Automatic::Off);
         assert!(config.fence_tls.is_some());
     }
 
@@ -349,13 +370,16 @@ mod tests {
     fn what_is_written_counts() {
         let config = read(
             r#"(namespace: "x", look_every: "1s", lease: (duration: "6s", margin: "2s", renew: "500ms"),
-                policy: (automatic: true, lease_silent: "40s", rounds: 3))"#,
+                policy: (automatic: true, lease_silent: "40s", rounds: 3,
+                         rebalance: true, rebalance_gain: 20, rebalance_after: "1h"))"#,
         )
         .unwrap();
         let policy = config.policy.policy();
         assert_eq!(policy.automatic, Automatic::On);
         assert_eq!((policy.lease_silent, policy.rounds), (Duration::from_secs(40), 3));
         assert_eq!(config.lease.renew, Duration::from_millis(500));
+        assert_eq!((policy.rebalance, policy.rebalance_gain), (Automatic::On, 20));
+        assert_eq!(policy.rebalance_after, Duration::from_secs(3600));
     }
 
     #[test]
@@ -367,6 +391,9 @@ mod tests {
             r#"(namespace: "x", policy: (lease_silent: "-25s"))"#,
             r#"(namespace: "x", policy: (rounds: 0))"#,
             r#"(namespace: "x", policy: (lease_silent: "12s"))"#,
+            r#"(namespace: "x", policy: (rebalance_gain: 0))"#,
+            r#"(namespace: "x", policy: (rebalance_after: "2s"))"#,
+            r#"(namespace: "x", policy: (rebalance_rest: "1m"))"#,
             r#"(namespace: "x", lease: (duration: "5s"))"#,
             r#"(namespace: "x", ceph: (program: "ceph"))"#,
         ] {

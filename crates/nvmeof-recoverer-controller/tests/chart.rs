@@ -70,6 +70,7 @@ fn the_chart_as_it_comes_is_what_the_manifests_are() {
 fn in_another_namespace_and_with_other_values_nothing_is_left_behind() {
     let mut values = values();
     values.insert("automatic".to_owned(), "true".to_owned());
+    values.insert("rebalance".to_owned(), "true".to_owned());
     values.insert("image".to_owned(), "registry.example/recoverer@sha256:0f7e".to_owned());
     let mut objects = Vec::new();
     for name in TEMPLATES {
@@ -90,7 +91,10 @@ fn in_another_namespace_and_with_other_values_nothing_is_left_behind() {
     }
     let config = objects.iter().find(|it| it["kind"] == "ConfigMap").unwrap();
     let config = config["data"]["config.ron"].as_str().unwrap();
-    assert!(config.contains("automatic: true") && config.contains("\"storage\""), "{config}");
+    assert!(
+        config.contains("automatic: true, rebalance: true") && config.contains("\"storage\""),
+        "{config}"
+    );
     let path = std::env::temp_dir().join(format!("recoverer-chart-{}", std::process::id()));
     #[allow(clippy::disallowed_methods, reason = "a scratch file of this test")]
     std::fs::write(&path, config).unwrap();

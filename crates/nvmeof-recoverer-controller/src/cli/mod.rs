@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   osd-move ─► the same view and planner as the controller's ─► OsdRelocation ─► the controller moves
-//!   plan     ─► … ─► every node's verdict on every OSD, with its score
+//!   plan     ─► … ─► every node's verdict on every OSD, with its score; what the controller proposes
 //!   status   ─► targets, moves, and what each is waiting for
 //!   adopt    ─► CRUSH's tree against the targets; the only one that asks Ceph, and by default only that
 //!   import   ─► a list of targets ─► FabricTargets
@@ -174,7 +174,7 @@ pub(crate) async fn osd_move(client: &Client, wanted: &OsdMove) -> anyhow::Resul
     let mut lines = Vec::new();
     for (relocation, score) in moves {
         let Relocation { id, osd, from, to, .. } = &relocation;
-        let line = format!("{} from {from} to {to}, score {}", osd.id, show::points(score));
+        let line = format!("{} from {from} to {to}, score {score}", osd.id);
         if wanted.dry_run {
             lines.push(format!("would move {line}"));
             continue;
@@ -216,7 +216,7 @@ fn moves(view: &ClusterView, wanted: &OsdMove) -> anyhow::Result<Vec<(Relocation
     Ok(begun.collect())
 }
 
-/// `plan`: every node's verdict on every OSD, in lines for people.
+/// `plan`: every node's verdict on every OSD, and what the controller would move, in lines for people.
 pub(crate) async fn plan(
     client: &Client,
     place: &Where,
@@ -224,7 +224,13 @@ pub(crate) async fn plan(
 ) -> anyhow::Result<Vec<String>> {
     let view = view(client, place).await?;
     let wanted = view.osds.keys().copied().filter(|it| osd.is_none_or(|osd| osd == *it));
-    Ok(wanted.flat_map(|osd| show::verdicts(&view, osd)).collect())
+    let mut lines: Vec<String> = wanted.flat_map(|osd| show::verdicts(&view, osd)).collect();
+    if osd.is_none() {
+        let targets: Api<FabricTarget> = Api::namespaced(client.clone(), &place.namespace);
+        let targets = targets.list(&ListParams::default()).await?;
+        lines.extend(show::rebalance(&targets.items));
+    }
+    Ok(lines)
 }
 
 /// `status`: targets and moves, in lines for people.

@@ -3,11 +3,11 @@
 use heal_types::cluster::OsdId;
 use kube::ResourceExt as _;
 use nvmeof_recoverer::plan::Policy;
-use nvmeof_recoverer::plan::schedule::{OutWhy, Score, explain};
+use nvmeof_recoverer::plan::schedule::{OutWhy, explain};
 use nvmeof_recoverer::plan::view::ClusterView;
 use std::collections::{BTreeMap, BTreeSet};
 
-use nvmeof_recoverer_controller::crd::{FabricTarget, OsdRelocation};
+use nvmeof_recoverer_controller::crd::{FabricTarget, OsdRelocation, Rebalance};
 
 /// `2 nodes full, 1 node not ready`.
 pub(super) fn reasons(reasons: &BTreeMap<OutWhy, usize>) -> String {
@@ -16,20 +16,6 @@ pub(super) fn reasons(reasons: &BTreeMap<OutWhy, usize>) -> String {
         format!("{count} {nodes}: {why}")
     };
     reasons.iter().map(say).collect::<Vec<_>>().join(", ")
-}
-
-/// A score and its parts, of a hundred points each.
-pub(super) fn points(score: Score) -> String {
-    let of = |thousandths: u32| thousandths / 1000;
-    format!(
-        "{} (balance {}, requests {}, usage {}, io {}, locality {})",
-        of(score.total),
-        of(score.balance),
-        of(score.requests),
-        of(score.usage),
-        of(score.io),
-        of(score.locality)
-    )
 }
 
 /// Every node's verdict on one OSD; the best first.
@@ -44,10 +30,31 @@ pub(super) fn verdicts(view: &ClusterView, osd: OsdId) -> Vec<String> {
     let on = view.osds.get(&osd).and_then(|osd| osd.node.known());
     let head = on.map_or_else(|| osd.to_string(), |node| format!("{osd}, now on {node}"));
     let lines = verdicts.into_iter().map(|(node, verdict)| match verdict {
-        Ok(score) => format!("  {node:40} {}", points(score)),
+        Ok(score) => format!("  {node:40} {score}"),
         Err(why) => format!("  {node:40} out: {why}"),
     });
     std::iter::once(head).chain(lines).collect()
+}
+
+/// What the controller would move although nothing is broken: it knows what Ceph says, we do not.
+pub(super) fn rebalance(targets: &[FabricTarget]) -> Vec<String> {
+    let found = targets.iter().find_map(|it| it.status.as_ref()?.rebalance.as_ref());
+    let Some(Rebalance { osd, from, to, here, there, gain, since, begins }) = found else {
+        return vec!["rebalancing: the controller proposes nothing".to_owned()];
+    };
+    let since = String::from(*since);
+    let when = begins.map_or_else(
+        || "not by itself: rebalancing is off".to_owned(),
+        |begins| format!("begins at {} if nothing changes", String::from(begins)),
+    );
+    vec![
+        format!(
+            "rebalancing: {osd} from {from} to {to} gains {gain} points; the best since {since}"
+        ),
+        format!("  {from:40} {here}"),
+        format!("  {to:40} {there}"),
+        format!("  {when}"),
+    ]
 }
 
 /// Targets and moves; the newest move first.

@@ -7,7 +7,8 @@
 //!    │ yes
 //!    ▼
 //!   evaluate: watched objects, mons ─► view ─► detector ─► decide ─► new OsdRelocations
-//!    │
+//!    │                                                 └─► rebalancer ─► a proposal in a target's status;
+//!    │                                                                   in its time, and if wanted, one more
 //!    ▼  for each move that is open
 //!   read it anew ─► a person's word, a look ─► signal ─► write the phase, if nobody wrote since
 //!                       │ nothing to say                         └─► Event, metrics
@@ -42,13 +43,14 @@ use nvmeof_recoverer::plan::detect::{Detector, Findings, HoldWhy};
 use nvmeof_recoverer::plan::relocate::{
     Answer, BeforeFence, Cause, Moved, PhaseKind, Relocation, Seen, Signal,
 };
+use nvmeof_recoverer::plan::schedule::{Rebalancer, RestWhy};
 use nvmeof_recoverer::plan::view::ClusterView;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, watch as channel};
 
-use crate::ceph::Ceph;
+use crate::ceph::{Ceph, chain};
 use crate::config::Config;
-use crate::crd::{self, FINALIZER, Operator, Order, OsdRelocation, OsdRelocationSpec};
+use crate::crd::{self, FINALIZER, Operator, Order, OsdRelocation, OsdRelocationSpec, Rebalance};
 use crate::fence::Means;
 use crate::lease::{Candidate, Leads};
 use crate::sight::Sight;
@@ -82,6 +84,9 @@ pub struct Controller {
 struct Memory {
     detector: Detector,
     findings: Findings,
+    rebalancer: Rebalancer,
+    /// Why nothing was rebalanced, when it was said last.
+    rests: Option<RestWhy>,
     view: Option<ClusterView>,
     busy: BTreeSet<RelocationId>,
     /// What was held when it was said last.
@@ -235,7 +240,42 @@ impl Controller {
                 Err(why) => tracing::debug!(%osd, why, "what a move left behind stays for now"),
             }
         }
-        self.sight.publish().await;
+        let rebalance = self.rebalance().await;
+        self.sight.publish(rebalance.as_ref()).await;
+    }
+
+    /// Looks for a move that would help, and begins it when its time has come.
+    async fn rebalance(&mut self) -> Option<Rebalance> {
+        let memory = &mut self.memory;
+        let view = memory.view.as_ref()?;
+        let proposed = match memory.rebalancer.look(view, &memory.findings, &self.policy) {
+            Ok(proposed) => proposed,
+            Err(why) => {
+                if memory.rests.as_ref() != Some(&why) {
+                    tracing::debug!(%why, "nothing is rebalanced");
+                    memory.rests = Some(why);
+                }
+                return None;
+            }
+        };
+        memory.rests = None;
+        let shown = Rebalance::of(proposed, &self.policy);
+        if proposed.since == view.now.wall {
+            let Rebalance { osd, from, to, here, there, gain, .. } = &shown;
+            tracing::info!(%osd, %from, %to, gain, here, there, "a move would help");
+        }
+        let Some(relocation) = proposed.due(view, &self.policy) else { return Some(shown) };
+        // Whatever comes of it, the next one waits its whole time: until then this one is seen.
+        memory.rebalancer.forget();
+        match self.ceph.ok_to_stop(&[relocation.osd.id]).await {
+            Ok(true) => self.begin(&relocation).await,
+            Ok(false) => tracing::info!(osd = %relocation.osd.id, "Ceph cannot spare it now"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::debug!(error, "Ceph does not say whether it can spare an OSD");
+            }
+        }
+        None
     }
 
     fn say_once(&mut self, what: &str, say: impl FnOnce()) {

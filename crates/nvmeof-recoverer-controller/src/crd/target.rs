@@ -5,11 +5,13 @@
 use heal_types::cluster::{DomainName, NodeName, OsdId};
 use heal_types::{NamespaceId, Nqn};
 use kube::{CustomResource, KubeSchema};
+use nvmeof_recoverer::plan::Policy;
+use nvmeof_recoverer::plan::schedule::Proposed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::relocation::Condition;
-use super::schema;
+use super::schema::{self, Stamp};
 
 /// A storage server on the fabric: its devices, who may use them, and who takes them away.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -204,4 +206,51 @@ pub struct FabricTargetStatus {
     /// `Ready`: moves from and to its devices are possible.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+    /// The one OSD of the cluster that would be better off elsewhere, if it is one of this target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
+}
+
+/// A move that nothing forces, and that would help.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebalance {
+    /// The OSD.
+    #[schemars(schema_with = "schema::osd_id")]
+    pub osd: OsdId,
+    /// Where it is.
+    #[schemars(schema_with = "schema::dns_name")]
+    pub from: NodeName,
+    /// Where it would go.
+    #[schemars(schema_with = "schema::dns_name")]
+    pub to: NodeName,
+    /// The points of the node it is on, without it.
+    pub here: String,
+    /// The points of the other one.
+    pub there: String,
+    /// How many points better that is.
+    pub gain: u32,
+    /// Since when this is the best move.
+    pub since: Stamp,
+    /// When it begins if nothing changes; nothing where a person has to do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Stamp>,
+}
+
+impl Rebalance {
+    /// A proposal as it stands.
+    #[must_use]
+    pub fn of(proposed: &Proposed, policy: &Policy) -> Self {
+        let proposal = &proposed.proposal;
+        Self {
+            osd: proposal.osd,
+            from: proposal.from.clone(),
+            to: proposal.to.clone(),
+            here: proposal.here.to_string(),
+            there: proposal.there.to_string(),
+            gain: proposal.gain() / 1000,
+            since: Stamp(proposed.since),
+            begins: proposed.begins(policy).map(Stamp),
+        }
+    }
 }

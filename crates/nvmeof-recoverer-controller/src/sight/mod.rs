@@ -28,7 +28,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::crd::{
     self, Condition, FINALIZER, FabricTarget, FabricTargetSpec, FabricTargetStatus, MANAGER,
-    OsdRelocation, Stamp,
+    OsdRelocation, Rebalance, Stamp,
 };
 use crate::fence::Means;
 use crate::lease::{Echoes, Leads};
@@ -291,13 +291,15 @@ impl Sight {
     }
 
     /// Writes into the targets' status what changed of it.
-    pub async fn publish(&self) {
+    pub async fn publish(&self, rebalance: Option<&Rebalance>) {
         let rows = self.targets.look(|rows| rows.values().cloned().collect::<Vec<_>>());
         for row in rows.unwrap_or_default() {
             let health = locked(&self.fences).get(&row.name).map(|(_, health)| *health);
             let Some(health) = health else { continue };
             let found = self.found(&row.spec);
-            let status = target_status(&row, health, found);
+            let ours = |osd: OsdId| row.spec.devices.iter().any(|it| it.osd == Some(osd));
+            let rebalance = rebalance.filter(|it| ours(it.osd)).cloned();
+            let status = target_status(&row, health, found, rebalance);
             if row.status.as_ref() == Some(&status) {
                 continue;
             }
@@ -365,7 +367,12 @@ fn move_row(object: &OsdRelocation) -> MoveRow {
     }
 }
 
-fn target_status(row: &TargetRow, health: FenceHealth, found: u32) -> FabricTargetStatus {
+fn target_status(
+    row: &TargetRow,
+    health: FenceHealth,
+    found: u32,
+    rebalance: Option<Rebalance>,
+) -> FabricTargetStatus {
     let (word, said) = match health {
         FenceHealth::Ready => ("Ready", "its fence answers"),
         FenceHealth::Silent => ("Silent", "its fence does not answer"),
@@ -386,5 +393,6 @@ fn target_status(row: &TargetRow, health: FenceHealth, found: u32) -> FabricTarg
             reason: format!("Fence{word}"),
             message: said.to_owned(),
         }],
+        rebalance,
     }
 }
