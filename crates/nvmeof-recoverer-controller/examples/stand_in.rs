@@ -105,7 +105,7 @@ fn dump(state: &State) -> Value {
     json!({
         "epoch": epoch,
         "osds": state.osds.iter().map(one).collect::<Vec<_>>(),
-        "pools": [{ "pool": 1, "size": 3, "min_size": 2 }],
+        "pools": [{ "pool": 1, "size": 3, "min_size": state.min_size }],
     })
 }
 

@@ -26,6 +26,8 @@ pub const GRACE_MS: u64 = 2000;
 pub struct State {
     pub cluster: String,
     pub quorum: bool,
+    /// Of the one pool, with three copies.
+    pub min_size: u32,
     pub osds: BTreeMap<u32, Osd>,
     /// By subsystem.
     pub devices: BTreeMap<String, Device>,

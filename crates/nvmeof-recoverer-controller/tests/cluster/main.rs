@@ -25,5 +25,6 @@ mod kubelet;
 mod leaders;
 mod moved;
 mod others;
+mod rebalanced;
 mod stores;
 mod world;

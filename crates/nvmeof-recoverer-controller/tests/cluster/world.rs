@@ -49,6 +49,8 @@ pub(crate) struct World {
     dir: PathBuf,
     /// A real one, where it is not played.
     ceph: Option<Ceph>,
+    /// More of the policy, for replicas that are started from now on.
+    pub(crate) policy: &'static str,
 }
 
 /// Nodes of a world. OSD n and target n are on node n.
@@ -92,7 +94,8 @@ impl World {
         let client = Client::try_default().await.expect("CLUSTER is reached by KUBECONFIG");
         install(&client).await;
         let dir = PathBuf::from(std::env::var_os("CLUSTER").unwrap()).join(name);
-        let mut state = State { cluster: CLUSTER.to_owned(), quorum: true, ..State::default() };
+        let mut state =
+            State { cluster: CLUSTER.to_owned(), quorum: true, min_size: 2, ..State::default() };
         for osd in 0..OSDS {
             let host = host_nqn(&format!("{name}-n{osd}"));
             let device = Device {
@@ -119,6 +122,7 @@ impl World {
             replicas: Vec::new(),
             dir,
             ceph: None,
+            policy: "",
         };
         if let Some(place) = real {
             let ceph = Ceph::start(&world.dir, place).await;
@@ -267,8 +271,11 @@ impl World {
             None => (
                 format!(r#"(program: "{}", deadline: "5s")"#, path("bin/ceph")),
                 path("bin/ceph-bluestore-tool"),
-                r#"look_every: "750ms", policy: (automatic: true, lease_silent: "6s", storm_silent: "4s",
-        view_fresh: "8s", round_gap: "500ms", cooldown: "5s", fence_patience: "8s", fence_again: "2s"),"#,
+                format!(
+                    r#"look_every: "750ms", policy: (automatic: true, lease_silent: "6s", storm_silent: "4s",
+        view_fresh: "8s", round_gap: "500ms", cooldown: "5s", fence_patience: "8s", fence_again: "2s", {}),"#,
+                    self.policy
+                ),
             ),
             Some(_) => (
                 format!(
@@ -277,7 +284,7 @@ impl World {
                 ),
                 "/usr/bin/ceph-bluestore-tool".to_owned(),
                 // Its command takes a second, and more where others work as well.
-                r#"look_every: "3s", policy: (automatic: true, view_fresh: "60s"),"#,
+                r#"look_every: "3s", policy: (automatic: true, view_fresh: "60s"),"#.to_owned(),
             ),
         };
         format!(
