@@ -156,7 +156,8 @@ async fn as_rook_says(client: &Client, place: &Where, seen: &Seen) -> anyhow::Re
     let fsid = fsid.context("Rook has not written the cluster's fsid yet")?.parse()?;
     let osds = seen.deployments.values().map(|deployment| {
         let (fsid, host) = (deployment.fsid, Some(deployment.node.clone()));
-        (deployment.id, OsdReport { fsid, up: true, noout: false, host, weight: 0 })
+        // Rook does not say how large they are: alike, so that a node with fewer scores better.
+        (deployment.id, OsdReport { fsid, up: true, noout: false, host, weight: 1000 })
     });
     Ok(MonReport { fsid, quorum: true, all_clean: true, osds: osds.collect(), pools: Vec::new() })
 }
