@@ -20,7 +20,13 @@ const STEP: Duration = Duration::from_secs(300);
 const QUIET: usize = 72;
 
 fn wanted() -> Policy {
-    Policy { rebalance: Automatic::On, rebalance_rest: Duration::from_secs(3 * 3600), ..policy() }
+    Policy {
+        rebalance: Automatic::On,
+        // Longer than what it waits for anyway, so that neither hides that the other is missing.
+        cooldown: Duration::from_secs(1800),
+        rebalance_rest: Duration::from_secs(3 * 3600),
+        ..policy()
+    }
 }
 
 /// OSDs where nobody would put them, but nowhere where they must not be.
