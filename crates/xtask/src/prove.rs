@@ -153,9 +153,9 @@ const HEAL: Proof = Proof {
 const STALL: Proof = Proof {
     name: "stall",
     scenarios: &[
-        ("stall-sidebyside", Where::AlwaysEvery),
+        ("stall-sidebyside", Where::Always),
         ("stall-return", Where::AlwaysEvery),
-        ("stall-both-legs", Where::AlwaysEvery),
+        ("stall-both-legs", Where::Always),
         ("stall-black-hole", Where::Stock),
         ("stall-frozen-target", Where::Stock),
         ("stall-ana", Where::Stock),
@@ -166,7 +166,7 @@ const STALL: Proof = Proof {
         ("stall-arming", Where::Always),
         ("stall-deleted", Where::Stock),
         ("stall-leftovers", Where::Always),
-        ("stall-bad-blocks", Where::Always),
+        ("stall-bad-blocks", Where::AlwaysEvery),
         ("stall-multipath-off", Where::Full),
     ],
     again: &[],
