@@ -15,9 +15,9 @@
 //! (`raid1_sync_request`). MD's `repair` is *not* a cure. It writes to such blocks from pages that nobody
 //! has filled and then clears the list (`process_checks`; shown by the lab's `lab-repair`).
 //!
-//! The price: a leg that only one other full copy stands beside is left alone while there is no such copy
-//! (G1), and what was replaced is not given up while neither its successor nor another leg is known to
-//! hold every block. Both wait for a person or for a write.
+//! The price: a leg beside which no full copy stands is left as it is (G1), and what was replaced is not
+//! given up while neither its successor nor another leg is known to hold every block. Both wait for a
+//! person or for a write.
 
 use heal_types::{ArraySnapshot, LegSnapshot, Now, Observed, Slot};
 

@@ -562,7 +562,7 @@ impl<H: Host> Reactor<H> {
         }
         match &off {
             Some(why) => tracing::warn!(why, "no leg is isolated on this kernel"),
-            None => tracing::info!("this kernel can isolate legs"),
+            None => tracing::info!("legs are armed, and isolated where they have sockets"),
         }
         match &off {
             Some(why) => {
