@@ -31,7 +31,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use heal_types::{Observed, UnknownWhy};
+use heal_types::{Observed, TransportKind, UnknownWhy};
 use rustix::thread::CapabilitySet;
 
 use crate::sockdiag::{Destroyed, Diag, NotOffered, SocketId};
@@ -169,7 +169,17 @@ impl IsolationSupport {
     /// Whether sockets may be ended as well.
     #[must_use]
     pub fn covers_sockets(&self) -> bool {
-        self.is_whole() && !self.only_rdma
+        self.fabrics().contains(&TransportKind::Tcp)
+    }
+
+    /// The fabrics whose controllers may be isolated: none while anything is missing or not known.
+    #[must_use]
+    pub fn fabrics(&self) -> BTreeSet<TransportKind> {
+        match (self.is_whole(), self.only_rdma) {
+            (false, _) => BTreeSet::new(),
+            (true, true) => [TransportKind::Rdma].into(),
+            (true, false) => [TransportKind::Tcp, TransportKind::Rdma].into(),
+        }
     }
 
     /// Whether it is worth asking again.

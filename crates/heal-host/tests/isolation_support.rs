@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use heal_host::isolation_support::{IsolationSupport, UndecidedWhy, UnsupportedWhy};
 use heal_host::sysfs::Root;
+use heal_types::TransportKind;
 
 /// A tree that is gone with the test.
 struct Tree(PathBuf);
@@ -87,6 +88,7 @@ fn where_there_is_rdma_alone_nothing_of_tcp_is_missed_and_no_socket_may_be_ended
         .file("sys/class/nvme/nvme1/fast_io_fail_tmo", "off\n");
     let support = tree.read();
     assert!(support.is_whole() && !support.covers_sockets(), "{support}");
+    assert_eq!(support.fabrics(), [TransportKind::Rdma].into());
     assert_eq!(support.to_string(), "available for RDMA, by fast_io_fail_tmo alone");
     // As soon as there is a controller over TCP, its driver counts.
     let both = tree

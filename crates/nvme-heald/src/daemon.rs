@@ -29,7 +29,7 @@ use crate::config::{Config, Loaded};
 use crate::control::knock::Knocker;
 use crate::control::{self, Control};
 use crate::hints::{self, Counted};
-use crate::host::{Host, Rehearsal, Wiring};
+use crate::host::{Host, Isolation, Rehearsal, Wiring};
 use crate::journal::{Diagnostics, JOURNALD, Journal};
 use crate::keeper::{self, Keeper};
 use crate::reactor::{Command, Inboxes, Reactor, Setup};
@@ -297,8 +297,12 @@ impl Host for RealHost {
         }
     }
 
-    fn isolation_off(&mut self) -> Option<String> {
+    fn isolation(&mut self) -> Isolation {
         let support = self.linux.ask_isolation();
-        (!support.is_whole()).then(|| support.to_string())
+        if support.is_whole() {
+            Isolation::Over(support.fabrics())
+        } else {
+            Isolation::Off(support.to_string())
+        }
     }
 }

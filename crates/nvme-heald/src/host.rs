@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heal_types::{
     ArrayId, ControllerName, DevT, HostPort, IfIndex, IoReading, Network, Portal, SocketReading,
+    TransportKind,
 };
 
 /// A host the daemon can run on.
@@ -36,8 +37,25 @@ pub(crate) trait Host: HostPort + Clone + Send + 'static {
     /// slow the first time, and the first time is the one that counts.
     fn rehearse(&mut self, array: ArrayId, how: Rehearsal);
 
-    /// What this kernel lacks to isolate a leg safely, if anything.
-    fn isolation_off(&mut self) -> Option<String>;
+    /// Over which fabrics legs can be isolated safely, as the kernel answers now.
+    fn isolation(&mut self) -> Isolation;
+}
+
+/// Whether legs may be isolated on this kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Not known to be safe, and why.
+    Off(String),
+    /// Safe for controllers over these fabrics. Of another fabric the kernel was not asked.
+    Over(BTreeSet<TransportKind>),
+}
+
+impl Isolation {
+    /// Safe whatever a controller's fabric is.
+    #[cfg(test)]
+    pub(crate) fn whole() -> Self {
+        Self::Over([TransportKind::Tcp, TransportKind::Rdma].into())
+    }
 }
 
 /// How thoroughly.

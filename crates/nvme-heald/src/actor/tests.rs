@@ -13,7 +13,7 @@ use heal_types::{
 
 use super::*;
 use crate::executor::Board;
-use crate::host::{Host, Rehearsal, Wiring};
+use crate::host::{Host, Isolation, Rehearsal, Wiring};
 use crate::testing::Scratch;
 
 /// A host without anything, which counts what it is asked to do.
@@ -59,8 +59,8 @@ impl Host for EmptyHost {
 
     fn rehearse(&mut self, _: ArrayId, _: Rehearsal) {}
 
-    fn isolation_off(&mut self) -> Option<String> {
-        None
+    fn isolation(&mut self) -> Isolation {
+        Isolation::whole()
     }
 }
 

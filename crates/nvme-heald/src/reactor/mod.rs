@@ -20,6 +20,7 @@
 //! changed. Some hundred small files cost a few milliseconds.
 
 mod cuts;
+mod isolation;
 mod looks;
 mod marks;
 mod paths;

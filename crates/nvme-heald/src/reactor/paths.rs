@@ -31,11 +31,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Reactor;
+use super::isolation::Answered;
 use super::rehearsal::Rehearsed;
 use crate::config::Config;
 use crate::executor::Board;
 use crate::hints::{Hint, Sign};
-use crate::host::{Host, Wiring};
+use crate::host::{Host, Isolation, Wiring};
 use crate::journal::Entry;
 
 /// How often sockets are read while a suspicion is open.
@@ -48,8 +49,6 @@ const REWIRE_AGAIN: Duration = Duration::from_secs(2);
 const CUT_OFF: Duration = Duration::from_secs(30);
 /// One alarm for one outage.
 const ALARM_AGAIN: Duration = Duration::from_secs(60);
-/// When to ask again whether this kernel can isolate, while that is not known.
-const SUPPORT: Duration = Duration::from_secs(10);
 /// How often to look while a target lets no I/O through: that it does again has no event.
 const ANA: Duration = Duration::from_secs(2);
 
@@ -61,7 +60,7 @@ pub(super) enum Work {
     Io(Vec<(ControllerName, IoReading)>),
     Armed(Vec<(Arming, Outcome)>),
     Cut(Vec<(Cut, HostAnswer)>),
-    Support(Option<String>),
+    Isolation(Isolation),
 }
 
 /// Which questions are out.
@@ -96,11 +95,11 @@ pub(super) struct PathWatch {
     /// Since when each array has no leg that anything gets through to.
     without_legs: BTreeMap<ArrayId, Moment>,
     alarmed_at: Option<Moment>,
-    support_at: Option<Instant>,
+    pub(super) isolation: Answered,
     ana_at: Option<Instant>,
     pub(super) cuts: Cuts,
     pub(super) cut_at: Option<Moment>,
-    controllers: BTreeMap<ControllerName, Portal>,
+    pub(super) controllers: BTreeMap<ControllerName, Portal>,
     pub(super) rehearsed: Rehearsed,
 }
 
@@ -122,7 +121,7 @@ impl PathWatch {
             ours: BTreeMap::new(),
             without_legs: BTreeMap::new(),
             alarmed_at: None,
-            support_at: None,
+            isolation: Answered::default(),
             ana_at: None,
             cuts: Cuts::default(),
             cut_at: None,
@@ -144,7 +143,7 @@ impl PathWatch {
         let moments = [self.paths.next_deadline(), expiry, self.cut_at, rehearsal];
         let moments = moments.into_iter().flatten();
         let moments = moments.map(|at| Instant::now() + at.since(now));
-        let own = [self.rewire_at, self.sockets_at, self.io_at, self.support_at, self.ana_at];
+        let own = [self.rewire_at, self.sockets_at, self.io_at, self.isolation.ask_at, self.ana_at];
         own.into_iter().flatten().chain(moments).min()
     }
 
@@ -188,7 +187,7 @@ impl<H: Host> Reactor<H> {
         if controllers != self.paths.controllers {
             self.paths.controllers = controllers;
             self.paths.rewire = true;
-            self.paths.support_at = Some(Instant::now());
+            self.fabrics_changed();
         }
         self.remember_armed(snapshot);
         if begun >= self.paths.armed_at {
@@ -309,6 +308,9 @@ impl<H: Host> Reactor<H> {
 
     /// The arrays whose legs' controllers are to be armed.
     pub(super) fn wards(&self) -> BTreeMap<ArrayId, Ward> {
+        if self.is_isolation_off() {
+            return BTreeMap::new();
+        }
         let fast_io_fail = self.setup.config.isolation.fast_io_fail.0.as_secs();
         let fast_io_fail = u32::try_from(fast_io_fail).unwrap_or(1);
         let isolates_after = |seat: &super::Seat| seat.brief.as_ref()?.isolates_after;
@@ -368,9 +370,8 @@ impl<H: Host> Reactor<H> {
             self.paths.work.spawn_blocking(move || Work::Io(host.read_io(&legs)));
             self.rehearse_next();
         }
-        if due(self.paths.support_at) {
-            self.paths.support_at = None;
-            self.ask_support();
+        if due(self.paths.isolation.ask_at) {
+            self.ask_isolation();
         }
         let closed = |health: &PathHealth| health.doubt() == Some(PathDoubt::AnaInaccessible);
         match (self.paths.news.verdicts.values().any(closed), self.paths.ana_at) {
@@ -396,11 +397,6 @@ impl<H: Host> Reactor<H> {
         let controllers: Vec<(ControllerName, Portal)> =
             self.paths.controllers.iter().map(|(name, at)| (name.clone(), at.clone())).collect();
         self.paths.work.spawn_blocking(move || Work::Wired(host.wiring(&controllers)));
-    }
-
-    fn ask_support(&mut self) {
-        let mut host = self.setup.host.clone();
-        self.paths.work.spawn_blocking(move || Work::Support(host.isolation_off()));
     }
 
     fn legs_of_wards(&self) -> Vec<ControllerName> {
@@ -487,7 +483,7 @@ impl<H: Host> Reactor<H> {
             }
             Work::Armed(done) => self.armed(done),
             Work::Cut(done) => self.cut(done),
-            Work::Support(off) => self.supported(off),
+            Work::Isolation(answer) => self.isolation_answered(answer),
         }
     }
 
@@ -548,34 +544,6 @@ impl<H: Host> Reactor<H> {
         }
         if self.paths.news.verdicts.is_empty() {
             self.rehearse_all();
-        }
-    }
-
-    /// Whether this kernel can isolate is known now, or differs from what was known.
-    fn supported(&mut self, off: Option<String>) {
-        // What is missing does not come back by itself, but what is not known yet may be known soon.
-        self.paths.support_at = off.as_ref().map(|_| Instant::now() + SUPPORT);
-        let known = &self.shared.isolation_off;
-        let mut held = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *held == off {
-            return;
-        }
-        match &off {
-            Some(why) => tracing::warn!(why, "no leg is isolated on this kernel"),
-            None => tracing::info!("legs are armed, and isolated where they have sockets"),
-        }
-        match &off {
-            Some(why) => {
-                self.alarms.insert("isolation", format!("isolation is off: {why}"));
-            }
-            None => {
-                self.alarms.remove("isolation");
-            }
-        }
-        *held = off;
-        drop(held);
-        for seat in self.seats.values() {
-            seat.mailbox.configure(std::sync::Arc::clone(&self.setup.config));
         }
     }
 

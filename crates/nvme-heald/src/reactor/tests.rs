@@ -14,8 +14,8 @@ use heal_sim::{ArraySetup, FakeKernel, Setup as SimSetup, World};
 use heal_types::control::{Request, Response};
 use heal_types::status::{Explanation, Health, HostStatus};
 use heal_types::{
-    ControllerName, GracePolicy, HostAction, HostAnswer, HostPort, IoReading, Nqn, Portal,
-    ProvisionerCall, ReplicaId, ReplicaState, SocketReading,
+    ControllerName, FastIoFail, GracePolicy, HostAction, HostAnswer, HostPort, IoReading, Nqn,
+    Portal, ProvisionerCall, ReplicaId, ReplicaState, SocketReading, TransportKind,
 };
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ use super::*;
 use crate::config::ProvisionerConfig;
 use crate::control::Peer;
 use crate::hints::Sign;
-use crate::host::{Rehearsal, Wiring};
+use crate::host::{Isolation, Rehearsal, Wiring};
 use crate::journal::Entry;
 use crate::keeper;
 use crate::testing::Scratch;
@@ -36,6 +36,8 @@ struct FakeHost {
     marked: Arc<Mutex<BTreeSet<DevT>>>,
     /// Acts on arrays do not come back while this is set.
     hangs: Arc<AtomicBool>,
+    /// What it answers about isolation.
+    isolation: Arc<Mutex<Isolation>>,
 }
 
 impl FakeHost {
@@ -98,8 +100,8 @@ impl Host for FakeHost {
 
     fn rehearse(&mut self, _: ArrayId, _: Rehearsal) {}
 
-    fn isolation_off(&mut self) -> Option<String> {
-        None
+    fn isolation(&mut self) -> Isolation {
+        self.isolation.lock().unwrap().clone()
     }
 }
 
@@ -164,6 +166,7 @@ impl Stage {
                 acts: Arc::default(),
                 marked: Arc::default(),
                 hangs: Arc::default(),
+                isolation: Arc::new(Mutex::new(Isolation::whole())),
             },
             provisioner: SharedProvisioner::new(world.provisioner),
             config,
@@ -215,6 +218,15 @@ impl Stage {
     fn state_of(&self, replica: &str) -> Option<ReplicaState> {
         let id = ReplicaId::new(replica).unwrap();
         self.provisioner.lock().state_of(&id)
+    }
+
+    /// How many controllers of legs fail their I/O fast.
+    fn armed(&self) -> usize {
+        let seen = self.host.kernel(|kernel| kernel.snapshot());
+        let legs = seen.arrays.iter().flat_map(|array| &array.legs);
+        let paths = legs.filter_map(|leg| leg.backing.namespace()).flat_map(|space| &space.paths);
+        let armed = |it: &FastIoFail| matches!(it, FastIoFail::After(_));
+        paths.filter(|path| path.fast_io_fail.is_known_and(armed)).count()
     }
 
     fn requests_made(&self) -> usize {
@@ -618,6 +630,26 @@ async fn a_leg_that_returns_while_the_provisioner_is_down_is_taken_back() {
     stage.provisioner.lock().mood.down = false;
     let _ = life.stale.send(()).await;
     life.wait_event("incident.closed").await;
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_armed_while_a_controller_is_of_a_fabric_that_the_kernel_was_not_asked_about() {
+    let stage = Stage::new("fabrics", &["vol1"]);
+    // As if these were the first controllers over TCP of a host that had RDMA alone.
+    *stage.host.isolation.lock().unwrap() = Isolation::Over([TransportKind::Rdma].into());
+    let life = stage.start();
+    life.wait_event("array.managed").await;
+    tokio::time::sleep(ms(500)).await;
+    assert_eq!(stage.armed(), 0);
+    assert_eq!(life.status().await.alarms, Vec::<String>::new(), "nobody is called for that");
+
+    // It is asked again when the controllers change.
+    *stage.host.isolation.lock().unwrap() = Isolation::whole();
+    stage.lose("vol1-b");
+    life.wait_event("leg.lost").await;
+    stage.restore("vol1-b");
+    life.wait("a leg is armed", || stage.armed() == 1).await;
     life.stop().await;
 }
 
