@@ -594,3 +594,22 @@ fn observing_arms_nothing() {
         assert_eq!(armed(&world, replica), FastIoFail::Off);
     }
 }
+
+/// No isolation is begun while a copy is under way, but the leg that has to go is armed like any other.
+#[test]
+fn a_leg_that_is_copied_beside_costs_no_more_than_a_keep_alive_when_it_loses_its_path() {
+    for (leg, link) in [("vol1-a", "to-vol1-a"), ("vol1-b", "to-vol1-b")] {
+        let mut world = well(&busy(ArraySetup { rebuild: seconds(600), ..mirror() }));
+        world.terminating(leg);
+        world.volume_stale("vol1");
+        world.run_for(seconds(700));
+        assert_eq!(lines(&world, LineKind::Effect, "replace nvme"), 1, "{leg}");
+        world.kernel.forget_stalls();
+        world.pull(link);
+        world.run_for(seconds(1200));
+        let stall = stall(&world);
+        assert!(stall < seconds(10), "{leg}: {stall:?}\n{}", world.transcript.text());
+        world.plug(link);
+        whole_without_an_error(&mut world);
+    }
+}
