@@ -23,6 +23,7 @@
 //! answered `Unknown`, its thread is written off, and until it returns every further act of that array
 //! is answered "stuck".
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -197,7 +198,7 @@ impl Executor {
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let lane = Lane { host, array, board, mailbox, reports };
+        let lane = Lane { host, array, board, mailbox, reports, hung: Arc::default() };
         let worker = tokio::spawn(lane.clone().work(inbox));
         // A lane for each: one host is used by one thread at a time.
         let lane = Mutex::new(lane);
@@ -246,15 +247,23 @@ struct Lane<H> {
     board: Board,
     mailbox: Mailbox,
     reports: mpsc::UnboundedSender<Report>,
+    /// Urgent acts that were answered for because they do not come back, and have not come back yet.
+    hung: Arc<AtomicUsize>,
 }
 
 impl<H: Host> Lane<H> {
     /// The thread begins before the caller goes on: whatever the caller does next would only take time
     /// from somebody who waits.
     fn hurry(self, order: Order) -> oneshot::Receiver<()> {
-        let Self { mut host, array, board, mailbox, reports } = self;
+        let Self { mut host, array, board, mailbox, reports, hung } = self;
         let (id, verb) = (order.id, order.action.verb());
         let (end, ended) = oneshot::channel();
+        if hung.load(Ordering::Acquire) > 0 {
+            let stuck = Outcome::Retry { after: STUCK_AGAIN, why: RetryWhy::Stuck };
+            mailbox.answer(Event::Acted { id, answer: stuck.into() });
+            let _ = reports.send(Report { array, said: Said::Acted });
+            return ended;
+        }
         let hurried = board.begins();
         let standby = board.standby().clone();
         let mut thread = standby.run(move || {
@@ -266,8 +275,16 @@ impl<H: Host> Lane<H> {
         });
         tokio::spawn(async move {
             let answer = limited(array, verb, &mut thread).await;
+            let hangs = matches!(thread.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+            if hangs {
+                hung.fetch_add(1, Ordering::Release);
+            }
             mailbox.answer(Event::Acted { id, answer });
             let _ = reports.send(Report { array, said: Said::Acted });
+            if hangs {
+                let _ = thread.await; // What it answers now nobody waits for.
+                hung.fetch_sub(1, Ordering::Release);
+            }
         });
         ended
     }

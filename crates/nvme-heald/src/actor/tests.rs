@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use heal_core::LookCause;
 use heal_core::guards::Footing;
@@ -8,7 +9,7 @@ use heal_core::{EffectId, Look};
 use heal_host::Ledger;
 use heal_types::{
     ControllerName, DevT, DeviceIdentity, DiskSeq, HostAction, HostAnswer, HostPort, HostSnapshot,
-    IoReading, NamespaceId, Nqn, Portal, SocketReading, WallTime,
+    IoReading, NamespaceId, Nqn, Portal, RetryWhy, SocketReading, UnknownWhy, WallTime,
 };
 
 use super::*;
@@ -18,7 +19,11 @@ use crate::testing::Scratch;
 
 /// A host without anything, which counts what it is asked to do.
 #[derive(Debug, Clone, Default)]
-struct EmptyHost(Arc<Mutex<Vec<&'static str>>>);
+struct EmptyHost {
+    acts: Arc<Mutex<Vec<&'static str>>>,
+    /// It cannot be read while this is set.
+    hangs: Arc<AtomicBool>,
+}
 
 impl HostPort for EmptyHost {
     fn look(&mut self) -> HostSnapshot {
@@ -26,11 +31,14 @@ impl HostPort for EmptyHost {
     }
 
     fn glance(&mut self, _: ArrayId) -> HostSnapshot {
+        while self.hangs.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         HostSnapshot::default()
     }
 
     fn act(&mut self, action: &HostAction) -> HostAnswer {
-        self.0.lock().unwrap().push(action.verb());
+        self.acts.lock().unwrap().push(action.verb());
         Outcome::Changed.into()
     }
 }
@@ -145,7 +153,36 @@ async fn an_act_without_a_durable_intent_is_refused() {
     bench.actor.begin(vec![effect]);
     let refused = Outcome::Refused(RefusedWhy::NoDurableIntent);
     assert_eq!(answer(&bench).await, (number, refused));
-    assert!(bench.host.0.lock().unwrap().is_empty());
+    assert!(bench.host.acts.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_urgent_act_that_hangs_is_begun_no_second_time_until_it_came_back() {
+    let bench = bench("hangs", Origin::Fresh);
+    let (reports, _inbox) = mpsc::unbounded_channel();
+    let (host, mailbox) = (bench.host.clone(), bench.mailbox.clone());
+    let executor = Executor::start(host, id(), Board::default(), mailbox, reports);
+    let urgent = |number| {
+        let (id, Effect::Act { action, footing, .. }) = act(number) else {
+            panic!("an act");
+        };
+        drop(executor.act_now(vec![Order { id, action, footing, sign: None }]));
+    };
+    bench.host.hangs.store(true, Ordering::Relaxed);
+    urgent(1);
+    assert_eq!(answer(&bench).await.1, Outcome::Unknown(UnknownWhy::NoAnswer));
+    urgent(2);
+    let (_, stuck) = answer(&bench).await;
+    assert!(matches!(stuck, Outcome::Retry { why: RetryWhy::Stuck, .. }), "{stuck:?}");
+    bench.host.hangs.store(false, Ordering::Relaxed);
+    let mut number = 3;
+    urgent(number);
+    while let Outcome::Retry { why: RetryWhy::Stuck, .. } = answer(&bench).await.1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        number += 1;
+        assert!(number < 10_000, "its thread has come back");
+        urgent(number);
+    }
 }
 
 #[tokio::test]
@@ -166,7 +203,7 @@ async fn an_act_whose_guard_does_not_hold_on_a_fresh_look_is_refused() {
     let (answered, outcome) = answer(&bench).await;
     assert_eq!(answered, number);
     assert!(matches!(outcome, Outcome::Refused(RefusedWhy::Guard { .. })), "{outcome:?}");
-    assert!(bench.host.0.lock().unwrap().is_empty());
+    assert!(bench.host.acts.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
