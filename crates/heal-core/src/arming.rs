@@ -5,7 +5,8 @@
 //! controller up, ten minutes by default. With it on, on every leg, a switch that reboots fails the
 //! last leg too, and MD answers every write with an error from then on, until the array is stopped
 //! (`MD_BROKEN`). So it is neither: in every mirror set one good leg, the *anchor*, queues whatever
-//! comes, and the others fail fast. That holds at rest, with the daemon dead, in every moment.
+//! comes, and the others fail fast. That holds at rest, with the daemon dead, in every moment. A daemon
+//! that is stopped takes back what it armed: nobody would move the anchor.
 //!
 //! ```text
 //!   at rest                 slot 0 in doubt: the anchor moves        slot 0 is back

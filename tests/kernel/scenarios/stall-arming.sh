@@ -27,7 +27,9 @@ claim "one leg of the mirror is armed, the other one queues, and nothing else on
 
 say "nobody watches, and both legs are black-holed"
 workload_start "$(array_dev vol)" --blocks 64
-heald_stop
+heald_kill
+systemctl stop "$HEALD_UNIT"
+[[ $(armed two) == 1 ]] || fail "a leg that was armed shows $(armed two)"
 swallow 30 one two
 wait_until 60 "replica_live one"
 workload_moves 20 60 || fail "the application does not go on"
@@ -40,8 +42,12 @@ workload_stop
 leg_checksums vol
 claim "both legs lost with the daemon dead: no error, not broken, whole when it is back"
 
-say "the same with both legs armed, as a person would do it"
+wait_until 20 "[[ \$(armed two) == 1 ]]"
 heald_stop
+[[ $(armed one) == off && $(armed two) == off ]] || fail "armed: $(armed one), $(armed two)"
+claim "a daemon that is stopped leaves nothing armed"
+
+say "the same with both legs armed, as a person would do it"
 replica_create three
 replica_create four
 replica_connect three --fast-io-fail 1

@@ -62,6 +62,8 @@ use paths::PathWatch;
 
 /// How long acts under way may take once the daemon is told to stop. systemd waits twenty seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// And for legs to be disarmed.
+const DISARM_LIMIT: Duration = Duration::from_secs(3);
 /// How long the first look's actors may take before the daemon calls itself ready all the same.
 const READY_LIMIT: Duration = Duration::from_secs(5);
 /// How often to try to move the ledger to its durable place while it is not there.
@@ -553,6 +555,9 @@ impl<H: Host> Reactor<H> {
         let all = async { while self.actors.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("acts are still under way; the next start takes them up");
+        }
+        if tokio::time::timeout(DISARM_LIMIT, self.disarm()).await.is_err() {
+            tracing::warn!("legs may still be armed, and nobody watches which of them is the last");
         }
     }
 }

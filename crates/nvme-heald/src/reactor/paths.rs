@@ -491,6 +491,54 @@ impl<H: Host> Reactor<H> {
         self.paths.out.armed = false;
         self.paths.armed_at = clock::moment();
         let changed = done.iter().any(|(_, outcome)| *outcome == Outcome::Changed);
+        self.tell_armed(done);
+        if changed {
+            self.looks.want(Hint { cause: LookCause::OwnAction, signalled_at: None });
+        } else {
+            self.looks.want_again(); // Later each time: it may fail the same way again.
+        }
+        if self.paths.news.verdicts.is_empty() {
+            self.rehearse_all();
+        }
+    }
+
+    /// Nobody moves an anchor while no daemon runs, and an armed leg may become the last one: what is
+    /// well goes back to the kernel's default. A leg in trouble keeps what frees its I/O.
+    pub(super) async fn disarm(&mut self) {
+        while self.paths.out.armed {
+            if let Some(work) = self.paths.ended().await {
+                self.path_work(work);
+            }
+        }
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        let mut plan = arming::released(&snapshot, &BTreeMap::new(), &self.paths.ours);
+        let live: BTreeSet<ControllerName> = snapshot
+            .arrays
+            .iter()
+            .flat_map(|array| &array.legs)
+            .filter(|leg| leg.is_in_sync())
+            .filter_map(|leg| leg.backing.namespace())
+            .flat_map(|namespace| &namespace.paths)
+            .filter(|path| path.is_usable())
+            .map(|path| path.controller.clone())
+            .collect();
+        plan.retain(|step| live.contains(&step.controller.name));
+        let mut host = self.setup.host.clone();
+        let disarmed = tokio::task::spawn_blocking(move || {
+            let disarm = |step: Arming| {
+                let (controller, value) = (step.controller.clone(), step.want);
+                let answer = host.act(&HostAction::SetFastIoFail { controller, value });
+                (step, answer.outcome)
+            };
+            plan.into_iter().map(disarm).collect()
+        });
+        match disarmed.await {
+            Ok(done) => self.tell_armed(done),
+            Err(error) => tracing::error!(%error, "the disarming broke off"),
+        }
+    }
+
+    fn tell_armed(&mut self, done: Vec<(Arming, Outcome)>) {
         for (step, outcome) in done {
             let message = format!(
                 "fast_io_fail_tmo of {} from {} to {}: {}: {outcome}",
@@ -536,14 +584,6 @@ impl<H: Host> Reactor<H> {
                 ],
             };
             self.setup.journal.send(Entry::audit(&entry, None));
-        }
-        if changed {
-            self.looks.want(Hint { cause: LookCause::OwnAction, signalled_at: None });
-        } else {
-            self.looks.want_again(); // Later each time: it may fail the same way again.
-        }
-        if self.paths.news.verdicts.is_empty() {
-            self.rehearse_all();
         }
     }
 

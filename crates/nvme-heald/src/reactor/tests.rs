@@ -634,6 +634,20 @@ async fn a_leg_that_returns_while_the_provisioner_is_down_is_taken_back() {
 }
 
 #[tokio::test]
+async fn a_stopped_daemon_leaves_no_leg_armed_and_a_killed_one_leaves_the_anchor() {
+    let stage = Stage::new("disarms", &["vol1"]);
+    let life = stage.start();
+    life.wait("a leg is armed", || stage.armed() == 1).await;
+    life.kill().await;
+    assert_eq!(stage.armed(), 1);
+
+    let life = stage.start();
+    life.wait_event("array.managed").await;
+    life.stop().await;
+    assert_eq!(stage.armed(), 0);
+}
+
+#[tokio::test]
 async fn nothing_is_armed_while_a_controller_is_of_a_fabric_that_the_kernel_was_not_asked_about() {
     let stage = Stage::new("fabrics", &["vol1"]);
     // As if these were the first controllers over TCP of a host that had RDMA alone.
