@@ -1,11 +1,11 @@
 # what: both legs are pulled within half a second, for ten: no error, not broken, whole after return
-# timeout: 420
-# timeout-full: 1200
+# timeout: 600
+# timeout-full: 1800
 # needs: deb
 # expects-error: cut off
 . /lab/lib/lab.sh
 
-ROUNDS=${LAB_PULLS:-$(repeat 6 20)}
+ROUNDS=${LAB_PULLS:-$(repeat 4 20)}
 heald_isolates
 volume_create vol one two
 heald_manages vol

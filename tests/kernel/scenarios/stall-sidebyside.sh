@@ -1,6 +1,6 @@
 # what: how long a write waits after a cable pull: no agent, mdadm, a kernel knob, and nvme-heald
-# timeout: 700
-# timeout-full: 1500
+# timeout: 900
+# timeout-full: 2400
 # needs: deb
 . /lab/lib/lab.sh
 
