@@ -24,7 +24,7 @@ use nvmeof_recoverer::plan::relocate::Answer;
 use nvmeof_recoverer::plan::view::{Device, FenceHealth};
 use nvmeof_recoverer_controller::clock;
 use nvmeof_recoverer_controller::config::FenceTls;
-use nvmeof_recoverer_controller::crd;
+use nvmeof_recoverer_controller::crd::{self, CephClusterRef, FabricTargetSpec, Transport};
 use nvmeof_recoverer_controller::fence::{Ask, Host, Means, Verb};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -62,8 +62,17 @@ fn fence(dir: &str, name: &str) -> std::sync::Arc<dyn nvmeof_recoverer_controlle
         certificate: path("client.crt"),
         key: path("client.key"),
     };
-    let spec = crd::Fence::Nvmet(crd::Nvmet { host: name.to_owned(), port: 4421 });
-    Means { programs: Path::new("/nonexistent").to_path_buf(), tls: Some(tls) }.of(Some(&spec))
+    let fence = crd::Fence::Nvmet(crd::Nvmet { host: name.to_owned(), port: 4421 });
+    let target = FabricTargetSpec {
+        ceph_cluster: CephClusterRef { name: "lab".to_owned() },
+        crush_host: None,
+        transport: Transport::Tcp,
+        portals: Vec::new(),
+        devices: Vec::new(),
+        nodes: Vec::new(),
+        fence: Some(fence),
+    };
+    Means { programs: Path::new("/nonexistent").to_path_buf(), tls: Some(tls) }.of(&target)
 }
 
 async fn asked(

@@ -160,7 +160,7 @@ impl Hands {
 
     async fn fence(&self, task: &Task, device: &Device, verb: Verb) -> Step<Answer> {
         let target = target(task)?;
-        let fence = self.fences.of(target.fence.as_ref());
+        let fence = self.fences.of(target);
         let holders = task.relocation.holders.iter().map(|node| host(target, node)).collect();
         let generation = task.command.generation;
         Ok(fence.ask(&Ask { verb, device: device.clone(), generation, holders }).await)

@@ -27,7 +27,7 @@ pub use relocation::{
 pub use schema::Stamp;
 pub use target::{
     AttachableNode, CephClusterRef, Exec, FabricTarget, FabricTargetSpec, FabricTargetStatus,
-    Fence, Nvmet, Portal, Rebalance, Spdk, TargetDevice, Transport,
+    Fence, Nvmet, Portal, Rebalance, Reservation, Spdk, TargetDevice, Transport,
 };
 
 /// Keeps an object from going while its move is under way.

@@ -146,6 +146,8 @@ pub enum Fence {
     Exec(Exec),
     /// `nvmet-fenced` on the target's own host.
     Nvmet(Nvmet),
+    /// The namespaces themselves, by NVMe reservations that survive a loss of power.
+    Reservation(Reservation),
     /// SPDK's own JSON-RPC, behind TLS.
     Spdk(Spdk),
 }
@@ -172,6 +174,19 @@ pub struct Nvmet {
 
 fn fence_port() -> u16 {
     4421
+}
+
+/// As whom namespaces are reserved to keep everybody out: a host that is no node, and that each of the
+/// target's subsystems admits.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Reservation {
+    /// Its name on the fabric.
+    #[schemars(schema_with = "schema::nqn")]
+    pub host_nqn: Nqn,
+    /// Its host id, for ever: what is reserved belongs to it.
+    #[schemars(schema_with = "schema::uuid")]
+    pub host_id: String,
 }
 
 /// The JSON-RPC of an SPDK target, behind something on the target's host that speaks TLS and knows us by

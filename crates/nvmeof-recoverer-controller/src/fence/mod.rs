@@ -13,12 +13,14 @@
 mod exec;
 mod manual;
 mod nvmet;
+mod reservation;
 mod spdk;
 mod tls;
 
 pub use exec::ExecFence;
 pub use manual::Manual;
 pub use nvmet::NvmetFence;
+pub use reservation::ReservationFence;
 pub use spdk::SpdkFence;
 
 use async_trait::async_trait;
@@ -32,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Config, FenceTls};
-use crate::crd;
+use crate::crd::{self, FabricTargetSpec};
 
 /// What a fence is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +87,14 @@ impl Means {
 
     /// The fence of a target.
     #[must_use]
-    pub fn of(&self, spec: Option<&crd::Fence>) -> Arc<dyn Fence> {
-        match spec {
+    pub fn of(&self, target: &FabricTargetSpec) -> Arc<dyn Fence> {
+        match &target.fence {
             None | Some(crd::Fence::Manual {}) => Arc::new(Manual),
             Some(crd::Fence::Exec(exec)) => Arc::new(ExecFence::new(&self.programs, &exec.program)),
             Some(crd::Fence::Nvmet(at)) => Arc::new(NvmetFence::new(at.clone(), self.tls.clone())),
+            Some(crd::Fence::Reservation(us)) => {
+                Arc::new(ReservationFence::new(us.clone(), target))
+            }
             Some(crd::Fence::Spdk(at)) => Arc::new(SpdkFence::new(at.clone(), self.tls.clone())),
         }
     }

@@ -107,7 +107,7 @@ async fn ask_fences(fences: &Mutex<Fences>, targets: &Table<TargetRow>, means: &
         rows.iter().filter(|row| lately(row).is_none_or(|it| it >= ASK_FENCES)).cloned().collect()
     };
     let asked = due.into_iter().map(|row| async move {
-        let fence = means.of(row.spec.fence.as_ref());
+        let fence = means.of(&row.spec);
         (row.name, fence.health().await)
     });
     for (name, health) in futures_util::future::join_all(asked).await {

@@ -1,26 +1,13 @@
-//! The `spdk` fence: over TLS, against a target in a process that answers as SPDK does. What it proves is
-//! read by the plan itself.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "scratch files of these tests"
-)]
+//! The `spdk` fence: over TLS, against a target in a process that answers as SPDK does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use heal_types::Nqn;
-use heal_types::cluster::{Generation, NodeName};
-use nvmeof_recoverer::plan::evidence::{Evidence, StillOpen};
+use nvmeof_recoverer::plan::evidence::StillOpen;
 use nvmeof_recoverer::plan::relocate::Answer;
-use nvmeof_recoverer::plan::view::{Device, FenceHealth};
-use nvmeof_recoverer_controller::clock;
-use nvmeof_recoverer_controller::config::FenceTls;
 use nvmeof_recoverer_controller::crd;
-use nvmeof_recoverer_controller::fence::{Ask, Fence, Host, Means, Verb};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use nvmeof_recoverer_controller::fence::Verb;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -30,9 +17,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-const NQN: &str = "nqn.2026-01.org.example:osd-3";
-const OLD: &str = "nqn.2026-01.org.example:host-a";
-const NEW: &str = "nqn.2026-01.org.example:host-b";
+use crate::contract::{self, Asked, Ground, NEW, NQN, OLD, means};
+use crate::scratch::Scratch;
 
 /// A subsystem of the target.
 #[derive(Debug, Default)]
@@ -178,28 +164,18 @@ impl Target {
 
 struct Wire {
     target: Arc<Target>,
-    fence: Arc<dyn Fence>,
-    dir: PathBuf,
+    fence: Asked,
+    _scratch: Scratch,
 }
 
-impl Drop for Wire {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
+impl Ground for Wire {
+    fn writes(&self, host: &str) -> bool {
+        self.target.can_write(host)
+            || (self.target.connect(host).is_ok() && self.target.can_write(host))
     }
-}
 
-fn certificates(dir: &Path, name: &str) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    std::fs::write(dir.join("authority"), params.self_signed(&key).unwrap().pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    for (file, name) in [("server", name), ("client", "recoverer.example")] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        std::fs::write(dir.join(file), certificate.pem()).unwrap();
-        std::fs::write(dir.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    fn settles(&self) {
+        self.target.teardown();
     }
 }
 
@@ -226,10 +202,7 @@ fn acceptor(dir: &Path) -> TlsAcceptor {
 impl Wire {
     /// A target with one device, that the old host uses.
     async fn open(test: &str) -> Self {
-        let dir =
-            std::env::temp_dir().join(format!("recoverer-spdk-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        certificates(&dir, "127.0.0.1");
+        let scratch = Scratch::with_certificates(&format!("spdk-{test}"), "127.0.0.1");
         let target = Arc::new(Target::default());
         let device = Subsystem {
             hosts: [OLD.to_owned()].into(),
@@ -239,76 +212,44 @@ impl Wire {
         target.set(|state| drop(state.subsystems.insert(NQN.to_owned(), device)));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (acceptor, answers) = (acceptor(&dir), Arc::clone(&target));
+        let (acceptor, answers) = (acceptor(scratch.dir()), Arc::clone(&target));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, answers) = (acceptor.clone(), Arc::clone(&answers));
                 tokio::spawn(async move { answers.answer(stream, acceptor).await });
             }
         });
-        let path = |file: &str| dir.join(file);
-        let tls = FenceTls {
-            authority: path("authority"),
-            certificate: path("client"),
-            key: path("client.key"),
-        };
         let spec = crd::Fence::Spdk(crd::Spdk { host: "127.0.0.1".to_owned(), port });
-        let means = Means { programs: PathBuf::from("/nonexistent"), tls: Some(tls) };
-        Self { target, fence: means.of(Some(&spec)), dir }
+        let fence = Asked(means(Some(scratch.tls())).of(&contract::target(spec, 4420)));
+        Self { target, fence, _scratch: scratch }
     }
-
-    async fn ask(&self, verb: Verb, generation: u64) -> Answer {
-        let namespace = "uuid.6c1e5c4a-8b0e-4f5e-9c7b-2a0c3f1d9e11".parse().unwrap();
-        let device = Device { subsystem: Nqn::new(NQN).unwrap(), namespace };
-        let generation = Generation(generation);
-        self.fence.ask(&Ask { verb, device, generation, holders: vec![host(OLD)] }).await
-    }
-
-    /// What the plan makes of a report.
-    async fn proof(&self, generation: u64) -> Result<Evidence, StillOpen> {
-        let answer = self.ask(Verb::Report, generation).await;
-        let Answer::Seen(report) = answer else { panic!("{answer:?}") };
-        let holders = [NodeName::new("n1").unwrap()].into();
-        Evidence::examine(report, Generation(generation), &holders, clock::now().wall)
-    }
-}
-
-fn host(nqn: &str) -> Host {
-    Host { node: NodeName::new("n1").unwrap(), host_nqn: Some(Nqn::new(nqn).unwrap()) }
 }
 
 #[tokio::test]
-async fn what_it_proves_is_that_the_old_hosts_next_write_fails() {
+async fn it_keeps_the_contract() {
     let wire = Wire::open("contract").await;
-    assert_eq!(wire.fence.health().await, FenceHealth::Ready);
+    contract::is_kept(&wire.fence, &wire).await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_gone_yet_is_no_proof_whatever_the_target_says() {
+    let wire = Wire::open("leaving").await;
     wire.target.connect(OLD).unwrap();
-    assert!(wire.proof(0).await.is_err(), "it is connected");
-    assert_eq!(wire.ask(Verb::Close, 7).await, Answer::Done);
+    assert_eq!(wire.fence.ask(Verb::Close, 7).await, Answer::Done);
     // It says that it is done, and the old host writes on.
     assert!(wire.target.can_write(OLD));
-    assert!(matches!(wire.proof(7).await, Err(StillOpen::Connected(host)) if host == OLD));
+    let proof = wire.fence.proof(7).await;
+    assert!(matches!(proof, Err(StillOpen::Connected(host)) if host == OLD));
     wire.target.teardown();
-    wire.proof(7).await.unwrap();
-    assert!(!wire.target.can_write(OLD) && wire.target.connect(OLD).is_err());
-    assert_eq!(wire.ask(Verb::Admit(host(NEW)), 7).await, Answer::Done);
-    wire.target.connect(NEW).unwrap();
-    assert!(wire.target.connect(OLD).is_err());
-    // Once more, as after a crash: nobody is cut.
-    assert_eq!(wire.ask(Verb::Admit(host(NEW)), 7).await, Answer::Done);
-    assert!(wire.target.can_write(NEW));
+    wire.fence.proof(7).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_older_token_is_refused_for_ever() {
-    let wire = Wire::open("older").await;
-    assert_eq!(wire.ask(Verb::Close, 7).await, Answer::Done);
-    for verb in [Verb::Close, Verb::Report, Verb::Admit(host(OLD))] {
-        assert!(matches!(wire.ask(verb, 6).await, Answer::Refused(_)), "an older leader");
+async fn one_token_is_enough_and_nobody_can_use_it() {
+    let wire = Wire::open("token").await;
+    for generation in [7, 12] {
+        assert_eq!(wire.fence.ask(Verb::Close, generation).await, Answer::Done);
     }
-    assert!(wire.target.connect(OLD).is_err());
-    assert_eq!(wire.ask(Verb::Close, 12).await, Answer::Done);
-    wire.proof(12).await.unwrap();
-    // One token is enough, and nobody can use it.
     wire.target.set(|state| {
         let names: Vec<&str> = state.subsystems.keys().map(String::as_str).collect();
         assert_eq!(names, [NQN, "nqn.2026-01.org.example:osd-3:generation-12"]);
@@ -320,11 +261,11 @@ async fn an_older_token_is_refused_for_ever() {
 async fn a_host_is_not_let_in_beside_one_that_is_not_gone_yet() {
     let wire = Wire::open("beside").await;
     wire.target.connect(OLD).unwrap();
-    assert_eq!(wire.ask(Verb::Close, 1).await, Answer::Done);
-    assert!(matches!(wire.ask(Verb::Admit(host(NEW)), 1).await, Answer::Again(_)));
+    assert_eq!(wire.fence.ask(Verb::Close, 1).await, Answer::Done);
+    assert!(matches!(wire.fence.admit(NEW, 1).await, Answer::Again(_)));
     assert!(wire.target.connect(NEW).is_err());
     wire.target.teardown();
-    assert_eq!(wire.ask(Verb::Admit(host(NEW)), 1).await, Answer::Done);
+    assert_eq!(wire.fence.admit(NEW, 1).await, Answer::Done);
 }
 
 #[tokio::test]
@@ -332,30 +273,32 @@ async fn a_list_that_did_not_count_counts_and_whoever_came_in_meanwhile_is_throw
     let wire = Wire::open("any").await;
     wire.target.set(|state| state.subsystems.get_mut(NQN).unwrap().any_host = true);
     wire.target.connect(NEW).unwrap();
-    assert!(matches!(wire.proof(0).await, Err(StillOpen::AnyHost)));
-    assert_eq!(wire.ask(Verb::Close, 1).await, Answer::Done);
+    assert!(matches!(wire.fence.proof(0).await, Err(StillOpen::AnyHost)));
+    assert_eq!(wire.fence.ask(Verb::Close, 1).await, Answer::Done);
     wire.target.teardown();
-    wire.proof(1).await.unwrap();
+    wire.fence.proof(1).await.unwrap();
     assert!(!wire.target.can_write(NEW) && wire.target.connect(NEW).is_err());
 }
 
 #[tokio::test]
 async fn a_leader_that_is_overtaken_while_it_lets_a_host_in_throws_it_out_again() {
     let wire = Wire::open("overtaken").await;
-    assert_eq!(wire.ask(Verb::Close, 1).await, Answer::Done);
+    assert_eq!(wire.fence.ask(Verb::Close, 1).await, Answer::Done);
     wire.target.set(|state| state.overtaken = true);
-    assert!(matches!(wire.ask(Verb::Admit(host(NEW)), 1).await, Answer::Refused(_)));
+    assert!(matches!(wire.fence.admit(NEW, 1).await, Answer::Refused(_)));
     assert!(wire.target.connect(NEW).is_err());
 }
 
 #[tokio::test]
 async fn a_second_subsystem_with_the_same_device_is_no_proof() {
     let wire = Wire::open("double").await;
-    assert_eq!(wire.ask(Verb::Close, 1).await, Answer::Done);
-    wire.proof(1).await.unwrap();
+    assert_eq!(wire.fence.ask(Verb::Close, 1).await, Answer::Done);
+    wire.fence.proof(1).await.unwrap();
     let other = Subsystem { bdevs: vec!["Nvme0n1".to_owned()], ..Subsystem::default() };
     wire.target.set(|state| drop(state.subsystems.insert("nqn.x:other".to_owned(), other)));
-    assert!(matches!(wire.proof(1).await, Err(StillOpen::Connected(who)) if who.contains("other")));
+    assert!(
+        matches!(wire.fence.proof(1).await, Err(StillOpen::Connected(who)) if who.contains("other"))
+    );
 }
 
 #[tokio::test]
@@ -363,7 +306,7 @@ async fn a_target_that_says_something_else_is_asked_again() {
     let wire = Wire::open("strange").await;
     wire.target.set(|state| state.subsystems.clear());
     assert!(
-        matches!(wire.ask(Verb::Close, 1).await, Answer::Refused(_)),
+        matches!(wire.fence.ask(Verb::Close, 1).await, Answer::Refused(_)),
         "there is no such device"
     );
     wire.target
