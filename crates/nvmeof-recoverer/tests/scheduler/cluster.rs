@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     NearlyFull,
     /// What is used of the nodes, and how they wait for I/O.
     Busy,
+    /// A target is in a zone, and only nodes of that zone may use it.
+    Zones,
     /// Everything, and some of it is not known.
     Mixed,
 }
@@ -54,7 +56,7 @@ pub(crate) const fn shape(
 }
 
 /// Small ones first; the last has thousands of OSDs.
-pub(crate) const SHAPES: [Shape; 11] = [
+pub(crate) const SHAPES: [Shape; 13] = [
     // As built for the measurements of the move itself: three targets, one OSD each.
     shape("three by three", (4, 3, 3), (3, 2), Kind::Even),
     shape("small, even", (6, 4, 16), (4, 2), Kind::Even),
@@ -65,6 +67,10 @@ pub(crate) const SHAPES: [Shape; 11] = [
     shape("nearly full", (8, 4, 24), (4, 2), Kind::NearlyFull),
     shape("uneven load", (8, 4, 24), (4, 2), Kind::Busy),
     shape("one rack", (20, 10, 120), (4, 2), Kind::Mixed),
+    // What the rule it is compared with was tested on by its own authors.
+    shape("two, one domain", (2, 1, 3), (3, 2), Kind::Even),
+    // As Rook's portable OSDs are laid out: each can move within its zone.
+    shape("three zones", (12, 3, 36), (3, 2), Kind::Zones),
     shape("erasure 8+3", (40, 16, 320), (11, 9), Kind::Mixed),
     shape("large", (200, 50, 2000), (6, 3), Kind::Mixed),
 ];
@@ -92,7 +98,7 @@ fn measure(dice: &mut Dice, kind: Kind, node: &mut NodeView) {
     let known = match kind {
         Kind::Busy => true,
         Kind::Mixed => !dice.once_in(5),
-        Kind::Even | Kind::OneBig | Kind::Sizes | Kind::NearlyFull => false,
+        Kind::Even | Kind::OneBig | Kind::Sizes | Kind::NearlyFull | Kind::Zones => false,
     };
     node.used = if known { Observed::Known(used) } else { unknown() };
     node.io_wait = if known { Observed::Known(share(dice)) } else { unknown() };
@@ -102,7 +108,7 @@ fn some_node(dice: &mut Dice, now: Now, n: usize, shape: Shape) -> NodeView {
     let times = match shape.kind {
         Kind::Mixed => 1 << dice.below(3),
         Kind::OneBig if n == 0 => 8,
-        Kind::Even | Kind::OneBig | Kind::Sizes | Kind::NearlyFull | Kind::Busy => 1,
+        Kind::Even | Kind::OneBig | Kind::Sizes | Kind::NearlyFull | Kind::Busy | Kind::Zones => 1,
     };
     let requested = Resources { cpu_milli: 4000, memory: (4 + dice.below(12)) * GIB };
     let mut allocatable = Resources { cpu_milli: 32_000 * times, memory: 96 * GIB * times };
@@ -128,7 +134,7 @@ fn some_node(dice: &mut Dice, now: Now, n: usize, shape: Shape) -> NodeView {
 
 fn some_osd(dice: &mut Dice, n: usize, shape: Shape) -> OsdView {
     let (memory, weight) = match shape.kind {
-        Kind::Even | Kind::OneBig | Kind::NearlyFull | Kind::Busy => (4, 1000),
+        Kind::Even | Kind::OneBig | Kind::NearlyFull | Kind::Busy | Kind::Zones => (4, 1000),
         Kind::Sizes => (4, 1000 << dice.below(4)),
         Kind::Mixed => (4 + dice.below(5), 1000 * u32::try_from(1 + dice.below(3)).unwrap()),
     };
@@ -167,9 +173,13 @@ pub(crate) fn unplaced(seed: u64, shape: Shape) -> ClusterView {
         (0..shape.nodes).map(|n| (node(n), some_node(&mut dice, now, n, shape))).collect();
     let mut targets = BTreeMap::new();
     for n in 0..shape.targets {
-        let all = shape.kind != Kind::Mixed;
-        let attachable: BTreeSet<NodeName> =
-            nodes.keys().filter(|_| all || !dice.once_in(10)).cloned().collect();
+        let may = |dice: &mut Dice, at: usize| match shape.kind {
+            Kind::Mixed => !dice.once_in(10),
+            Kind::Zones => at % shape.targets == n,
+            Kind::Even | Kind::OneBig | Kind::Sizes | Kind::NearlyFull | Kind::Busy => true,
+        };
+        let able = nodes.keys().enumerate().filter(|(at, _)| may(&mut dice, *at));
+        let attachable: BTreeSet<NodeName> = able.map(|(_, name)| name.clone()).collect();
         let near = |dice: &mut Dice| Reach::Micros(20 + u32::try_from(dice.below(200)).unwrap());
         let reach = attachable.iter().map(|node| (node.clone(), Observed::Known(near(&mut dice))));
         let reach = reach.collect();
@@ -267,6 +277,14 @@ pub(crate) fn broken(view: &ClusterView) -> (usize, usize) {
 pub(crate) fn weights(view: &ClusterView) -> BTreeMap<&NodeName, u64> {
     let weight = |osds: Vec<&OsdView>| osds.iter().map(|osd| u64::from(osd.weight)).sum();
     by_node(view).into_iter().map(|(name, osds)| (name, weight(osds))).collect()
+}
+
+/// What is used of a node and how it waits, in thousandths; half of it where nobody knows.
+pub(crate) fn load(view: &ClusterView, name: &NodeName) -> u64 {
+    let node = &view.nodes[name];
+    let used =
+        node.used.known().map_or(500, |it| it.cpu.thousandths().midpoint(it.memory.thousandths()));
+    u64::from(used.midpoint(node.io_wait.known().map_or(500, |it| it.thousandths())))
 }
 
 /// Between the heaviest and the lightest node, in hundredths of a mean OSD.

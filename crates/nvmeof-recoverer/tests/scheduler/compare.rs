@@ -3,15 +3,19 @@
 //! | rule | what it knows |
 //! |---|---|
 //! | ours | filters, scores, the whole batch; afterwards the rebalancer, until it rests |
+//! | ours, by weight | the same with a score that is nothing but how even it is |
 //! | fewest devices | the counts, after each of its choices anew; nothing of domains and room |
 //! | fewest allowed | the same, and only nodes that our filters let through; may leave OSDs without a place |
 //!
 //! The spread is that of CRUSH weight, because data and work go by it: between the heaviest and the
 //! lightest node, in mean OSDs, once among those that are left and once with the node that came back.
-//! Where nodes differ in nothing but their OSDs, ours must not be worse in either. Where they differ in
-//! room and load, most of a score goes by that, and a twentieth of evenness is what it may cost.
+//! By weight alone ours is never worse than either rule, on no cluster. With the usual weights it is not
+//! where nodes differ in nothing but their OSDs. Where some are busy and others are not, three fifths of a
+//! score go by that, and evenness is what pays for it: an OSD that goes to an idle node rather than to the
+//! emptiest is what the weights ask for. It may cost a twentieth, and only where it buys something: then
+//! the nodes that took the OSDs must be less busy than those of the other rule.
 //!
-//! All clusters are generated. A recorded one would show shapes that nobody thought of.
+//! The clusters are generated, in shapes that were built, documented or tested by others as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,13 +24,24 @@ use heal_types::cluster::{NodeName, OsdId};
 use nvmeof_recoverer::plan::detect::Findings;
 use nvmeof_recoverer::plan::schedule::{RestWhy, explain, place, rebalance};
 use nvmeof_recoverer::plan::view::ClusterView;
+use nvmeof_recoverer::plan::{Policy, Weights};
 
-use crate::cluster::{Kind, SHAPES, Shape, broken, cluster, later, node, on, policy, put, spread};
+use crate::cluster::{SHAPES, Shape, broken, cluster, later, load, node, on, policy, put, spread};
 
 type Plan = Vec<(OsdId, NodeName)>;
 
 fn ours(view: &ClusterView, wanted: &[OsdId], lost: &BTreeSet<NodeName>) -> Plan {
-    let placed = place(view, &policy(), wanted, lost).placed;
+    by(&policy(), view, wanted, lost)
+}
+
+/// How even it is, and nothing else.
+fn ours_by_weight(view: &ClusterView, wanted: &[OsdId], lost: &BTreeSet<NodeName>) -> Plan {
+    let weights = Weights { balance: 1, requests: 0, usage: 0, io: 0, locality: 0 };
+    by(&Policy { weights, ..policy() }, view, wanted, lost)
+}
+
+fn by(policy: &Policy, view: &ClusterView, wanted: &[OsdId], lost: &BTreeSet<NodeName>) -> Plan {
+    let placed = place(view, policy, wanted, lost).placed;
     placed.into_iter().map(|placed| (placed.osd, placed.to)).collect()
 }
 
@@ -89,6 +104,8 @@ struct Row {
     /// Hundredths of an OSD, summed.
     spread: u64,
     spread_back: u64,
+    /// How busy the nodes were that took an OSD, summed.
+    load: u64,
     moves: usize,
     moves_back: usize,
     domains: usize,
@@ -105,6 +122,7 @@ impl Row {
         rebalances: bool,
     ) {
         for (osd, to) in &plan {
+            self.load += load(&view, to);
             put(&mut view, *osd, to);
         }
         let (domains, full) = broken(&view);
@@ -126,13 +144,15 @@ impl Row {
             format!("{}.{:02}", mean / 100, mean % 100)
         };
         let of = |count: usize| each(u64::try_from(count).unwrap() * 100);
+        let moves = u64::try_from(self.moves).unwrap().max(1);
         println!(
-            "TABLE {:<16}{:<16}{:>7}{:>8}{:>7}{:>14}{:>7}{:>12}{:>11}{:>10}",
+            "TABLE {:<16}{:<16}{:>7}{:>8}{:>7}{:>7}{:>14}{:>7}{:>12}{:>11}{:>10}",
             shape.name,
             rule,
             self.losses,
             each(self.spread),
             of(self.moves),
+            format!("{} %", self.load / moves / 10),
             each(self.spread_back),
             of(self.moves_back),
             self.domains,
@@ -145,12 +165,13 @@ impl Row {
 #[test]
 fn a_lost_node_breaks_no_failure_domain_and_spreads_no_worse_than_fewest_devices() {
     println!(
-        "TABLE {:<16}{:<16}{:>7}{:>8}{:>7}{:>14}{:>7}{:>12}{:>11}{:>10}",
+        "TABLE {:<16}{:<16}{:>7}{:>8}{:>7}{:>7}{:>14}{:>7}{:>12}{:>11}{:>10}",
         "generated",
         "rule",
         "losses",
         "spread",
         "moves",
+        "busy",
         "then: spread",
         "moves",
         "violations",
@@ -160,34 +181,51 @@ fn a_lost_node_breaks_no_failure_domain_and_spreads_no_worse_than_fewest_devices
     let mut others = 0;
     let mut worse = Vec::new();
     for shape in &SHAPES {
-        let (mut us, mut fewest, mut allowed) = (Row::default(), Row::default(), Row::default());
+        let (mut us, mut even) = (Row::default(), Row::default());
+        let (mut fewest, mut allowed) = (Row::default(), Row::default());
         let view = cluster(7, *shape);
         for n in 0..shape.nodes.min(20) {
             let lost: BTreeSet<NodeName> = [node(n)].into();
             let wanted = on(&view, &node(n));
             let many = wanted.len();
             us.add(view.clone(), &lost, (many, ours(&view, &wanted, &lost)), true);
+            let plan = ours_by_weight(&view, &wanted, &lost);
+            even.add(view.clone(), &lost, (many, plan), false);
             let plan = fewest_devices(&view, &wanted, &lost);
             fewest.add(view.clone(), &lost, (many, plan), false);
             let plan = fewest_allowed(&view, &wanted, &lost);
             allowed.add(view.clone(), &lost, (many, plan), false);
         }
         us.print("ours", shape);
+        even.print("ours, by weight", shape);
         fewest.print("fewest devices", shape);
         allowed.print("fewest allowed", shape);
-        assert_eq!((us.domains, us.full), (0, 0), "{}", shape.name);
-        assert!(us.unplaced <= allowed.unplaced, "{}", shape.name);
-        // A rule that breaks failure domains is not compared: being even is easy without them.
-        let slack = if matches!(shape.kind, Kind::Mixed | Kind::Busy) { 20 } else { u64::MAX };
+        for ours in [&us, &even] {
+            assert_eq!((ours.domains, ours.full), (0, 0), "{}", shape.name);
+            assert!(ours.unplaced <= allowed.unplaced, "{}", shape.name);
+        }
         for (other, rule) in [(&fewest, "fewest devices"), (&allowed, "fewest allowed")] {
-            let fair = other.domains == 0 && other.full == 0 && other.unplaced == us.unplaced;
-            let limit = other.spread + other.spread / slack;
-            if fair && (us.spread > limit || us.spread_back > other.spread_back) {
-                worse.push((shape.name, rule, us.spread, other.spread));
+            // A rule that breaks failure domains is not compared: being even is easy without them.
+            let fair = other.domains == 0 && other.full == 0;
+            if !fair {
+                continue;
+            }
+            if other.unplaced == even.unplaced && even.spread > other.spread {
+                worse.push((shape.name, "by weight", rule, even.spread, other.spread));
+            }
+            if other.unplaced == us.unplaced && !is_no_worse(&us, other) {
+                worse.push((shape.name, "usual", rule, us.spread, other.spread));
             }
         }
         others += fewest.domains;
     }
     assert!(worse.is_empty(), "{worse:?}");
     assert!(others > 0, "the comparison shows nothing if the other rule breaks none either");
+}
+
+/// As even in the end, and as even at once; or a twentieth less, on nodes that are less busy.
+fn is_no_worse(us: &Row, other: &Row) -> bool {
+    let at_once = us.spread <= other.spread
+        || (us.spread <= other.spread + other.spread / 20 && us.load < other.load);
+    at_once && us.spread_back <= other.spread_back
 }

@@ -28,7 +28,8 @@ use cluster::{Kind, SHAPES, broken, cluster, node, on, policy, put, shape, unpla
 #[test]
 fn no_plan_ever_breaks_a_rule_and_none_depends_on_the_order_of_the_question() {
     for seed in 0..120 {
-        let shape = SHAPES[usize::try_from(seed).unwrap() % 10];
+        // But the largest.
+        let shape = SHAPES[usize::try_from(seed).unwrap() % (SHAPES.len() - 1)];
         let mut view = cluster(seed, shape);
         assert_eq!(broken(&view), (0, 0), "seed {seed}: the first placement");
         let mut dice = Dice::new(seed ^ 0xfeed);
