@@ -1,16 +1,18 @@
-//! `cargo xtask mutants`: the recoverer without one of its rules, and whether the simulator notices.
+//! `cargo xtask mutants`: the recoverer without one of its rules, and whether that is noticed.
 //!
 //! ```text
-//!   tests/mutants.txt ──► a copy of the tree ──► exact replacements ──► it compiles? ──► simulator fails?
+//!   tests/mutants.txt ──► a copy of the tree ──► exact replacements ──► it compiles? ──► its test fails?
 //!                         (as it is: passes)     (each matches once)       must             must
 //! ```
 //!
 //! A simulator that never fails proves nothing. So each rule is taken out once, in a copy, and the
-//! simulator has to find it; the unit tests, which would fail as well, are not asked. A mutant is text
-//! in a file, so nothing of it is in the product, and one that no longer matches is an error.
+//! simulator has to find it, or another long test that the mutant names (`by TARGET TEST`); the unit tests,
+//! which would fail as well, are not asked. A mutant is text in a file, so nothing of it is in the product,
+//! and one that no longer matches is an error.
 //!
 //! The price: each mutant is a build.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -42,7 +44,22 @@ pub(crate) const INCIDENTS: u64 = 60_000;
 struct Mutant {
     name: String,
     what: String,
+    by: Judge,
     edits: Vec<Edit>,
+}
+
+/// The test that has to notice it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Judge {
+    target: String,
+    test: String,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        let (target, test) = ("simulator", "no_device_ever_has_two_writers");
+        Self { target: target.to_owned(), test: test.to_owned() }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +81,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let verdicts = all(&args.name, args.incidents)?;
     let missed = verdicts.iter().filter(|verdict| !verdict.found).count();
     println!("mutants: {} found, {missed} missed", verdicts.len() - missed);
-    ensure!(missed == 0, "a rule can be taken out without the simulator noticing");
+    ensure!(missed == 0, "a rule can be taken out without anybody noticing");
     Ok(())
 }
 
@@ -77,9 +94,15 @@ pub(crate) fn all(name: &str, incidents: u64) -> anyhow::Result<Vec<Verdict>> {
     ensure!(!mutants.is_empty(), "no mutant has {name:?} in its name");
     let tree = Tree::new();
     tree.renew()?;
-    let whole = tree.simulate(incidents)?;
-    ensure!(whole.status.success(), "the simulator fails without a mutant:\n{}", said(&whole));
-    println!("mutants: the copied tree as it is passes {incidents} incidents");
+    for judge in mutants.iter().map(|mutant| &mutant.by).collect::<BTreeSet<_>>() {
+        let whole = tree.judge(judge, incidents)?;
+        let Judge { target, test } = judge;
+        ensure!(whole.status.success(), "{target} fails without a mutant:\n{}", said(&whole));
+        // A filter that fits no test would find every mutant innocent, and be right.
+        let ran = String::from_utf8_lossy(&whole.stdout).contains("1 passed");
+        ensure!(ran, "{target} has no test {test}");
+        println!("mutants: the copied tree as it is passes {test}, {incidents} incidents");
+    }
     let mut verdicts = Vec::new();
     for mutant in &mutants {
         let verdict = tree.try_one(mutant, incidents)?;
@@ -102,8 +125,12 @@ fn parse(text: &str) -> anyhow::Result<Vec<Mutant>> {
         if let Some(head) = line.strip_prefix("mutant ") {
             let (name, what) = head.split_once(": ").with_context(place)?;
             let (name, what) = (name.to_owned(), what.to_owned());
-            mutants.push(Mutant { name, what, edits: Vec::new() });
+            mutants.push(Mutant { name, what, ..Mutant::default() });
             file.clear();
+        } else if let Some(judge) = line.strip_prefix("by ") {
+            let (target, test) = judge.split_once(' ').with_context(place)?;
+            let by = Judge { target: target.to_owned(), test: test.to_owned() };
+            mutants.last_mut().with_context(place)?.by = by;
         } else if let Some(name) = line.strip_prefix("in ") {
             name.clone_into(&mut file);
             new_edit = true;
@@ -176,38 +203,42 @@ impl Tree {
                 .with_context(|| format!("{}: in {}", mutant.name, edit.file))?;
             fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
         }
-        let built = self.cargo().arg("--no-run").output().context("cannot start cargo")?;
+        let built = self.cargo(&mutant.by).arg("--no-run").output();
+        let built = built.context("cannot start cargo")?;
         ensure!(built.status.success(), "{} does not compile:\n{}", mutant.name, said(&built));
-        let done = self.simulate(incidents)?;
+        let done = self.judge(&mutant.by, incidents)?;
         let noticed = noticed(&String::from_utf8_lossy(&done.stdout));
         let found = !done.status.success() && noticed.is_some();
         let by = noticed.unwrap_or_else(|| "nothing noticed it".to_owned());
         Ok(Verdict { found, text: format!("{}: {}: {by}", mutant.name, mutant.what) })
     }
 
-    fn cargo(&self) -> Command {
+    fn cargo(&self, judge: &Judge) -> Command {
         let mut command = workspace::cargo();
         command
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.build)
             .env("RUST_BACKTRACE", "0")
-            .args(["test", "--quiet", "--offline", "-p", CRATE, "--test", "simulator"]);
+            .args(["test", "--quiet", "--offline", "-p", CRATE, "--test", &judge.target]);
         command
     }
 
-    fn simulate(&self, incidents: u64) -> anyhow::Result<Output> {
-        self.cargo()
+    fn judge(&self, judge: &Judge, incidents: u64) -> anyhow::Result<Output> {
+        self.cargo(judge)
             .env("INCIDENTS", incidents.to_string())
-            .arg("no_device_ever_has_two_writers")
+            .arg(&judge.test)
             .output()
             .context("cannot start cargo")
     }
 }
 
-/// The first violation a failed run printed.
+/// The first violation a failed run printed: an incident's, or what a test panicked with.
 fn noticed(said: &str) -> Option<String> {
-    let line = said.lines().find(|line| line.trim_start().starts_with("\"seed "))?;
-    Some(line.trim().trim_matches(['"', ',']).chars().take(140).collect())
+    let mut lines = said.lines().map(str::trim);
+    let incident = lines.clone().find(|line| line.starts_with("\"seed "));
+    let panicked = || lines.find(|line| line.contains("panicked at ")).and_then(|_| lines.next());
+    let line = incident.or_else(panicked)?;
+    Some(line.trim_matches(['"', ',']).chars().take(140).collect())
 }
 
 fn said(output: &Output) -> String {
@@ -236,7 +267,7 @@ mod tests {
     use super::*;
 
     const LIST: &str = "# a comment\n\nmutant one: without it\nin a.rs\n- x\n- y\n+ z\n- v\n+ w\n\
-                        in b.rs\n- q\nmutant two: another\nin a.rs\n- v\n+ u\n";
+                        in b.rs\n- q\nmutant two: another\nby long it_rests\nin a.rs\n- v\n+ u\n";
 
     fn edit(file: &str, old: &str, new: &str) -> Edit {
         Edit { file: file.into(), old: old.into(), new: new.into() }
@@ -250,6 +281,8 @@ mod tests {
         assert_eq!(mutants[0].edits[..2], edits);
         assert_eq!(mutants[0].edits[2], edit("b.rs", "q\n", ""));
         assert_eq!(mutants[1].edits, [edit("a.rs", "v\n", "u\n")]);
+        assert_eq!(mutants[0].by, Judge::default());
+        assert_eq!(mutants[1].by, Judge { target: "long".into(), test: "it_rests".into() });
     }
 
     #[test]
@@ -258,6 +291,15 @@ mod tests {
         assert_eq!(replaced("a\nx\n", &edit).unwrap(), "a\ny\n");
         assert!(replaced("a\n", &edit).is_err());
         assert!(replaced("x\nx\n", &edit).is_err());
+    }
+
+    #[test]
+    fn what_noticed_a_mutant_is_an_incident_or_a_panic() {
+        let incident = "x\n    \"seed 7: two writers\",\nthread 'a' panicked at b.rs:1:2:\nfound\n";
+        assert_eq!(noticed(incident).unwrap(), "seed 7: two writers");
+        let panicked = "thread 'a' panicked at b.rs:1:2:\nosd.3 to and fro\n";
+        assert_eq!(noticed(panicked).unwrap(), "osd.3 to and fro");
+        assert_eq!(noticed("error: it does not link\n"), None);
     }
 
     #[test]
