@@ -38,6 +38,9 @@ pub struct Repair {
     pub incoming: Option<Replica>,
     /// Replacements that failed on the way and have to be retired as well.
     pub also_retire: Vec<Member>,
+    /// Another slot's loss that this repair asks to have replaced instead of its own, because what was
+    /// granted for its own fills that slot.
+    pub asks_for: Option<Member>,
     /// Until when the lost replica may come back before another one is asked for; `None` before the
     /// loss is a fact, and for ever where the policy says never.
     pub grace: Option<Deadline>,
@@ -55,6 +58,14 @@ pub struct Repair {
     pub since: WallTime,
     /// The phase.
     pub phase: Phase,
+}
+
+impl Repair {
+    /// The replica that another one is asked for in place of.
+    #[must_use]
+    pub fn asks_to_replace(&self) -> Option<&ReplicaId> {
+        self.asks_for.as_ref().or(self.lost.as_ref())?.replica.as_ref()
+    }
 }
 
 /// Where a repair stands.

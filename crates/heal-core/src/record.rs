@@ -113,6 +113,9 @@ pub struct RepairRecord {
     pub incoming: Option<Replica>,
     /// Replacements that failed on the way and have to be retired as well.
     pub also_retire: Vec<Member>,
+    /// The loss of another slot that is asked to be replaced instead of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_for: Option<Member>,
     /// Until when the lost replica may come back before another one is asked for.
     pub grace: Option<Deadline>,
     /// No earlier than this the lost replica may be taken back.

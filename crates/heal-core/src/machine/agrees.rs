@@ -185,6 +185,7 @@ fn in_phase(kind: PhaseKind) -> ArrayMachine {
                 lost: Some(member(2)),
                 incoming: Some(replica(3)),
                 also_retire: Vec::new(),
+                asks_for: None,
                 grace: None,
                 return_after: None,
                 request: None,

@@ -278,6 +278,10 @@ impl ArrayMachine {
                 self.request_failed(now, slot, out_of_turn());
             }
             Err(fault) => match fault.class {
+                // It has taken back whom we ask to replace: then it is another one that we are without.
+                FaultClass::NotFound if self.asks_for_who_is_missing(slot) => {
+                    self.ask_anew(now, slot);
+                }
                 FaultClass::Refused | FaultClass::NotFound | FaultClass::Unsupported => {
                     self.signal(now, slot, Signal::Refused(fault.detail));
                 }
@@ -301,8 +305,8 @@ impl ArrayMachine {
             return self.ask_anew(now, slot);
         }
         let contradiction = self.contradiction(slot, &replica);
-        let lost = self.repairs.get(&slot).and_then(|repair| repair.lost.as_ref());
-        self.volume.granted_for(&replica, lost.and_then(|member| member.replica.as_ref()));
+        let lost = self.repairs.get(&slot).and_then(Repair::asks_to_replace);
+        self.volume.granted_for(&replica, lost);
         if let Some(repair) = self.repairs.get_mut(&slot) {
             repair.incoming = Some(replica.clone());
             repair.request = None;
@@ -333,6 +337,9 @@ impl ArrayMachine {
             incoming && other.slot != slot && other.cause == Cause::LegLost && other.lost.is_some()
         });
         let Some(taker) = taker.map(|other| other.slot) else { return false };
+        if self.repairs.get(&slot).is_some_and(|repair| repair.asks_for.is_some()) {
+            return self.asks_on_behalf_of(slot, taker);
+        }
         let own = self.repairs.get(&slot).filter(|repair| repair.cause == Cause::LegLost);
         let Some(lost) = own.and_then(|repair| repair.lost.clone()) else { return false };
         let Some(theirs) = self.repairs.get_mut(&taker).and_then(|other| other.lost.replace(lost))
@@ -341,29 +348,6 @@ impl ArrayMachine {
         };
         if let Some(repair) = self.repairs.get_mut(&slot) {
             repair.lost = Some(theirs);
-        }
-        self.dirty = true;
-        true
-    }
-
-    /// What was granted for this slot's loss may be a good leg in another slot: an earlier life brought
-    /// it in, and nobody remembers. Then that loss was made good, and it is another one that this slot
-    /// is without, if the volume has one.
-    fn was_made_good(&mut self, slot: Slot, replica: &Replica) -> bool {
-        let brought = self.snapshot().is_some_and(|array| {
-            leg_of(array, &replica.target.namespace)
-                .is_some_and(|leg| leg.is_in_sync() && leg.slot.is_some_and(|own| own != slot))
-        });
-        let guessed = self.repairs.get(&slot).is_some_and(|repair| {
-            let lost = repair.lost.as_ref();
-            // A leg that was seen in this slot is the one that it lost, whatever was granted for it.
-            repair.cause == Cause::LegLost && lost.is_some_and(|lost| lost.device.is_none())
-        });
-        let Some(other) = self.missing_replica().filter(|_| brought && guessed) else {
-            return false;
-        };
-        if let Some(repair) = self.repairs.get_mut(&slot) {
-            repair.also_retire.extend(repair.lost.replace(other));
         }
         self.dirty = true;
         true

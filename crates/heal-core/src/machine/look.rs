@@ -95,6 +95,7 @@ impl ArrayMachine {
         self.look_at_slots(now);
         // A slot that became whole or empty may be what a wish of the provisioner waited for.
         self.volume_signals(now);
+        self.speak_up_for_good_legs(now);
     }
 
     /// Attributes are filled some time after a device appears, without an event: look again.
@@ -175,6 +176,7 @@ impl ArrayMachine {
             return;
         }
         self.follow_slots(&array);
+        self.name_losses(now);
         let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
         slots.extend(self.repairs.keys().filter(|slot| slot.0 >= array.raid_disks));
         for slot in slots {
@@ -187,44 +189,6 @@ impl ArrayMachine {
         for member in self.remember_members() {
             self.owe(now, Some(&member), OwedMessage::Report(heal_types::Condition::Missing));
         }
-    }
-
-    /// MD gives a new leg the first empty slot, whichever repair it was meant for: the repair
-    /// follows its leg, and trades slots with the one that was waiting there.
-    fn follow_slots(&mut self, array: &ArraySnapshot) {
-        let moved: Vec<(Slot, Slot)> = self
-            .repairs
-            .values()
-            .filter_map(|repair| {
-                let id = on_its_way(repair)?;
-                let slot = leg_of(array, &id).filter(|leg| !leg.is_faulty())?.slot?;
-                (slot != repair.slot).then_some((repair.slot, slot))
-            })
-            .collect();
-        for (from, to) in moved {
-            self.trade_slots(from, to);
-            self.dirty = true;
-        }
-    }
-
-    fn trade_slots(&mut self, from: Slot, to: Slot) {
-        let Some(mut repair) = self.repairs.remove(&from) else { return };
-        let Some(mut waiting) = self.repairs.remove(&to) else {
-            repair.slot = to;
-            self.repairs.insert(to, repair);
-            return;
-        };
-        std::mem::swap(&mut repair.slot, &mut waiting.slot);
-        if repair.cause != waiting.cause {
-            // Only the replacement changes sides: what each slot lost, or has to give up, stays.
-            std::mem::swap(&mut repair.cause, &mut waiting.cause);
-            std::mem::swap(&mut repair.lost, &mut waiting.lost);
-            std::mem::swap(&mut repair.began, &mut waiting.began);
-            std::mem::swap(&mut repair.grace, &mut waiting.grace);
-            std::mem::swap(&mut repair.return_after, &mut waiting.return_after);
-        }
-        self.repairs.insert(repair.slot, repair);
-        self.repairs.insert(waiting.slot, waiting);
     }
 
     /// Who holds which slot, while it is good: what a loss will be told by. Answers with those whom
@@ -423,9 +387,20 @@ impl ArrayMachine {
             return None;
         }
         let lost = repair.lost.as_ref()?;
-        let device = self.idle_namespace(&lost.namespace?, lost.nqn.as_ref())?;
+        let device = self.taken_back(lost).or_else(|| {
+            let namespace = lost.namespace.as_ref()?;
+            self.idle_namespace(namespace, lost.nqn.as_ref())
+        })?;
         let refused = repair.not_again.as_ref() == Some(&device);
         (!refused && self.calms_at(&lost.namespace?).is_none()).then_some(device)
+    }
+
+    /// A lost leg that is in the array again as a spare: an earlier life, or another hand, has taken it
+    /// back, and MD fills another leg first.
+    fn taken_back(&self, lost: &Member) -> Option<DeviceIdentity> {
+        let id = lost.namespace?;
+        leg_of(self.snapshot()?, &id).filter(|leg| leg.is_spare())?;
+        namespace_of(&self.namespaces, &id, lost.nqn.as_ref())?.identity(&id)
     }
 
     /// When a leg that was lost too often has been up for long enough, if that is still to come.
@@ -616,27 +591,6 @@ impl ArrayMachine {
         } else {
             self.owe(now, lost.as_ref(), OwedMessage::Report(heal_types::Condition::Missing));
         }
-    }
-}
-
-/// The namespace that a repair is bringing into its slot, or back into it. A leg that returns goes to
-/// the slot it had, which may be another repair's by now; what was granted meanwhile stays behind.
-fn on_its_way(repair: &Repair) -> Option<NamespaceId> {
-    let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
-    match &repair.phase {
-        Phase::Returning { device, .. } => Some(device.namespace),
-        Phase::Rebuilding { .. } => incoming.or_else(|| repair.lost.as_ref()?.namespace),
-        Phase::Suspect { .. }
-        | Phase::Isolating { .. }
-        | Phase::Reporting
-        | Phase::Grace
-        | Phase::Requesting { .. }
-        | Phase::Connecting { .. }
-        | Phase::Verifying { .. }
-        | Phase::Adding { .. }
-        | Phase::Retiring { .. }
-        | Phase::Held { .. }
-        | Phase::Quarantined { .. } => incoming,
     }
 }
 

@@ -4,6 +4,7 @@
 //!   handle(now, event)
 //!      ├─ start.rs     Looked            ─► whether the array is there and runs
 //!      ├─ look.rs      Looked            ─► what each slot looks like     ─► signals
+//!      │    └ whose.rs  whose slot, and whose loss
 //!      ├─ volume.rs    Answered(volume)  ─► what the provisioner wants    ─► signals
 //!      ├─ answer.rs    Acted / Answered  ─► what became of a step         ─► signals
 //!      │                                         │
@@ -31,6 +32,7 @@ mod start;
 mod tell;
 mod volume;
 mod want;
+mod whose;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -457,6 +459,7 @@ impl ArrayMachine {
             lost: record.lost,
             incoming: record.incoming,
             also_retire: record.also_retire,
+            asks_for: record.asks_for,
             grace: record.grace.map(|d| on_this_boot(d, grace)),
             return_after: record.return_after.map(|d| on_this_boot(d, back)),
             request: record.request,
@@ -721,6 +724,7 @@ fn put_down(repair: &Repair) -> RepairRecord {
         lost: repair.lost.clone(),
         incoming: repair.incoming.clone(),
         also_retire: repair.also_retire.clone(),
+        asks_for: repair.asks_for.clone(),
         grace: repair.grace.clone(),
         return_after: repair.return_after.clone(),
         request: repair.request.clone(),

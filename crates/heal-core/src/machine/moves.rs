@@ -133,7 +133,8 @@ impl ArrayMachine {
         let lost = match cause {
             Cause::MoreCopies => None,
             Cause::LegLost | Cause::ReplicaTerminating | Cause::BadBlocks | Cause::FewerCopies => {
-                self.members.get(&slot).cloned().or_else(|| self.missing_replica())
+                let remembered = self.members.get(&slot).cloned();
+                remembered.or_else(|| self.seen_in(slot)).or_else(|| self.missing_replica())
             }
         };
         let repair = Repair {
@@ -143,6 +144,7 @@ impl ArrayMachine {
             lost,
             incoming: None,
             also_retire: Vec::new(),
+            asks_for: None,
             grace: None,
             return_after: None,
             request: None,
@@ -153,6 +155,13 @@ impl ArrayMachine {
             phase: Phase::Reporting,
         };
         self.repairs.insert(slot, repair);
+    }
+
+    /// Whose slot it is, where its leg is still in it and can be told.
+    fn seen_in(&self, slot: Slot) -> Option<Member> {
+        let leg = self.snapshot()?.leg_in(slot);
+        let leg = leg.filter(|leg| leg.is_in_sync() || leg.is_faulty())?;
+        Some(member_of(leg, self.volume.known())).filter(|member| member.namespace.is_some())
     }
 
     /// Who is missing, when nobody remembers who held the slot: a replica of the volume that is
@@ -304,6 +313,19 @@ impl ArrayMachine {
         if good.is_some_and(LegSnapshot::is_in_sync) {
             self.owe(now, lost.as_ref(), OwedMessage::Report(Condition::Available));
         }
+        // Successors that failed on the way, and whom one of them replaced elsewhere, are not needed.
+        let others = self.repairs.get(&slot).filter(|repair| repair.cause.moves_leg());
+        let others = others.map(|repair| {
+            let own = repair.lost.as_ref().and_then(|lost| lost.namespace);
+            let mut unused = self.leaving(repair);
+            unused.retain(|member| member.namespace != own);
+            unused
+        });
+        for member in others.unwrap_or_default() {
+            if self.is_provably_out(slot, &member) {
+                self.owe(now, Some(&member), OwedMessage::Removed);
+            }
+        }
     }
 
     /// A replica that was put away and takes a place again is not given up any more.
@@ -357,6 +379,7 @@ impl ArrayMachine {
         });
         if let Some(newest) = newest {
             repair.also_retire.extend(repair.lost.replace(newest.clone()));
+            repair.asks_for = None;
         }
         let mut reported = repair.lost.clone();
         if replacement_failed {
@@ -369,6 +392,7 @@ impl ArrayMachine {
                     repair.also_retire.push(failed);
                 } else {
                     repair.also_retire.extend(repair.lost.replace(failed));
+                    repair.asks_for = None;
                     repair.cause = Cause::LegLost;
                 }
             }
@@ -379,7 +403,10 @@ impl ArrayMachine {
         if let Some(namespace) = gone.filter(|_| repair.cause.is_loss()) {
             self.flaps.lost(namespace, now.wall, &self.policy.flapping);
         }
-        self.members.remove(&slot);
+        // A leg that has to go is still there when only its successor failed.
+        if !repair.cause.moves_leg() {
+            self.members.remove(&slot);
+        }
         self.owe(now, reported.as_ref(), OwedMessage::Report(Condition::Missing));
     }
 

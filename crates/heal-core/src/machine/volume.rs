@@ -43,6 +43,8 @@ pub(super) struct VolumeView {
     granted_for: BTreeMap<ReplicaId, ReplicaId>,
     /// Good legs that it calls missing, and that it was told better of.
     spoken_for: BTreeSet<ReplicaId>,
+    /// It answered, and the next look shows whom it has to be told better of.
+    to_compare: bool,
     /// The next question.
     pub(super) turn: Turn,
     /// Somebody wants to know anew what is being asked.
@@ -60,6 +62,7 @@ impl VolumeView {
             expected: BTreeSet::new(),
             granted_for: BTreeMap::new(),
             spoken_for: BTreeSet::new(),
+            to_compare: false,
             turn: Turn::now(),
             again: false,
         }
@@ -92,6 +95,11 @@ impl VolumeView {
     /// A replica was granted for that one.
     pub(super) fn granted_for(&mut self, replica: &Replica, lost: Option<&ReplicaId>) {
         self.granted_for.extend(lost.map(|lost| (replica.id.clone(), lost.clone())));
+    }
+
+    /// Whether a replica was granted after the question that was last answered.
+    pub(super) fn is_newer_than_the_answer(&self, replica: &ReplicaId) -> bool {
+        self.granted.contains(replica) || self.expected.contains(replica)
     }
 
     /// A replica that was granted is part of the volume from then on.
@@ -235,7 +243,10 @@ impl ArrayMachine {
         self.volume.seen.append(&mut self.volume.expected);
         self.decide_standing(now);
         self.volume_signals(now);
-        self.speak_up_for_good_legs(now);
+        self.volume.to_compare = true;
+        if !self.wronged_legs().is_empty() {
+            self.want_look(); // The last one may be older than what the provisioner says.
+        }
         let shown: Vec<ReplicaId> = self
             .volume
             .known()
@@ -245,11 +256,29 @@ impl ArrayMachine {
     }
 
     /// A good leg that the provisioner calls missing: who asked to replace it, or an earlier life, has said
-    /// so and did not live to take it back. Told once, whatever the answer is.
-    fn speak_up_for_good_legs(&mut self, now: Now) {
-        let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else { return };
-        if !self.heals() || self.quarantine.is_some() || self.blind {
+    /// so and did not live to take it back. Told on a look that is newer than the answer, and once,
+    /// whatever the next answer is.
+    pub(super) fn speak_up_for_good_legs(&mut self, now: Now) {
+        if self.blind || !std::mem::take(&mut self.volume.to_compare) {
             return;
+        }
+        let wronged = self.wronged_legs();
+        let ids = wronged.iter().filter_map(|member| member.replica.clone()).collect();
+        let told = std::mem::replace(&mut self.volume.spoken_for, ids);
+        for member in wronged {
+            if member.replica.as_ref().is_some_and(|id| !told.contains(id)) {
+                self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
+            }
+        }
+    }
+
+    /// Good legs that the provisioner calls missing.
+    fn wronged_legs(&self) -> Vec<Member> {
+        let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else {
+            return Vec::new();
+        };
+        if !self.heals() || self.quarantine.is_some() || self.blind {
+            return Vec::new();
         }
         let whole = (0..array.raid_disks).map(Slot).filter(|slot| !self.repairs.contains_key(slot));
         let good = whole.filter(|slot| matches!(slot_view(array, *slot), SlotView::Good(_)));
@@ -258,14 +287,7 @@ impl ArrayMachine {
             let state = member.replica.as_ref().and_then(|id| volume.replica(id));
             state.is_some_and(|replica| replica.state == ReplicaState::Missing)
         };
-        let wronged: Vec<Member> = members.filter(called).cloned().collect();
-        let ids = wronged.iter().filter_map(|member| member.replica.clone()).collect();
-        let told = std::mem::replace(&mut self.volume.spoken_for, ids);
-        for member in wronged {
-            if member.replica.as_ref().is_some_and(|id| !told.contains(id)) {
-                self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
-            }
-        }
+        members.filter(called).cloned().collect()
     }
 
     /// The provisioner did not say.

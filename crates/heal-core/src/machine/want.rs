@@ -121,7 +121,7 @@ impl ArrayMachine {
             // Nobody was lost: the volume offers another copy when it has one.
             return Want::Signal(Signal::NoLongerNeeded);
         }
-        let lost = repair.lost.as_ref().and_then(|lost| lost.replica.clone());
+        let lost = repair.asks_to_replace().cloned();
         let volume = self.volume.known().map(|volume| volume.id.clone());
         let (Some(lost), Some(volume)) = (lost, volume) else {
             let detail = "G5: which replica was lost is not known".to_owned();
@@ -268,11 +268,14 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether the provisioner wants a replica out.
+    /// Whether the provisioner wants a replica out. One that its last answer does not list may have been
+    /// granted after the question.
     pub(super) fn is_leaving(&self, member: &Member) -> bool {
-        let replica = member.replica.as_ref();
-        let listed = replica.and_then(|id| self.volume.known()?.replica(id));
-        listed.is_none_or(|replica| replica.state.is_leaving())
+        let Some(id) = member.replica.as_ref() else { return true };
+        match self.volume.known().and_then(|volume| volume.replica(id)) {
+            Some(replica) => replica.state.is_leaving(),
+            None => !self.volume.is_newer_than_the_answer(id),
+        }
     }
 
     /// Who is put away at the end of this repair.
@@ -288,6 +291,7 @@ impl ArrayMachine {
             let theirs = others.any(|other| {
                 brings(other, |id| member.namespace == Some(*id))
                     || other.lost.as_ref().is_some_and(same)
+                    || other.asks_for.as_ref().is_some_and(same)
             });
             !theirs && (!is_leg || repair.cause == Cause::FewerCopies)
         };

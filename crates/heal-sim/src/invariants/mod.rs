@@ -720,8 +720,9 @@ impl World {
             record.repairs.iter().filter_map(|repair| request_key(&repair.step)).collect();
         self.checker.open_requests.retain(|(array, replica), (key, began)| {
             let goes_on = record.repairs.iter().any(|repair| {
-                let lost = repair.lost.as_ref().and_then(|lost| lost.replica.as_ref());
-                lost == Some(replica) && repair.began == *began && repair.incoming.is_none()
+                let asked = repair.asks_for.as_ref().or(repair.lost.as_ref());
+                let asked = asked.and_then(|member| member.replica.as_ref());
+                asked == Some(replica) && repair.began == *began && repair.incoming.is_none()
             });
             *array != record.array || asking.contains(key) || goes_on
         });
