@@ -21,6 +21,18 @@
 //!
 //! The checks look at the kernel as it *is*, which no machine can: a machine sees snapshots. They do
 //! not stop the world, so one broken rule does not hide the next; tests ask for the list.
+//!
+//! Where two actors meet in one instant, or what happened could be heard by nobody, no daemon can do
+//! better, and the rule says so where it lets that pass:
+//!
+//! - two legs that go at once while signals are lost, or while no daemon may touch the array
+//!   ([`last_leg_sees_no_error_of_ours`], [`never_two_legs_armed_at_once`]);
+//! - a faulty leg that is unbound while nobody has heard that the other one's link is down
+//!   ([`never_acts_on_last_in_sync_leg`]);
+//! - attributes that go blank between a look and the act, which the guards then refuse
+//!   ([`no_decision_from_unknown`]);
+//! - a leg that the provisioner has replaced for good and another hand, or the end of its trouble, keeps in
+//!   the array: it is told that the leg is good, and may go on disagreeing ([`report_is_never_lost`]).
 
 mod acts;
 mod explained;
@@ -250,13 +262,21 @@ fn exposed_for_long(world: &World, exposed: &[(ArrayId, String)]) -> Checked {
 }
 
 /// No array is broken by an error that would not be there without us, unless another hand took the leg
-/// that was to queue while nobody looked, or nobody could read the array.
+/// that was to queue while nobody looked, or nobody could read the array. Two things nobody can help:
+///
+/// - The leg that was to queue and the path of an armed one go in the same instant, and the signals are
+///   lost: after how long I/O fails is read once, when the path goes, and no later act takes that back.
+/// - An earlier life armed it, and this one may not touch it: no daemon runs, or it has not been told yet
+///   whose the array is. What is not known to be ours is left as it is.
 ///
 /// # Errors
 /// Which error it was.
 pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked {
     let unread = |blur: &Blur| matches!(blur, Blur::Array(id) if *id == array);
     if world.checker.handled.contains(&array) || world.kernel.blurs.iter().any(unread) {
+        return Ok(());
+    }
+    if world.policy.mode == Mode::Heal && !world.machine(array).is_some_and(ArrayMachine::heals) {
         return Ok(());
     }
     match world.kernel.broken_by(array) {
@@ -516,10 +536,12 @@ pub fn report_is_never_lost(world: &World) -> Checked {
             let leg = world.kernel.leg_of(&replica.namespace);
             let whole = leg.as_ref().is_some_and(|leg| leg.in_sync);
             let known_good = state == Some(ReplicaState::Available);
-            // Of a replica whose successor is in use the provisioner says so for ever, whatever it hears:
-            // and whose successor that was is forgotten with the repair.
-            let place_taken = world.checker.knows_not_whose_place_it_is()
-                && world.provisioner.has_a_successor_in_use(&replica.replica.id);
+            // Of a replica whose successor is in use the provisioner says so for ever, whatever it hears
+            // (`Provisioner`: it is listed until its removal is confirmed, but never as good). Then what
+            // counts is that it was told; whose successor that was may be forgotten with the repair.
+            let told = world.checker.knows_not_whose_place_it_is()
+                || is_told_of_as_good(world, &replica.replica.id);
+            let place_taken = told && world.provisioner.has_a_successor_in_use(&replica.replica.id);
             if whole && state == Some(ReplicaState::Missing) && !place_taken {
                 return Err(format!("{} is a good leg, and still Missing", replica.replica.id));
             }
@@ -530,6 +552,19 @@ pub fn report_is_never_lost(world: &World) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Whether the last word that the provisioner heard of a replica is that it is good.
+fn is_told_of_as_good(world: &World, id: &ReplicaId) -> bool {
+    let received = world.provisioner.received().iter().rev();
+    let mut words = received.filter_map(|call| match call {
+        ProvisionerCall::Report { replica, condition, .. } if replica == id => Some(condition),
+        ProvisionerCall::Report { .. }
+        | ProvisionerCall::FindVolume(_)
+        | ProvisionerCall::RequestReplacement { .. }
+        | ProvisionerCall::ConfirmRemoved { .. } => None,
+    });
+    words.next() == Some(&Condition::Available)
 }
 
 fn is_quarantined(world: &World, array: ArrayId) -> bool {
@@ -767,6 +802,11 @@ impl World {
         // Who cannot have heard of it cannot have ended it.
         let sees = !self.feed.is_deaf() && self.kernel.blurs.is_empty();
         let running = self.restart_at.is_none() && sees;
+        // Its timer runs, and whoever hears of it later cannot stop it (`nvme_start_failfast_work`): an
+        // anchor that goes meanwhile is a second fault in the same instant.
+        if !running {
+            self.kernel.nobody_heard(&legs);
+        }
         self.checker.exposed.retain(|id, _| running && exposed.contains(id));
         if running {
             let armed = exposed_for_long(self, &legs);

@@ -9,12 +9,19 @@ use super::Checked;
 use crate::World;
 use crate::kernel::Blur;
 
-/// Nothing is begun on what the last look could not read.
+/// Nothing is begun on what the last look could not read. What it could read, and nobody can any more, is
+/// for [`no_act_on_unknown`]: the guards ask again on a fresh look.
 ///
 /// # Errors
 /// What it could not read.
 pub fn no_decision_from_unknown(world: &World, array: ArrayId, action: &HostAction) -> Checked {
-    nothing_rests_on(world, &world.blurred, array, action)
+    nothing_rests_on(world, &world.blurred, array, action)?;
+    match subject(action) {
+        Some((device, id)) if world.nameless.contains(device) => {
+            nameless(world, action, device, id)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Nothing is done, on a fresh look, to what cannot be read at that moment.
@@ -22,7 +29,23 @@ pub fn no_decision_from_unknown(world: &World, array: ArrayId, action: &HostActi
 /// # Errors
 /// What cannot be read.
 pub fn no_act_on_unknown(world: &World, array: ArrayId, action: &HostAction) -> Checked {
-    nothing_rests_on(world, &world.kernel.blurs, array, action)
+    nothing_rests_on(world, &world.kernel.blurs, array, action)?;
+    match subject(action) {
+        Some((device, id)) => nameless(world, action, device, id),
+        None => Ok(()),
+    }
+}
+
+fn nameless(
+    world: &World,
+    action: &HostAction,
+    device: &heal_types::DeviceName,
+    id: &NamespaceId,
+) -> Checked {
+    if world.kernel.is_filled_in(device, id) {
+        return Ok(());
+    }
+    Err(format!("{} of {device}, whose ids are not known", action.verb()))
 }
 
 fn nothing_rests_on(world: &World, blurs: &[Blur], array: ArrayId, action: &HostAction) -> Checked {
@@ -39,12 +62,7 @@ fn nothing_rests_on(world: &World, blurs: &[Blur], array: ArrayId, action: &Host
             Blur::Array(_) | Blur::Holders(_) | Blur::HalfStopped(_) | Blur::LegGone(_) => {}
         }
     }
-    match subject(action) {
-        Some((device, id)) if !world.kernel.is_filled_in(device, id) => {
-            Err(format!("{} of {device}, whose ids are not known", action.verb()))
-        }
-        Some(_) | None => Ok(()),
-    }
+    Ok(())
 }
 
 /// A leg of which nobody knows whether its device is there is no survivor, and is not failed for it.

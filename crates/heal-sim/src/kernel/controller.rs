@@ -71,8 +71,9 @@ pub(crate) struct Controller {
     pub(crate) expired: bool,
     /// Its I/O is failed because its leg was isolated.
     pub(crate) isolated: bool,
-    /// Its connection was lost while another leg queued. From then on nobody can take back that its
-    /// I/O will fail (`nvme_start_failfast_work` reads the time once).
+    /// Its connection was lost while another leg queued, or while nobody could have heard that none
+    /// does. From then on nobody can take back that its I/O will fail (`nvme_start_failfast_work` reads
+    /// the time once).
     pub(crate) covered: bool,
     retry_at: Option<Moment>,
     /// When the kernel gives it up (`ctrl_loss_tmo`), while it is connecting.

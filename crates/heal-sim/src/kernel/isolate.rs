@@ -98,6 +98,21 @@ impl FakeKernel {
         exposed
     }
 
+    /// What connects now, behind a leg of an exposed array, does so behind the daemon's back: it could
+    /// not have been made to queue in time.
+    pub(crate) fn nobody_heard(&mut self, exposed: &[(ArrayId, String)]) {
+        let of = |md: &&super::md::MdArray| exposed.iter().any(|(id, _)| *id == md.id);
+        let rdevs = self.arrays.iter().filter(of).flat_map(|md| &md.rdevs);
+        let targets: Vec<_> = rdevs
+            .filter_map(|rdev| self.devices[rdev.handle].fabric.as_ref())
+            .map(|head| head.target)
+            .collect();
+        for controller in &mut self.controllers {
+            let connecting = controller.state == ControllerState::Connecting;
+            controller.covered |= connecting && targets.contains(&controller.leads.target);
+        }
+    }
+
     /// Whether a loss of its paths would make I/O to the device fail soon.
     fn is_armed(&self, handle: usize, isolated: bool) -> bool {
         let device = &self.devices[handle];

@@ -371,6 +371,12 @@ impl FakeKernel {
         })
     }
 
+    /// Devices whose attributes cannot be read now.
+    pub(crate) fn unfilled(&self) -> Vec<DeviceName> {
+        let unfilled = self.devices.iter().filter(|d| d.present && d.filled_at > self.now);
+        unfilled.map(|d| d.name.clone()).collect()
+    }
+
     /// Whether the ids of everything that is bound to the array can be read.
     pub(crate) fn every_leg_has_a_name(&self, array: ArrayId) -> bool {
         let mut legs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);

@@ -45,8 +45,8 @@ use heal_core::record::{ArrayRecord, Step};
 use heal_core::why::{HeldWhy, QuarantinedWhy};
 use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, PathNews, Policy};
 use heal_types::{
-    ArrayId, BootId, ControllerName, HostAction, HostAnswer, HostPort, Moment, Now, Observed,
-    ProvisionerAnswer, ProvisionerFault, UnknownWhy, WallTime,
+    ArrayId, BootId, ControllerName, DeviceName, HostAction, HostAnswer, HostPort, Moment, Now,
+    Observed, ProvisionerAnswer, ProvisionerFault, UnknownWhy, WallTime,
 };
 
 use crate::hunt::coverage::Edges;
@@ -134,6 +134,8 @@ pub struct World {
     save_at: Option<Moment>,
     /// What the last look saw wrongly.
     pub(crate) blurred: Vec<Blur>,
+    /// Devices whose attributes it could not read.
+    pub(crate) nameless: Vec<DeviceName>,
     /// Until when readers see something wrongly.
     blurred_until: Option<Moment>,
     /// How long after it was decided an act begins.
@@ -190,6 +192,7 @@ impl World {
             unsaved: BTreeMap::new(),
             save_at: None,
             blurred: Vec::new(),
+            nameless: Vec::new(),
             blurred_until: None,
             act_delay: Duration::ZERO,
             look_again: LOOK_AGAIN,
@@ -385,6 +388,10 @@ impl World {
         let any = !signals.is_empty();
         for signal in signals {
             let Heard { times, after } = self.feed.hear(self.now.mono);
+            if matches!(signal, KernelSignal::Link { .. }) && (times == 0 || after > Duration::ZERO)
+            {
+                self.feed.missed_link();
+            }
             for _ in 0..times {
                 self.hear(&signal, after);
             }
@@ -547,6 +554,7 @@ impl World {
     pub(crate) fn look(&mut self, cause: &LookCause) {
         let mut snapshot = self.kernel.look();
         self.blurred.clone_from(&self.kernel.blurs);
+        self.nameless = self.kernel.unfilled();
         self.feed.looked(self.now.mono);
         self.checker.handled.clear();
         self.saw_paths(&mut snapshot);

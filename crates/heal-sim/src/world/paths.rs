@@ -124,6 +124,7 @@ impl World {
     }
 
     pub(super) fn wired(&mut self) {
+        self.feed.knows_links();
         let network = self.kernel.network();
         let egress = self.kernel.egress().into_iter().collect();
         self.signed(PathEvent::Network { network, egress });
