@@ -42,6 +42,13 @@ use tokio::time::Instant;
 /// grant and the host's first word of it. The lost replica stays listed until its removal is
 /// confirmed, but never as good.
 ///
+/// **A request is over when the lost replica's removal is confirmed**, or when it is withdrawn or closed
+/// as below. Until then every further request for that replica is answered with the same one, wherever the
+/// host has put it. MD fills the first empty slot, so what was granted for one replica may end up in
+/// the place of another: then the host asks for that other one's successor, and confirms both removals at
+/// the end. A lost replica that the host reports `Available` while its successor is in use stays lost
+/// here, and the host goes on using it: whoever wants the two to agree replaces it again.
+///
 /// **The lost one may come back.** A report of `Available` for the lost replica withdraws a request
 /// that the host has not taken up: the granted replica leaves the volume and may be given out again,
 /// and the old key is refused from then on. Taken up is a replica that the host reported
