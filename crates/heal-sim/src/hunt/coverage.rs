@@ -131,14 +131,41 @@ impl Edges {
     }
 }
 
-/// Why no story takes an edge, if that is known.
+/// Why no story takes an edge, or which scenario takes it, if that is known.
 #[must_use]
 pub fn explanation(edge: Edge) -> Option<&'static str> {
-    UNTAKEN.iter().find(|(of, _)| *of == edge).map(|(_, why)| *why)
+    UNTAKEN.iter().chain(SELDOM).find(|(of, _)| *of == edge).map(|(_, why)| *why)
 }
 
 /// Legal edges that no story takes, and why.
-pub const UNTAKEN: &[(Edge, &str)] = &[(
-    (PhaseKind::Reporting, SignalKind::ArrayGone),
-    "the next event of any kind first means that the loss is on disk, and ends the phase",
-)];
+pub const UNTAKEN: &[(Edge, &str)] = &[
+    (
+        (PhaseKind::Reporting, SignalKind::ArrayGone),
+        "the next event of any kind first means that the loss is on disk, and ends the phase",
+    ),
+    (
+        (PhaseKind::Reporting, SignalKind::Contradiction),
+        "the same; where the disk does not take it, the repair is held in the same breath",
+    ),
+];
+
+/// Legal edges that dice take once in many hours, because several things have to meet within one step,
+/// and the scenario (`tests/regressions/edges.rs`) that takes each.
+pub const SELDOM: &[(Edge, &str)] = &[
+    (
+        (PhaseKind::Isolating, SignalKind::Contradiction),
+        "taken by `a_clone_that_shows_while_a_leg_is_isolated_ends_that`",
+    ),
+    (
+        (PhaseKind::Verifying, SignalKind::LegInSync),
+        "taken by `a_slot_that_a_person_fills_while_the_offer_is_verified_needs_it_no_more`",
+    ),
+    (
+        (PhaseKind::Verifying, SignalKind::NoLongerNeeded),
+        "taken by `a_copy_that_is_taken_back_while_it_is_verified_was_one_too_many`",
+    ),
+    (
+        (PhaseKind::Retiring, SignalKind::NoLongerNeeded),
+        "taken by `a_copy_that_is_wanted_again_before_it_was_failed_stays`",
+    ),
+];

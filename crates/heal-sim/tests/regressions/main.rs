@@ -10,6 +10,7 @@
 //!   offers      replacements that are rejected, withdrawn or offered twice
 //!   putting_away   what is left of a leg once its slot is good again
 //!   bad_blocks  legs that look whole and are not
+//!   edges       moves that the dice make too seldom
 //!   bookkeeping    holds, permits, records, keys, and the provisioner's ear
 //! ```
 //!
@@ -19,6 +20,7 @@
 
 mod bad_blocks;
 mod bookkeeping;
+mod edges;
 mod looks;
 mod moves;
 mod offers;
