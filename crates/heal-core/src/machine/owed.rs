@@ -1,6 +1,6 @@
 //! What the provisioner must be told: kept until it has taken it, in order, for ever.
 
-use heal_types::{FaultClass, Moment, Now, ProvisionerCall, ProvisionerFault, Slot};
+use heal_types::{FaultClass, Moment, Now, ProvisionerCall, ProvisionerFault, ReplicaId, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -8,6 +8,7 @@ use crate::ids::EffectId;
 use crate::phase::{Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
+use crate::view::member_of;
 use crate::why::Cause;
 
 use super::{ArrayMachine, due_at};
@@ -90,6 +91,7 @@ impl ArrayMachine {
         if self.owed_due().is_none_or(|due| due > now.mono) {
             return;
         }
+        self.take_back_removals(now);
         let Some(owed) = self.owed.front() else {
             return;
         };
@@ -108,6 +110,32 @@ impl ArrayMachine {
         let id = self.effect_id();
         self.owing.state = TurnState::UnderWay(id);
         self.out.effects.push(Effect::Call { id, call });
+    }
+
+    /// A replica that was put away may be in the array again by the time somebody listens: another hand
+    /// took it back. Then it is not told to be unused, and whatever becomes of it is told anew.
+    fn take_back_removals(&mut self, now: Now) {
+        while let Some(owed) = self.owed.front().filter(|owed| owed.message == OwedMessage::Removed)
+        {
+            if !self.is_in_use_again(&owed.replica) {
+                return;
+            }
+            let owed = owed.clone();
+            self.drop_owed();
+            let text = format!(
+                "{}: replica {} is in the array again: its removal is not confirmed",
+                self.name(),
+                owed.replica
+            );
+            self.tell_key(now, AuditKind::ReportRejected, Severity::Warning, text, &owed);
+        }
+    }
+
+    /// Whether a leg of the array is this replica, in sync or not, or may be it.
+    fn is_in_use_again(&self, replica: &ReplicaId) -> bool {
+        let Some(array) = self.snapshot() else { return false };
+        let volume = self.volume.known();
+        array.legs.iter().any(|leg| member_of(leg, volume).replica.as_ref() == Some(replica))
     }
 
     /// Whether `id` is the word under way; if so, what became of it is dealt with.

@@ -342,7 +342,12 @@ impl ArrayMachine {
             .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
         // A member whose device is gone could be this one, unless it is known to be another.
         let hidden = array.legs.iter().any(|leg| {
-            let faceless = matches!(leg.backing, Backing::Gone | Backing::Unreadable);
+            // One whose attributes are not filled in yet has no name either.
+            let faceless = match &leg.backing {
+                Backing::Gone | Backing::Unreadable => true,
+                Backing::Namespace(namespace) => namespace.ids.known().is_none(),
+                Backing::Local => false,
+            };
             let others = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
             let known = self
                 .members

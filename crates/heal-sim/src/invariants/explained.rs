@@ -138,6 +138,9 @@ impl World {
 
     pub(crate) fn check_audit(&mut self, array: ArrayId, entry: &AuditEntry) {
         self.checker.audited(entry);
+        if entry.kind == AuditKind::ReportRejected {
+            self.removal_taken_back(entry);
+        }
         if entry.field("STATE_BEFORE").is_some() {
             let paced = self.checker.moved(array, self.now.mono);
             self.expect("repairs_are_paced", paced);

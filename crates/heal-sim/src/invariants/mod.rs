@@ -567,6 +567,20 @@ fn is_told_of_as_good(world: &World, id: &ReplicaId) -> bool {
     words.next() == Some(&Condition::Available)
 }
 
+impl World {
+    /// A removal need not be told any more of a replica that really is in an array again.
+    fn removal_taken_back(&mut self, entry: &AuditEntry) {
+        let key = entry.field("REQUEST_ID").map(str::to_owned);
+        let of_it = |owed: &&Owed| Some(owed.key.as_str()) == key.as_deref();
+        let owed = self.checker.owed.iter().find(of_it).cloned();
+        let Some(owed) = owed.filter(|owed| owed.message == OwedMessage::Removed) else { return };
+        let leg = namespace_of(self, &owed.replica).and_then(|id| self.kernel.leg_of(&id));
+        if leg.is_some() {
+            self.checker.owed.retain(|known| known.key != owed.key);
+        }
+    }
+}
+
 fn is_quarantined(world: &World, array: ArrayId) -> bool {
     world.record(array).is_some_and(|record| record.quarantine.is_some())
 }
