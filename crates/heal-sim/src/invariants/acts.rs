@@ -136,7 +136,7 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         HostAction::RemoveLeg { leg, .. }
             if world.feed.is_deaf_to_paths() && world.kernel.is_faulty(array, &leg.device) =>
         {
-            world.kernel.in_sync_beside(array, &leg.device) > 0
+            leg.slot.is_none() || world.kernel.in_sync_beside(array, &leg.device) > 0
         }
         HostAction::Connect { .. }
         | HostAction::Examine { .. }

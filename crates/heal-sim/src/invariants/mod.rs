@@ -224,7 +224,8 @@ impl Checker {
 /// A plan of arming may be behind the facts for so long, while the daemon runs: two looks.
 const EXPOSED: Duration = Duration::from_millis(100);
 
-/// What it takes to connect a controller again is on disk before the controller is deleted.
+/// What it takes to connect a controller again is on disk before the controller is deleted. Who is no
+/// replica of the volume any more is not connected again, so nothing is owed to it.
 ///
 /// # Errors
 /// What is not.
@@ -238,7 +239,11 @@ pub fn every_deletion_has_its_params_in_the_record(
         let mut lapsed = record.lapsed.iter().map(|lapsed| &lapsed.params);
         lapsed.any(|kept| kept.nqn == controller.nqn && kept.portal == controller.portal)
     });
-    if kept { Ok(()) } else { Err(format!("{controller} is in no durable record")) }
+    let mut replicas = world.arrays.iter().flat_map(|plan| &plan.replicas);
+    let listed = replicas.any(|plan| {
+        plan.nqn == controller.nqn && world.provisioner.state_of(&plan.replica.id).is_some()
+    });
+    if kept || !listed { Ok(()) } else { Err(format!("{controller} is in no durable record")) }
 }
 
 /// In every mirror set with an armed leg, another leg in sync queues. A loss that nobody could foresee

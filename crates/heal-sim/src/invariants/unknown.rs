@@ -87,7 +87,8 @@ fn unreadable_leg(world: &World, array: ArrayId, action: &HostAction, id: &Names
         | HostAction::Reconnect { .. }
         | HostAction::Disconnect { .. } => return Ok(()),
     };
-    if leg.device == truth.device {
+    // MD fails none twice: what has failed already is not changed.
+    if leg.device == truth.device && !truth.faulty {
         return Err(format!("{} of {}, which could not be read", action.verb(), leg.device));
     }
     let others = world.kernel.in_sync_beside(array, &leg.device);

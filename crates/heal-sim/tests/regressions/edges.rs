@@ -19,6 +19,8 @@ fn a_clone_that_shows_while_a_leg_is_isolated_ends_that() {
     let mut world = well(&Setup { workload: None, ..legs(3, 30) });
     let twin = world.namespace("vol1-a");
     world.flawed("vol1-d", &Flaw::CloneOf(twin));
+    world.connected_by_hand("vol1-d");
+    world.run_for(seconds(1));
     world.spoil_next("isolate_leg", ToolFault::Fails);
     world.path_lost("vol1-b");
     until(&mut world, "isolating", in_phase("vol1", "isolating"));
@@ -31,6 +33,8 @@ fn a_clone_that_shows_while_a_leg_is_isolated_ends_that() {
 #[test]
 fn a_slot_that_a_person_fills_while_the_offer_is_verified_needs_it_no_more() {
     let mut world = well(&legs(2, 5));
+    world.connected_by_hand("vol1-d");
+    world.run_for(seconds(1));
     world.namespace_removed("vol1-b");
     world.spoil_next("examine", ToolFault::Hangs);
     until(&mut world, "verifying", in_phase("vol1", "verifying"));
