@@ -36,7 +36,6 @@ cases![
     an_unusable_replacement_closes_its_request_and_a_new_key_gets_another,
     an_unusable_replacement_is_never_offered_again,
     a_replacement_that_is_lost_itself_can_be_replaced,
-    a_request_is_its_lost_replica_s_wherever_the_replacement_went,
     a_removed_replica_is_never_offered_again,
     a_spare_in_use_stays_with_its_volume_after_the_lost_one_is_removed,
 ];
@@ -332,24 +331,6 @@ async fn a_replacement_that_is_lost_itself_can_be_replaced(mut bench: Bench<'_>)
         second.id != first.id && second.id != *lost,
         "a lost replica is granted as a replacement",
     )
-}
-
-/// MD puts a leg where it likes: what was granted for one lost replica may take the place of another.
-async fn a_request_is_its_lost_replica_s_wherever_the_replacement_went(
-    mut bench: Bench<'_>,
-) -> Ended {
-    let volume = bench.stand(&Stage { replicas: 3, ..two_replicas(2) }).await?;
-    let (moved, lost) = (&volume.replicas[0].id, &volume.replicas[1].id);
-    let first = bench.lose(&volume.id, moved, "k1").await?;
-    bench.report(&volume.id, &first.id, Condition::Available, "k2").await?;
-    let second = bench.lose(&volume.id, lost, "k3").await?;
-    ensure(second.id != first.id, "one replica replaces two")?;
-    bench.report(&volume.id, &second.id, Condition::Available, "k4").await?;
-    bench.confirm_removed(&volume.id, moved, "k5").await?;
-    bench.confirm_removed(&volume.id, lost, "k6").await?;
-    bench.expect_state(&first.id, ReplicaState::Available).await?;
-    bench.expect_state(&second.id, ReplicaState::Available).await?;
-    expect_count(&bench, 3).await
 }
 
 async fn a_removed_replica_is_never_offered_again(mut bench: Bench<'_>) -> Ended {
