@@ -35,6 +35,14 @@ const MAX_ROLES: usize = (ROOM - FIXED) / 2;
 /// `MD_FEATURE_BAD_BLOCKS`. The kernel sets it only while the log is not empty.
 const FEATURE_BAD_BLOCKS: u32 = 8;
 
+/// What a leg of a plain mirror may have: a bitmap, a recovery that it was in the middle of, a log of bad
+/// blocks (`MD_FEATURE_BITMAP_OFFSET`, `MD_FEATURE_RECOVERY_OFFSET`, `MD_FEATURE_RECOVERY_BITMAP`).
+const FEATURES_PLAIN: u32 = 1 | 2 | 128 | FEATURE_BAD_BLOCKS;
+
+/// `WriteMostly1` and `FailFast1`, of `devflags`.
+const WRITE_MOSTLY: u8 = 1;
+const FAIL_FAST: u8 = 2;
+
 /// `MD_DISK_ROLE_MAX`: the highest role that is a slot.
 const ROLE_MAX: u16 = 0xff00;
 
@@ -120,6 +128,26 @@ pub(crate) fn parse(bytes: &[u8], sector: u64) -> Result<Option<MdSuperblock>, D
         return Err(DamageWhy::Misplaced(place));
     }
     fields(whole, roles).map(Some)
+}
+
+/// How MD is to treat a member, besides what its role says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Manners {
+    /// Read only when there is no other.
+    pub(crate) write_mostly: bool,
+    /// Given up at its first error.
+    pub(crate) fail_fast: bool,
+}
+
+/// The manners that stand in a superblock which [`parse`] takes; `None` if it has more to it than a leg of
+/// a plain mirror has: a reshape, a journal, a cluster, another leg's replacement.
+pub(crate) fn manners(bytes: &[u8]) -> Option<Manners> {
+    let plain = u32_at(bytes, 8)? & !FEATURES_PLAIN == 0;
+    let flags = *bytes.get(184)?;
+    plain.then_some(Manners {
+        write_mostly: flags & WRITE_MOSTLY != 0,
+        fail_fast: flags & FAIL_FAST != 0,
+    })
 }
 
 /// Whether a 0.90 superblock starts with `bytes`, in either byte order: it was written in the byte
@@ -271,6 +299,23 @@ pub(crate) mod tests {
         alone[FIXED..FIXED + 2].copy_from_slice(&0xffffu16.to_le_bytes());
         seal(&mut alone);
         assert_eq!(parse(&alone, 8).unwrap().unwrap().active, [1]);
+    }
+
+    #[test]
+    fn a_superblock_says_how_its_leg_is_treated_unless_it_is_no_plain_mirrors() {
+        let mut page = written(8, 1);
+        for (flags, write_mostly, fail_fast) in
+            [(0, false, false), (1, true, false), (2, false, true), (3, true, true)]
+        {
+            page[184] = flags;
+            assert_eq!(manners(&page), Some(Manners { write_mostly, fail_fast }));
+        }
+        // A reshape, a replacement, another offset, a cluster, a journal, a log of partial parity.
+        for feature in [4u32, 16, 32, 64, 256, 512, 1024, 2048, 4096] {
+            page[8..12].copy_from_slice(&(feature | 1).to_le_bytes());
+            assert_eq!(manners(&page), None, "{feature}");
+        }
+        assert_eq!(manners(&page[..184]), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! | `nvme connect` | the target does not answer; `/dev/nvme-fabrics` takes one at a time | 15 s |
 //! | `nvme disconnect` | a controller that is dead but still live waits for its commands | 70 s |
 //! | `mdadm --manage`, `--grow` | MD waits until the array's I/O stands still | 20 s |
-//! | `blkid`, `helper probe` | a read of a device whose path just died | 10 s |
+//! | `blkid`, `helper probe`, `helper superblocks` | a read of a device whose path just died | 10 s |
+//! | `helper re-add` | such a read; MD's lock | 20 s |
 //! | `helper set-attr`, `helper thaw` | MD's lock | 5 s |
 //! | `helper delete-controller` | a controller that came back while it was told to go | 20 s |
 //!
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use heal_types::{
     ArrayId, ConnectOptions, ConnectParams, ControllerName, DevT, DeviceName, Digests, KeyRef,
-    NamespaceId, Nqn, Portal, TransportKind,
+    MdSuperblock, NamespaceId, Nqn, Portal, TransportKind,
 };
 
 use super::{Call, Subject, Tool};
@@ -162,18 +163,47 @@ fn blkid_with(device: NamespaceNode<'_>, more: &[&str]) -> Call {
     Call { tool: Tool::Blkid, args, deadline: READ, subjects: vec![Subject::Namespace(device.id)] }
 }
 
-/// Reads the MD superblocks of a device.
+/// Reads both ends of a device, and which MD superblocks stand there.
 pub(crate) fn probe(device: NamespaceNode<'_>, dev: DevT) -> Call {
+    read("probe", device, dev)
+}
+
+/// Reads the MD superblocks of a device, and nothing else.
+pub(crate) fn superblocks(device: NamespaceNode<'_>, dev: DevT) -> Call {
+    read("superblocks", device, dev)
+}
+
+fn read(verb: &str, device: NamespaceNode<'_>, dev: DevT) -> Call {
+    Call {
+        tool: Tool::OurHelper,
+        args: vec!["helper".to_owned(), verb.to_owned(), device.node.to_string(), dev.to_string()],
+        deadline: READ,
+        subjects: vec![Subject::Namespace(device.id)],
+    }
+}
+
+/// Gives a member back to its array, the very one that `superblock` was read from.
+pub(crate) fn re_add(
+    array: (ArrayId, &DeviceName),
+    device: NamespaceNode<'_>,
+    dev: DevT,
+    superblock: &MdSuperblock,
+) -> Call {
+    let (id, name) = array;
     Call {
         tool: Tool::OurHelper,
         args: vec![
             "helper".to_owned(),
-            "probe".to_owned(),
+            "re-add".to_owned(),
+            name.to_string(),
+            id.to_string(),
             device.node.to_string(),
             dev.to_string(),
+            superblock.device.to_string(),
+            superblock.events.to_string(),
         ],
-        deadline: READ,
-        subjects: vec![Subject::Namespace(device.id)],
+        deadline: MDADM,
+        subjects: vec![Subject::Array(id), Subject::Namespace(device.id)],
     }
 }
 
@@ -204,8 +234,8 @@ pub(crate) fn thaw(id: ArrayId, array: &DeviceName) -> Call {
     }
 }
 
-/// Takes a member back by bitmap, never by a full copy.
-pub(crate) fn re_add(array: ArrayNode<'_>, device: NamespaceNode<'_>) -> Call {
+/// Takes a member back by bitmap, never by a full copy, where the helper leaves that to `mdadm`.
+pub(crate) fn re_add_by_mdadm(array: ArrayNode<'_>, device: NamespaceNode<'_>) -> Call {
     manage(array, &["--re-add"], &[device])
 }
 
@@ -421,7 +451,7 @@ mod tests {
         );
         let array = ArrayNode { id: ARRAY, node: &md };
         assert_eq!(
-            line(&re_add(array, namespace(&one))),
+            line(&re_add_by_mdadm(array, namespace(&one))),
             "mdadm --manage /dev/md127 --re-add /dev/nvme1n1"
         );
         assert_eq!(

@@ -26,6 +26,7 @@
 
 pub(crate) mod argv;
 mod breaker;
+mod hand;
 mod run;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,7 @@
 //! Starts a child, listens to it, and ends it when its time is up.
 //!
-//! Most children speak into pipes. `mdadm` writes into memory instead: it freezes an array while it adds
+//! Most children live for one call and speak into pipes. Helpers of ours stay ([`hand`](super::hand)).
+//! `mdadm` writes into memory instead: it freezes an array while it adds
 //! a member, says that it did, and thaws the array. Were the daemon to die meanwhile, a pipe without a
 //! reader would end it by `SIGPIPE` between the two, and nothing would be filled any more.
 
@@ -26,10 +27,11 @@ use rustix::fs::{
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::breaker::Breaker;
+use super::hand::{Hand, Hands, Heard};
 use super::{Call, Subject, Tool, Tools};
 
 /// As much of each output as is kept; the rest is read and dropped, so that the child can go on.
-const OUTPUT: usize = 64 * 1024;
+pub(super) const OUTPUT: usize = 64 * 1024;
 
 /// How long a child may take to die of `SIGKILL` before it counts as stuck.
 const DEATH: Duration = Duration::from_secs(2);
@@ -90,6 +92,7 @@ fn one_line(output: &[u8]) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Runner {
     tools: Arc<Tools>,
+    hands: Hands,
     breaker: Breaker,
     death: Duration,
     deadline: Option<Duration>,
@@ -100,6 +103,7 @@ impl Runner {
     pub(crate) fn new(tools: Tools) -> Self {
         Self {
             tools: Arc::new(tools),
+            hands: Hands::default(),
             breaker: Breaker::default(),
             death: DEATH,
             deadline: None,
@@ -124,15 +128,23 @@ impl Runner {
         self.breaker.holds(subjects)
     }
 
-    /// Runs one child to its end, or to its deadline.
+    /// Sees to it that a helper stands ready, so that the next call on one need not wait for its start.
+    pub(crate) fn stand_ready(&self) {
+        self.hands.stand_ready(self.tools.path(Tool::OurHelper));
+    }
+
+    /// Runs one call to its end, or to its deadline.
     pub(crate) fn run(&self, call: &Call) -> Ended {
         if self.is_blocked(&call.subjects) {
             return Ended::silent(Ending::Behind);
         }
         let begun = Instant::now();
-        let ended = match self.start(call) {
-            Ok((child, sheets)) => self.attend(child, sheets, call, begun),
-            Err(error) => Ended::silent(Ending::NotStarted(error)),
+        let ended = match call.tool {
+            Tool::OurHelper => self.ask_a_hand(call, begun),
+            Tool::Mdadm | Tool::Nvme | Tool::Blkid => match self.start(call) {
+                Ok((child, sheets)) => self.attend(child, sheets, call, begun),
+                Err(error) => Ended::silent(Ending::NotStarted(error)),
+            },
         };
         tracing::debug!(
             tool = %call.tool,
@@ -142,6 +154,45 @@ impl Runner {
             "child ended"
         );
         ended
+    }
+
+    fn ask_a_hand(&self, call: &Call, begun: Instant) -> Ended {
+        let mut hand = match self.hands.take(self.tools.path(Tool::OurHelper)) {
+            Ok(hand) => hand,
+            Err(error) => return Ended::silent(Ending::NotStarted(error)),
+        };
+        let deadline = begun + self.deadline.unwrap_or(call.deadline);
+        match hand.ask(&call.args, deadline) {
+            Heard::Answer(ended) => {
+                self.hands.put_back(hand);
+                ended
+            }
+            Heard::Nothing => self.put_down(hand, call, true),
+            Heard::TooLate => self.put_down(hand, call, false),
+        }
+    }
+
+    /// The end of a helper that did not answer.
+    fn put_down(&self, mut hand: Hand, call: &Call, ended: bool) -> Ended {
+        (self.kill)(Pid::from_child(&hand.child));
+        let dead =
+            ended || matches!(hand.hear_its_end(Instant::now() + self.death), Heard::Nothing);
+        let stderr = hand.last_words();
+        let ending = match (dead, ended) {
+            (false, _) => {
+                self.breaker.take(hand.child, call.subjects.clone());
+                Ending::Stuck
+            }
+            (true, false) => {
+                let _ = hand.child.wait();
+                Ending::TimedOut
+            }
+            (true, true) => match hand.child.wait() {
+                Ok(status) => ending_of(status),
+                Err(error) => Ending::NotStarted(error),
+            },
+        };
+        Ended { ending, stdout: Vec::new(), stderr }
     }
 
     fn start(&self, call: &Call) -> io::Result<(Child, Option<Sheets>)> {
@@ -277,7 +328,7 @@ fn listen(exit: BorrowedFd<'_>, stdout: &mut Ear, stderr: &mut Ear, deadline: In
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
@@ -285,30 +336,39 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 /// One output of a child.
-struct Ear {
+#[derive(Debug)]
+pub(super) struct Ear {
     pipe: Option<Pipe>,
     heard: Vec<u8>,
 }
 
-trait Output: Read + AsFd {}
-impl<T: Read + AsFd> Output for T {}
+pub(super) trait Output: Read + AsFd + Send + std::fmt::Debug {}
+impl<T: Read + AsFd + Send + std::fmt::Debug> Output for T {}
 type Pipe = Box<dyn Output>;
 
 impl Ear {
-    fn new(pipe: Option<impl Output + 'static>) -> Self {
+    pub(super) fn new(pipe: Option<impl Output + 'static>) -> Self {
         let pipe = pipe.filter(|pipe| {
             fcntl_getfl(pipe).and_then(|flags| fcntl_setfl(pipe, flags | OFlags::NONBLOCK)).is_ok()
         });
         Self { pipe: pipe.map(|pipe| Box::new(pipe) as Pipe), heard: Vec::new() }
     }
 
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(super) fn heard(&self) -> &[u8] {
+        &self.heard
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.heard.clear();
     }
 
     /// Takes what is there, up to a bound: a child that never stops talking must not keep its
     /// deadline from being looked at.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         let mut piece = [0; 4096];
         for _ in 0..OUTPUT / 4096 {
             let Some(pipe) = &mut self.pipe else { return };

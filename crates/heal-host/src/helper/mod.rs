@@ -6,9 +6,14 @@
 //!
 //! ```text
 //!   nvme-heald helper probe /dev/nvme1n1 259:3        one JSON line: which superblocks stand there
+//!   nvme-heald helper superblocks /dev/nvme1n1 259:3  the same, and nothing else is read
+//!   nvme-heald helper re-add md127 UUID /dev/nvme1n1 259:3 MEMBER EVENTS   a member that left comes back
 //!   nvme-heald helper set-attr md127 UUID nvme1n1 remove   one word written to one file below /sys
 //!   nvme-heald helper thaw md127 UUID                      the same, if a killed `mdadm` left it frozen
 //! ```
+//!
+//! One that is told to `serve` reads such lines from its standard input, does one after the other, and
+//! answers each: the start of a program is most of what one of these takes.
 //!
 //! The helper takes names and words, never paths to write to and never values: it builds the path
 //! itself, and the three words are a closed list. A name is a [`DeviceName`], so it holds neither a
@@ -22,26 +27,36 @@
 //! | 64 | not called as above |
 //! | 65 | the device behind the path is another one |
 //! | 66 | there is no such member, device or array |
+//! | 69 | it takes another tool |
 //! | 74 | the kernel said something else; it stands on standard error |
 //! | 75 | busy |
+//! | 77 | it is not to be, now or later |
 //!
-//! The price: the daemon's whole binary is loaded for one `write`, some milliseconds.
+//! The price: the daemon's whole binary is loaded for one `write`, and stays loaded while it serves.
 
 mod delete;
 mod probe;
+mod re_add;
 mod set_attr;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use heal_types::{ArrayId, ControllerName, DevT, DeviceName};
+use heal_types::{ArrayId, ControllerName, DevT, DeviceName, MdDeviceId};
 use rustix::io::Errno;
 
+use probe::Reading;
 pub(crate) use probe::Report;
+
+/// What tells a helper to stay.
+pub(crate) const SERVE: &str = "serve";
+
+/// Longer than any call.
+const LINE: u64 = 4096;
 
 /// The helper's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +65,25 @@ pub(crate) enum Exit {
     Usage = 64,
     OtherDevice = 65,
     NotThere = 66,
+    NotHere = 69,
     Failed = 74,
     Busy = 75,
+    Refused = 77,
 }
 
 impl Exit {
     /// The meaning of a code, if the helper has it.
     pub(crate) fn of(code: i32) -> Option<Self> {
-        [Self::Usage, Self::OtherDevice, Self::NotThere, Self::Failed, Self::Busy]
-            .into_iter()
-            .find(|exit| i32::from(*exit as u8) == code)
+        const ALL: [Exit; 7] = [
+            Exit::Usage,
+            Exit::OtherDevice,
+            Exit::NotThere,
+            Exit::NotHere,
+            Exit::Failed,
+            Exit::Busy,
+            Exit::Refused,
+        ];
+        ALL.into_iter().find(|exit| i32::from(*exit as u8) == code)
     }
 
     fn from_kernel(error: &io::Error) -> Self {
@@ -125,15 +149,46 @@ impl fmt::Display for Verb {
 /// What the helper is asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum Job {
-    Probe { node: PathBuf, dev: DevT },
-    SetAttr { array: DeviceName, id: ArrayId, leg: DeviceName, verb: Verb },
-    Thaw { array: DeviceName, id: ArrayId },
-    DeleteController { name: ControllerName, inode: u64 },
+    Probe {
+        node: PathBuf,
+        dev: DevT,
+        reading: Reading,
+    },
+    ReAdd {
+        array: DeviceName,
+        id: ArrayId,
+        node: PathBuf,
+        dev: DevT,
+        member: MdDeviceId,
+        events: u64,
+    },
+    SetAttr {
+        array: DeviceName,
+        id: ArrayId,
+        leg: DeviceName,
+        verb: Verb,
+    },
+    Thaw {
+        array: DeviceName,
+        id: ArrayId,
+    },
+    DeleteController {
+        name: ControllerName,
+        inode: u64,
+    },
 }
 
 /// The whole life of a helper. `args` are the arguments after `helper`.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    match parse(args).and_then(|job| run(&job)) {
+    let mut args = args.peekable();
+    if args.peek().is_some_and(|first| first == SERVE) {
+        return serve(&mut io::stdin().lock(), &mut io::stdout().lock());
+    }
+    let done = parse(args).and_then(|job| run(&job)).and_then(|said| {
+        let mut out = io::stdout();
+        out.write_all(said.as_bytes()).map_err(|error| Failure::kernel("standard output", &error))
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // With standard error gone there is nobody left to tell; the code still speaks.
@@ -143,15 +198,47 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Does what each line says, and answers it, until there are no more.
+fn serve(calls: &mut impl BufRead, answers: &mut impl Write) -> ExitCode {
+    loop {
+        let mut line = String::new();
+        match calls.by_ref().take(LINE).read_line(&mut line) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return ExitCode::SUCCESS,
+        }
+        let words = line.split_ascii_whitespace().map(OsString::from);
+        let (code, out, err) = match parse(words).and_then(|job| run(&job)) {
+            Ok(said) => (0, said, String::new()),
+            Err(failure) => (failure.exit as u8, String::new(), format!("{}\n", failure.said)),
+        };
+        let answer = format!("{code} {} {}\n{out}{err}", out.len(), err.len());
+        if answers.write_all(answer.as_bytes()).and_then(|()| answers.flush()).is_err() {
+            return ExitCode::FAILURE; // Nobody is there any more.
+        }
+    }
+}
+
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
     // One more than any call has: enough to refuse a longer one without reading it all.
     let words: Vec<String> = args
-        .take(6)
+        .take(8)
         .map(|word| word.into_string().map_err(|_| Failure::usage("not UTF-8")))
         .collect::<Result<_, _>>()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["probe", node, dev] => Ok(Job::Probe { node: device_node(node)?, dev: value(dev)? }),
+        [verb @ ("probe" | "superblocks"), node, dev] => Ok(Job::Probe {
+            node: device_node(node)?,
+            dev: value(dev)?,
+            reading: if *verb == "probe" { Reading::Ends } else { Reading::Places },
+        }),
+        ["re-add", array, id, node, dev, member, events] => Ok(Job::ReAdd {
+            array: array_name(array)?,
+            id: value(id)?,
+            node: device_node(node)?,
+            dev: value(dev)?,
+            member: value(member)?,
+            events: value(events)?,
+        }),
         ["set-attr", array, id, leg, verb] => Ok(Job::SetAttr {
             array: array_name(array)?,
             id: value(id)?,
@@ -166,7 +253,9 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
             Ok(Job::DeleteController { name: value(name)?, inode: value(inode)? })
         }
         _ => Err(Failure::usage(
-            "usage: helper probe NODE MAJOR:MINOR | helper set-attr ARRAY UUID MEMBER WORD \
+            "usage: helper probe NODE MAJOR:MINOR | helper superblocks NODE MAJOR:MINOR \
+             | helper re-add ARRAY UUID NODE MAJOR:MINOR MEMBER EVENTS \
+             | helper set-attr ARRAY UUID MEMBER WORD \
              | helper thaw ARRAY UUID | helper delete-controller NAME INODE",
         )),
     }
@@ -191,21 +280,26 @@ fn array_name(text: &str) -> Result<DeviceName, Failure> {
     value(text)
 }
 
-fn run(job: &Job) -> Result<(), Failure> {
+/// Does it, and answers with what is to be said of it.
+fn run(job: &Job) -> Result<String, Failure> {
     match job {
-        Job::Probe { node, dev } => {
-            let report = probe::device(node, *dev)?;
+        Job::Probe { node, dev, reading } => {
+            let report = probe::device(node, *dev, *reading)?;
             let line = serde_json::to_string(&report)
                 .map_err(|error| Failure { exit: Exit::Failed, said: error.to_string() })?;
-            writeln!(io::stdout(), "{line}")
-                .map_err(|error| Failure::kernel("standard output", &error))
+            return Ok(format!("{line}\n"));
+        }
+        Job::ReAdd { array, id, node, dev, member, events } => {
+            let (id, dev, member, events) = (*id, *dev, *member, *events);
+            re_add::member(&re_add::Return { array, id, node, dev, member, events })?;
         }
         Job::SetAttr { array, id, leg, verb } => {
-            set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)
+            set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)?;
         }
-        Job::Thaw { array, id } => set_attr::thaw(Path::new("/sys/block"), array, *id),
-        Job::DeleteController { name, inode } => delete::controller(Path::new("/"), name, *inode),
+        Job::Thaw { array, id } => set_attr::thaw(Path::new("/sys/block"), array, *id)?,
+        Job::DeleteController { name, inode } => delete::controller(Path::new("/"), name, *inode)?,
     }
+    Ok(String::new())
 }
 
 #[cfg(test)]
@@ -222,7 +316,15 @@ mod tests {
     fn a_call_is_exactly_one_of_these() {
         let job = parsed(&["probe", "/dev/nvme1n1", "259:3"]).unwrap();
         let dev = DevT { major: 259, minor: 3 };
-        assert_eq!(job, Job::Probe { node: PathBuf::from("/dev/nvme1n1"), dev });
+        let node = PathBuf::from("/dev/nvme1n1");
+        assert_eq!(job, Job::Probe { node: node.clone(), dev, reading: Reading::Ends });
+        let job = parsed(&["superblocks", "/dev/nvme1n1", "259:3"]).unwrap();
+        assert_eq!(job, Job::Probe { node: node.clone(), dev, reading: Reading::Places });
+        let words = ["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID, "42"];
+        let job = parsed(&words).unwrap();
+        let (array, id) = ("md127".parse().unwrap(), UUID.parse().unwrap());
+        let member = UUID.parse().unwrap();
+        assert_eq!(job, Job::ReAdd { array, id, node, dev, member, events: 42 });
         let job = parsed(&["set-attr", "md127", UUID, "nvme1n1", "remove"]).unwrap();
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
         let id = UUID.parse().unwrap();
@@ -230,6 +332,20 @@ mod tests {
         let job = parsed(&["delete-controller", "nvme3", "4711"]).unwrap();
         let name = "nvme3".parse().unwrap();
         assert_eq!(job, Job::DeleteController { name, inode: 4711 });
+    }
+
+    #[test]
+    fn a_helper_that_serves_answers_each_line() {
+        let calls = b"probe /dev/no-such-device 1:1\nset-attr md127\n\n";
+        let mut answers = Vec::new();
+        assert_eq!(serve(&mut calls.as_slice(), &mut answers), ExitCode::SUCCESS);
+        let answers = String::from_utf8(answers).unwrap();
+        let heads: Vec<&str> =
+            answers.lines().filter(|line| line.starts_with(char::is_numeric)).collect();
+        let said = "/dev/no-such-device: No such file or directory (os error 2)\n";
+        assert_eq!(heads[0], format!("66 0 {}", said.len()));
+        assert!(answers.contains(said), "{answers}");
+        assert!(heads[1].starts_with("64 0 ") && heads[2].starts_with("64 0 "), "{answers}");
     }
 
     #[test]
@@ -256,6 +372,10 @@ mod tests {
             &["delete-controller", "../nvme3", "1"],
             &["delete-controller", "nvme3", "-1"],
             &["delete-controller", "nvme3", "1", "more"],
+            &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID],
+            &["re-add", "sda", UUID, "/dev/nvme1n1", "259:3", UUID, "42"],
+            &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID, "-1"],
+            &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID, "42", "more"],
             &["write", "md127", "nvme1n1", "remove"],
         ] {
             let failure = parsed(words).unwrap_err();

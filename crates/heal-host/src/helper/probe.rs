@@ -5,13 +5,13 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use heal_types::{DevT, SectorCount};
+use heal_types::{DevT, MdSuperblock, SectorCount};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, Failure};
-use crate::superblock::{self, ROOM, Trace};
+use crate::superblock::{self, Manners, ROOM, Trace};
 
 /// As much of each end of the device as is read. `blkid` looks for signatures here and does not say
 /// when a read fails; when all of this can be read, so could what `blkid` read.
@@ -30,8 +30,52 @@ pub(crate) struct Report {
     pub(crate) traces: Vec<Trace>,
 }
 
+/// How much of a device is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Both ends, so that another reader's silence about them means something.
+    Ends,
+    /// Only where a superblock may stand.
+    Places,
+}
+
 /// Reads `node` if it is the device `dev`.
-pub(super) fn device(node: &Path, dev: DevT) -> Result<Report, Failure> {
+pub(super) fn device(node: &Path, dev: DevT, reading: Reading) -> Result<Report, Failure> {
+    let file = open_if(node, dev)?;
+    report(&file, reading).map_err(|error| Failure::kernel(node.display(), &error))
+}
+
+/// A member that stands on a device, and how it is treated.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) superblock: MdSuperblock,
+    /// `None`: it is no plain mirror's.
+    pub(super) manners: Option<Manners>,
+}
+
+/// The member on `node`, if it is the device `dev` and carries exactly one superblock; and the device, held.
+pub(super) fn only_member(node: &Path, dev: DevT) -> Result<(File, Option<Member>), Failure> {
+    let file = open_if(node, dev)?;
+    let found = member_of(&file).map_err(|error| Failure::kernel(node.display(), &error))?;
+    Ok((file, found))
+}
+
+fn member_of(mut file: &File) -> io::Result<Option<Member>> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let size = SectorCount(bytes / 512);
+    let pieces = places(file, bytes)?;
+    let found = traces(&pieces, size);
+    let [Trace::V1(superblock)] = found.as_slice() else { return Ok(None) };
+    let own = superblock::v1_places(size).into_iter().map(|sector| (sector, page(&pieces, sector)));
+    let own = own.into_iter().find(|(sector, page)| {
+        matches!(superblock::parse(page, *sector), Ok(Some(found)) if found == *superblock)
+    });
+    let manners = own.and_then(|(_, page)| superblock::manners(&page));
+    Ok(Some(Member { superblock: superblock.clone(), manners }))
+}
+
+/// `node`, open for reading, if it is the device `dev`.
+pub(super) fn open_if(node: &Path, dev: DevT) -> Result<File, Failure> {
     let failed = |error: io::Error| Failure::kernel(node.display(), &error);
     let file = open(node).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
@@ -42,7 +86,7 @@ pub(super) fn device(node: &Path, dev: DevT) -> Result<Report, Failure> {
             said: format!("{} is {found}, not {dev}", node.display()),
         });
     }
-    report(&file).map_err(failed)
+    Ok(file)
 }
 
 /// Past the page cache where that is possible: what counts is what stands at the target now, and
@@ -62,16 +106,38 @@ fn number(rdev: u64) -> DevT {
     DevT { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) }
 }
 
-fn report(mut file: &File) -> io::Result<Report> {
+fn report(mut file: &File, reading: Reading) -> io::Result<Report> {
     let bytes = file.seek(SeekFrom::End(0))?;
     let size = SectorCount(bytes / 512);
+    let pieces = match reading {
+        Reading::Ends => ends(file, bytes)?,
+        Reading::Places => places(file, bytes)?,
+    };
+    Ok(Report { size, traces: traces(&pieces, size) })
+}
+
+fn ends(file: &File, bytes: u64) -> io::Result<Vec<Piece>> {
     let head_end = bytes.min(END);
     let tail_start = (bytes.saturating_sub(END) / PAGE * PAGE).max(head_end);
-    let pieces =
-        [Piece::read(file, 0, head_end)?, Piece::read(file, tail_start, bytes - tail_start)?];
+    Ok(vec![Piece::read(file, 0, head_end)?, Piece::read(file, tail_start, bytes - tail_start)?])
+}
+
+fn places(file: &File, bytes: u64) -> io::Result<Vec<Piece>> {
+    let size = SectorCount(bytes / 512);
+    let mut sectors = superblock::v1_places(size);
+    sectors.extend(superblock::v090_place(size));
+    sectors.sort_unstable();
+    sectors.dedup();
+    let offsets = sectors.into_iter().map(|sector| sector.saturating_mul(512));
+    let offsets = offsets.filter(|offset| *offset < bytes);
+    offsets.map(|offset| Piece::read(file, offset, (bytes - offset).min(ROOM as u64))).collect()
+}
+
+/// What stands at the places for superblocks, in their order.
+fn traces(pieces: &[Piece], size: SectorCount) -> Vec<Trace> {
     let mut traces = Vec::new();
     for sector in superblock::v1_places(size) {
-        match superblock::parse(&page(&pieces, sector), sector) {
+        match superblock::parse(&page(pieces, sector), sector) {
             Ok(Some(found)) => traces.push(Trace::V1(found)),
             Ok(None) => {}
             // Version 0.90 has a place of its own, which may be this one.
@@ -80,10 +146,10 @@ fn report(mut file: &File) -> io::Result<Report> {
         }
     }
     let old = superblock::v090_place(size);
-    if old.is_some_and(|sector| superblock::is_v090(&page(&pieces, sector))) {
+    if old.is_some_and(|sector| superblock::is_v090(&page(pieces, sector))) {
         traces.push(Trace::V090);
     }
-    Ok(Report { size, traces })
+    traces
 }
 
 /// The bytes from `sector` on, as many as a superblock can have and were read.
@@ -152,7 +218,10 @@ mod tests {
     fn report_of(content: &[u8]) -> Report {
         let dir = TempDir::new();
         let path = dir.bytes("device", content);
-        report(&open(&path).unwrap()).unwrap()
+        let file = open(&path).unwrap();
+        let report = report(&file, Reading::Ends).unwrap();
+        assert_eq!(super::report(&file, Reading::Places).unwrap(), report);
+        report
     }
 
     fn device_with(size: usize, sector: usize, superblock: &[u8]) -> Vec<u8> {
@@ -205,8 +274,28 @@ mod tests {
     fn a_plain_file_is_not_the_device_that_was_meant() {
         let dir = TempDir::new();
         let path = dir.bytes("device", &[0; 512]);
-        let failure = device(&path, DevT { major: 259, minor: 3 }).unwrap_err();
+        let failure = device(&path, DevT { major: 259, minor: 3 }, Reading::Ends).unwrap_err();
         assert_eq!(failure.exit, Exit::OtherDevice);
+    }
+
+    #[test]
+    fn the_member_of_a_device_is_the_only_one_with_its_own_manners() {
+        let member = |content: &[u8]| {
+            let dir = TempDir::new();
+            member_of(&open(&dir.bytes("device", content)).unwrap()).unwrap()
+        };
+        let mut own = written(8, 1);
+        own[184] = 2;
+        crate::superblock::tests::seal(&mut own);
+        let found = member(&device_with(2 * MEBI, 8, &own)).unwrap();
+        assert_eq!(found.superblock.events, 42);
+        assert_eq!(found.manners, Some(Manners { write_mostly: false, fail_fast: true }));
+        let mut two = device_with(2 * MEBI, 8, &own);
+        let old = written(2 * MEBI as u64 / 512 - 16, 1);
+        let at = 2 * MEBI - 8192;
+        two[at..at + old.len()].copy_from_slice(&old);
+        assert!(member(&two).is_none());
+        assert!(member(&vec![0; MEBI]).is_none());
     }
 
     #[test]

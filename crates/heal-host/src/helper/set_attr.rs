@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use heal_types::{ArrayId, DeviceName};
+use heal_types::{ArrayId, DevT, DeviceName};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Exit, Failure, Verb};
@@ -41,6 +41,19 @@ pub(super) fn thaw(block: &Path, name: &DeviceName, id: ArrayId) -> Result<(), F
         .and_then(|file| file.take(WORD).read_to_string(&mut action))
         .map_err(|error| Failure::kernel(path.join(ACTION).display(), &error))?;
     if action.trim() == "frozen" { put(&directory, &path, ACTION, "idle") } else { Ok(()) }
+}
+
+/// The number of the array's device.
+pub(super) fn number_of(block: &Path, name: &DeviceName, id: ArrayId) -> Result<DevT, Failure> {
+    let (directory, path) = proven(block, name, id)?;
+    let mut text = String::new();
+    open(&directory, "../dev", OFlags::RDONLY)
+        .and_then(|file| file.take(WORD).read_to_string(&mut text))
+        .map_err(|error| Failure::kernel(path.join("../dev").display(), &error))?;
+    text.trim().parse().map_err(|error| {
+        let said = format!("{}: {error}", path.join("../dev").display());
+        Failure { exit: Exit::Failed, said }
+    })
 }
 
 /// The array's directory, once its UUID is the one that was meant.
@@ -127,6 +140,19 @@ mod tests {
             // A file keeps what a shorter word does not cover; MD takes the word.
             assert!(dir.read("md127/md/sync_action").starts_with(after), "{before}");
         }
+    }
+
+    #[test]
+    fn the_number_is_that_of_the_array_that_was_meant() {
+        let dir = TempDir::new();
+        dir.file("md127/md/uuid", UUID);
+        dir.file("md127/dev", "9:127\n");
+        let (array, id) = ("md127".parse().unwrap(), UUID.parse().unwrap());
+        let found = number_of(dir.path(), &array, id).unwrap();
+        assert_eq!(found, DevT { major: 9, minor: 127 });
+        let other = ArrayId::from_bytes([7; 16]);
+        let failure = number_of(dir.path(), &array, other).unwrap_err();
+        assert_eq!(failure.exit, Exit::OtherDevice);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Acts on an array's membership, by way of `mdadm`: re-add, add, replace, number of slots.
+//! Acts on an array's membership: re-add, and by way of `mdadm` add, replace, number of slots.
 
 use heal_types::{
     ArrayId, ArraySnapshot, Backing, Content, DeviceIdentity, History, HostSnapshot, LegFlag,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::exec::argv::{self, ArrayNode, NamespaceNode};
 use crate::exec::{Ended, Ending, Subject};
+use crate::helper::Exit;
 use crate::superblock::Trace;
 
 /// What `mdadm` says when trying again would not help (`Manage.c`, `Manage_add` and
@@ -26,7 +27,7 @@ const ADD_REFUSED: [&str; 2] = ["not large enough", "cannot work"];
 impl LinuxHost {
     pub(super) fn re_add_leg(&self, id: ArrayId, device: &DeviceIdentity) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id), Subject::Namespace(device.namespace)])?;
-        let before = self.see();
+        let before = self.before();
         let array = running(identity::array(&before, id)?)?;
         let namespace = identity::device(&before, device)?;
         match bound(array, &device.namespace) {
@@ -38,7 +39,7 @@ impl LinuxHost {
         let nodes = self.pair(array, namespace, device)?;
         let superblock = self.carries_our_superblock(id, device, &nodes.leg)?;
         self.is_of_one_history(array, &superblock)?;
-        let ended = self.run(&argv::re_add(nodes.array(id), nodes.leg(device)));
+        let ended = self.give_back(array, device, &nodes, &superblock);
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
                 let leg = bound(array, &device.namespace)?;
@@ -46,14 +47,41 @@ impl LinuxHost {
             })
         };
         let outcome = self.read_back(&ended, shown, |ended| {
+            if is_refused(ended) {
+                let detail = ended.said();
+                return Outcome::Refused(RefusedWhy::ReAddNotPossible { detail });
+            }
             refused_if(ended, &RE_ADD_REFUSED, |detail| RefusedWhy::ReAddNotPossible { detail })
         });
         Ok(self.unless_half_bound(&ended, outcome, id, &device.namespace))
     }
 
+    /// By the kernel's own call, or by `mdadm` where the superblock is not a plain mirror's.
+    fn give_back(
+        &self,
+        array: &ArraySnapshot,
+        device: &DeviceIdentity,
+        nodes: &Pair,
+        superblock: &MdSuperblock,
+    ) -> Ended {
+        let named = (array.id, &array.device);
+        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, superblock));
+        match &ended.ending {
+            Ending::Exited(code) if Exit::of(*code) == Some(Exit::NotHere) => {
+                self.run(&argv::re_add_by_mdadm(nodes.array(array.id), nodes.leg(device)))
+            }
+            Ending::Exited(_)
+            | Ending::Signalled(_)
+            | Ending::TimedOut
+            | Ending::Stuck
+            | Ending::Behind
+            | Ending::NotStarted(_) => ended,
+        }
+    }
+
     pub(super) fn add_leg(&self, id: ArrayId, device: &DeviceIdentity) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id), Subject::Namespace(device.namespace)])?;
-        let before = self.see();
+        let before = self.before();
         let array = running(identity::array(&before, id)?)?;
         let namespace = identity::device(&before, device)?;
         match bound(array, &device.namespace) {
@@ -94,7 +122,7 @@ impl LinuxHost {
             Subject::Namespace(to.namespace),
         ];
         self.nobody_hangs_on(&subjects)?;
-        let before = self.see();
+        let before = self.before();
         let array = running(identity::array(&before, id)?)?;
         let target = identity::device(&before, to)?;
         let Some(new) = bound(array, &to.namespace) else {
@@ -145,7 +173,7 @@ impl LinuxHost {
     /// every block and is nobody's to begin by itself.
     pub(super) fn set_raid_disks(&self, id: ArrayId, raid_disks: u16) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id)])?;
-        let before = self.see();
+        let before = self.before();
         let array = running(identity::array(&before, id)?)?;
         if array.raid_disks == raid_disks {
             return Ok(Outcome::AlreadySo);
@@ -349,6 +377,11 @@ fn wants_replacement(array: &ArraySnapshot, namespace: &NamespaceId) -> bool {
 
 fn still_faulty(leg: &LegSnapshot) -> Outcome {
     not_in_that_state(format!("{} is still bound and faulty", leg.device))
+}
+
+/// Whether our own helper says that trying again would not help.
+fn is_refused(ended: &Ended) -> bool {
+    matches!(ended.ending, Ending::Exited(code) if Exit::of(code) == Some(Exit::Refused))
 }
 
 /// `Refused` if `mdadm` says what trying again does not change, else why it was not done.

@@ -1,6 +1,8 @@
 //! Reads what stands on a device.
 
-use heal_types::{Content, DeviceIdentity, NamespaceSnapshot, Outcome, RetryWhy, UnknownWhy};
+use heal_types::{
+    Content, DeviceIdentity, DiskSeq, NamespaceSnapshot, Observed, Outcome, RetryWhy, UnknownWhy,
+};
 
 use super::content::{Signatures, merge};
 use super::node::Node;
@@ -18,13 +20,24 @@ const BLKID_AMBIVALENT: i32 = 8;
 impl LinuxHost {
     pub(super) fn examine(&self, device: &DeviceIdentity) -> Step<Content> {
         self.nobody_hangs_on(&[Subject::Namespace(device.namespace)])?;
-        let before = self.see();
+        let before = self.before();
         let namespace = identity::device(&before, device)?;
         let node = self.open_node(namespace, device)?;
         let content = self.content_of(device, &node)?;
         // What was read was read from this device only if it is still there under that name.
-        identity::device(&self.see(), device)?;
+        if !self.is_the_disk_it_was(device) {
+            identity::device(&self.see(), device)?;
+        }
         Ok(content)
+    }
+
+    /// Whether the disk of that name is surely the one it was: no other one ever gets its number.
+    fn is_the_disk_it_was(&self, device: &DeviceIdentity) -> bool {
+        let now = self.root.dir("sys/block").dir(device.device.as_str()).value("diskseq");
+        match (now, device.diskseq) {
+            (Observed::Known(now), Observed::Known(then)) => DiskSeq(now) == then,
+            (Observed::Known(_) | Observed::Unknown(_), _) => false,
+        }
     }
 
     /// The node of a device that may be opened now.
@@ -37,23 +50,28 @@ impl LinuxHost {
         self.nodes.prove(&device.device, device.dev)
     }
 
-    /// What stands on the device. "Blank" takes two witnesses that both could read.
+    /// What stands on the device. "Blank" takes two witnesses that both could read. All read at once, and
+    /// what was not needed is not asked how it went.
     pub(super) fn content_of(&self, device: &DeviceIdentity, node: &Node) -> Step<Content> {
         let named = NamespaceNode { id: device.namespace, node };
-        let report = self.superblocks(device, node)?;
-        let all = self.signatures(&argv::blkid(named))?;
-        let beside_md = if all.names_md() {
-            Some(self.signatures(&argv::blkid_beside_md(named))?)
-        } else {
-            None
-        };
+        let (report, all, beside_md) = std::thread::scope(|readers| {
+            let all = readers.spawn(|| self.signatures(&argv::blkid(named)));
+            let beside_md = readers.spawn(|| self.signatures(&argv::blkid_beside_md(named)));
+            (self.report(&argv::probe(named, device.dev)), told(all), told(beside_md))
+        });
+        let (report, all) = (report?, all?);
+        let beside_md = if all.names_md() { Some(beside_md?) } else { None };
         Ok(merge(&report.traces, &all, beside_md.as_ref()))
     }
 
     /// Only what MD has on the device.
     pub(super) fn superblocks(&self, device: &DeviceIdentity, node: &Node) -> Step<Report> {
         let named = NamespaceNode { id: device.namespace, node };
-        let ended = self.run(&argv::probe(named, device.dev));
+        self.report(&argv::superblocks(named, device.dev))
+    }
+
+    fn report(&self, call: &Call) -> Step<Report> {
+        let ended = self.run(call);
         match &ended.ending {
             Ending::Exited(0) => serde_json::from_slice(&ended.stdout)
                 .map_err(|_| Outcome::Unknown(UnknownWhy::Malformed)),
@@ -61,7 +79,9 @@ impl LinuxHost {
                 Some(Exit::OtherDevice) => other_device(ended.said()),
                 Some(Exit::NotThere) => Outcome::Unknown(UnknownWhy::Vanished),
                 Some(Exit::Busy) => not_done(&ended),
-                Some(Exit::Failed | Exit::Usage) | None => unread(&ended),
+                Some(Exit::Failed | Exit::Usage | Exit::NotHere | Exit::Refused) | None => {
+                    unread(&ended)
+                }
             }),
             Ending::Signalled(_)
             | Ending::TimedOut
@@ -88,6 +108,11 @@ impl LinuxHost {
             | Ending::NotStarted(_) => Err(did_not_read(&ended)),
         }
     }
+}
+
+/// What a reader on a thread of its own says.
+fn told<T>(reader: std::thread::ScopedJoinHandle<'_, Step<T>>) -> Step<T> {
+    reader.join().unwrap_or(Err(Outcome::Unknown(UnknownWhy::NoAnswer)))
 }
 
 fn unread(ended: &Ended) -> Outcome {

@@ -13,7 +13,7 @@ impl LinuxHost {
     /// A device that is gone, where MD has not noticed, or a copy that works and is one too many.
     pub(super) fn fail_leg(&self, id: ArrayId, wanted: &LegRef, why: FailWhy) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id)])?;
-        let before = self.see();
+        let before = self.before();
         let array = identity::array(&before, id)?;
         let Some(leg) = identity::leg(array, wanted)? else {
             return Ok(Outcome::AlreadySo);
@@ -36,7 +36,7 @@ impl LinuxHost {
 
     pub(super) fn remove_leg(&self, id: ArrayId, wanted: &LegRef) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id)])?;
-        let before = self.see();
+        let before = self.before();
         let array = identity::array(&before, id)?;
         let Some(leg) = identity::leg(array, wanted)? else {
             return Ok(Outcome::AlreadySo);
@@ -52,7 +52,7 @@ impl LinuxHost {
 
     pub(super) fn clear_want_replacement(&self, id: ArrayId, wanted: &LegRef) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id)])?;
-        let before = self.see();
+        let before = self.before();
         let array = identity::array(&before, id)?;
         let Some(leg) = identity::leg(array, wanted)? else {
             return Err(not_in_that_state(format!("{} is no leg of it", wanted.device)));

@@ -5,7 +5,7 @@
 //! steps, and only the second differs from act to act:
 //!
 //! ```text
-//!   HostAction ──► 1 look      that array, that device, in that state?  ── no ──► Refused, Retry
+//!   HostAction ──► 1 look      may it? that array, that device, in that state?  ── no ──► Refused, Retry
 //!                     │        is it so already?                        ── yes ─► AlreadySo
 //!                     ▼
 //!                  2 act       one child, with a deadline (exec)
@@ -125,6 +125,8 @@ pub struct LinuxHost {
     eye: Arc<Mutex<dyn Eye>>,
     /// What the last look saw. Held only to take or to put it: nobody waits here for a look.
     last: Arc<Mutex<Option<Arc<Seen>>>>,
+    /// What the caller's guards spoke on, right before the act: its first look.
+    fresh: Option<Arc<HostSnapshot>>,
     /// What glances read.
     kept: Arc<Kept>,
     sockets: Arc<dyn Sockets>,
@@ -146,6 +148,7 @@ impl LinuxHost {
             root,
             eye: Arc::new(Mutex::new(eye)),
             last: Arc::default(),
+            fresh: None,
             kept: Arc::new(Kept::host()),
             sockets: Arc::new(KernelSockets::default()),
             support: Support::unasked(),
@@ -200,6 +203,12 @@ impl LinuxHost {
         self.survey().snapshot.clone()
     }
 
+    /// The look that an act on an array begins with. It may be some instants old; what is not in it is not
+    /// there only for acts that need it to be there.
+    fn before(&self) -> HostSnapshot {
+        self.fresh.as_deref().cloned().unwrap_or_else(|| self.see())
+    }
+
     /// One look, which the next glance starts from.
     fn survey(&self) -> Arc<Seen> {
         // A look that panicked left at worst an old cache of portals, which the next look corrects.
@@ -225,7 +234,11 @@ impl LinuxHost {
         let on_namespaces = |array: &&ArraySnapshot| {
             array.legs.iter().any(|leg| matches!(leg.backing, Backing::Namespace(_)))
         };
-        for array in seen.snapshot.arrays.iter().filter(on_namespaces).take(PREPARED) {
+        let arrays = || seen.snapshot.arrays.iter().filter(on_namespaces);
+        if arrays().next().is_some() {
+            self.runner.stand_ready();
+        }
+        for array in arrays().take(PREPARED) {
             self.glance_from(seen, array.id);
         }
     }
@@ -368,7 +381,14 @@ impl HostPort for LinuxHost {
         if let Some(answer) = isolated {
             return answer.unwrap_or_else(HostAnswer::from);
         }
-        ask_then_act(self, array, action, permits)
+        if action.is_urgent() {
+            return ask_then_act(self, array, action, permits);
+        }
+        let mut fresh = self.see();
+        if let Err(detail) = permits(&mut fresh) {
+            return guarded(detail).into();
+        }
+        Self { fresh: Some(Arc::new(fresh)), ..self.clone() }.act(action)
     }
 }
 

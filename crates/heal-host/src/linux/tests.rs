@@ -37,6 +37,9 @@ const ARRAY: heal_types::ArrayId = heal_types::ArrayId::from_bytes([0x11; 16]);
 const BLANK: &str = r#"{"size":2097152,"traces":[]}"#;
 const LIMITS: &str = "MINIMUM_IO_SIZE=512\nLOGICAL_SECTOR_SIZE=512\n";
 
+/// What a helper does that is asked to read.
+const READING: &str = r#"case "$2" in probe | superblocks) cat "$dir/probe.json"; exit;; esac"#;
+
 #[derive(Debug)]
 struct FileEye(PathBuf);
 
@@ -64,6 +67,7 @@ impl Lab {
             root: Root::new(dir.path().join("root")),
             eye: Arc::new(Mutex::new(FileEye(dir.path().join("host.json")))),
             last: Arc::default(),
+            fresh: None,
             kept: Arc::default(),
             sockets: Arc::new(KernelSockets::default()),
             support: Support::whole(),
@@ -78,7 +82,7 @@ impl Lab {
         for minor in 1..=3 {
             dir.file(&format!("dev/nvme{minor}n1"), &format!("259:{minor}"));
         }
-        dir.tool_does("helper", r#"[ "$2" = probe ] && cat "$dir/probe.json""#);
+        dir.tool_does("helper", READING);
         let blkid = r#"case "$*" in *nolinux*) cat "$dir/beside";; *) cat "$dir/all";; esac"#;
         dir.tool_does("blkid", blkid);
         let lab = Self { dir, host };
@@ -105,8 +109,7 @@ impl Lab {
     /// Lets `tool` turn the host into `after`, then run `shell`.
     fn turns(&self, tool: &str, after: &HostSnapshot, shell: &str) {
         self.dir.bytes("after.json", &serde_json::to_vec(after).unwrap());
-        let reading = r#"if [ "$2" = probe ]; then cat "$dir/probe.json"; exit; fi"#;
-        let reading = if tool == "helper" { reading } else { "" };
+        let reading = if tool == "helper" { READING } else { "" };
         let turn =
             r#"cp "$dir/../after.json" "$dir/../new" && mv "$dir/../new" "$dir/../host.json""#;
         self.dir.tool_does(tool, &format!("{reading}\n{turn}\n{shell}"));
@@ -123,8 +126,11 @@ impl Lab {
     /// Calls that can change something.
     fn acts(&self) -> Vec<String> {
         let calls = self.dir.calls().into_iter();
-        let reads =
-            |call: &str| call.starts_with("blkid") || call.starts_with("helper helper probe");
+        let reads = |call: &str| {
+            ["blkid ", "helper helper probe ", "helper helper superblocks "]
+                .iter()
+                .any(|reader| call.starts_with(reader))
+        };
         let dev = format!("{}/", self.dir.path().join("dev").display());
         calls.filter(|call| !reads(call)).map(|call| call.replace(&dev, "/dev/")).collect()
     }
@@ -242,7 +248,7 @@ fn host(array: ArraySnapshot) -> HostSnapshot {
         namespaces.retain(|free| free.device != held.device);
         namespaces.push(NamespaceSnapshot { holders, ..(**held).clone() });
     }
-    HostSnapshot { arrays: vec![array], namespaces, unreadable: Vec::new() }
+    HostSnapshot { arrays: vec![array], namespaces, ..HostSnapshot::default() }
 }
 
 const IN_SYNC: &[LegFlag] = &[LegFlag::InSync];

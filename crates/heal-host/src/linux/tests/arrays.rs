@@ -80,10 +80,27 @@ fn what_mdadm_says_reaches_the_answer() {
 fn a_returned_leg_is_taken_back_by_bitmap() {
     let lab = Lab::new(&degraded());
     lab.reads_member(&superblock_of(ARRAY));
+    lab.turns("helper", &with_third(Some(1), SPARE), "");
+    assert_eq!(lab.act(&re_add()), Outcome::Changed);
+    assert_eq!(lab.acts(), [given_back(42)]);
+    assert_eq!(lab.act(&re_add()), Outcome::AlreadySo);
+}
+
+/// The call that gives the third device back, as the member that its superblock says.
+fn given_back(events: u64) -> String {
+    let member = MdDeviceId::from_bytes([0x22; 16]);
+    format!("helper helper re-add md127 {ARRAY} /dev/nvme3n1 259:3 {member} {events}")
+}
+
+#[test]
+fn a_superblock_that_is_no_plain_mirrors_is_left_to_mdadm() {
+    let lab = Lab::new(&degraded());
+    lab.reads_member(&superblock_of(ARRAY));
+    lab.dir.tool_does("helper", &format!("{READING}\nexit 69"));
     lab.turns("mdadm", &with_third(Some(1), SPARE), "");
     assert_eq!(lab.act(&re_add()), Outcome::Changed);
-    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --re-add /dev/nvme3n1"]);
-    assert_eq!(lab.act(&re_add()), Outcome::AlreadySo);
+    let by_mdadm = "mdadm --manage /dev/md127 --re-add /dev/nvme3n1".to_owned();
+    assert_eq!(lab.acts(), [given_back(42), by_mdadm]);
 }
 
 /// A superblock of the array, written when only these members held a slot.
@@ -99,7 +116,7 @@ fn a_leg_that_went_on_by_itself_is_not_taken_back_whatever_it_counts() {
     let lab = Lab::new(&degraded());
     lab.reads_member("");
     lab.dir.file("bin/source.json", &counting(0, &[0], 50));
-    let reading = r#"[ "$2" = probe ] || exit 0
+    let reading = r#"[ "$2" = superblocks ] || exit 75
         case "$3" in *nvme3n1) cat "$dir/candidate.json";; *) cat "$dir/source.json";; esac"#;
     lab.dir.tool_does("helper", reading);
     for events in [40, 50, 60] {
@@ -111,9 +128,8 @@ fn a_leg_that_went_on_by_itself_is_not_taken_back_whatever_it_counts() {
 
     // One that left while the other stayed counts it as a member.
     lab.dir.file("bin/candidate.json", &counting(1, &[0, 1], 40));
-    lab.dir.tool_does("mdadm", "exit 1");
-    lab.act(&re_add());
-    assert_eq!(lab.acts(), ["mdadm --manage /dev/md127 --re-add /dev/nvme3n1"]);
+    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Busy);
+    assert_eq!(lab.acts(), [given_back(40)]);
 }
 
 #[test]
@@ -125,6 +141,13 @@ fn a_re_add_that_md_refuses_is_told_from_one_that_failed() {
     assert_eq!(lab.acts(), Vec::<String>::new());
 
     lab.reads_member(&superblock_of(ARRAY));
+    let refuses = r#"echo "the kernel does not take it" >&2; exit 77"#;
+    lab.dir.tool_does("helper", &format!("{READING}\n{refuses}"));
+    let detail = "the kernel does not take it".to_owned();
+    let refused = Outcome::Refused(RefusedWhy::ReAddNotPossible { detail });
+    assert_eq!(lab.act(&re_add()), refused);
+
+    lab.dir.tool_does("helper", &format!("{READING}\nexit 69"));
     let text = "mdadm: --re-add for /dev/nvme3n1 to /dev/md127 is not possible";
     lab.dir.tool_does("mdadm", &format!("echo '{text}' >&2; exit 1"));
     let detail = text.to_owned();
@@ -138,7 +161,7 @@ fn a_re_add_that_md_refuses_is_told_from_one_that_failed() {
 fn a_leg_that_came_back_as_a_spare_only_is_looked_at_again() {
     let lab = Lab::new(&degraded());
     lab.reads_member(&superblock_of(ARRAY));
-    lab.turns("mdadm", &with_third(None, SPARE), "");
+    lab.turns("helper", &with_third(None, SPARE), "");
     assert_eq!(lab.act(&re_add()), Outcome::Unknown(UnknownWhy::NotFilledYet));
 }
 
