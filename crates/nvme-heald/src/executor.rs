@@ -394,20 +394,32 @@ async fn limited<E: std::fmt::Display>(
 
 /// The act itself, on a thread that may block.
 fn carry_out<H: Host>(host: &mut H, array: ArrayId, board: &Board, order: &Order) -> Carried {
-    if let Some(device) = opened(&order.action) {
+    let udev = at_udev(&order.action);
+    if let AtUdev::Waits(device) = udev {
         host.await_settled(device);
     }
     let begun = clock::moment();
-    let answer = host.act_if(array, &order.action, &mut |fresh| {
-        let news = board.news();
-        news.annotate_all(fresh);
-        order.footing.permits(&order.action, fresh).map_err(|why| why.to_string())?;
-        match news.cut_off.filter(|_| order.action.takes_a_path()) {
-            Some(detail) => Err(format!("the host is cut off: {detail}")),
-            None => Ok(()),
-        }
-    });
+    let act = |host: &mut H| {
+        host.act_if(array, &order.action, &mut |fresh| {
+            let news = board.news();
+            news.annotate_all(fresh);
+            order.footing.permits(&order.action, fresh).map_err(|why| why.to_string())?;
+            match news.cut_off.filter(|_| order.action.takes_a_path()) {
+                Some(detail) => Err(format!("the host is cut off: {detail}")),
+                None => Ok(()),
+            }
+        })
+    };
+    let mut answer = act(host);
+    if let (AtUdev::WaitsIfBusy(device), true) = (udev, is_busy(&answer.outcome)) {
+        host.await_settled(device);
+        answer = act(host);
+    }
     Carried { begun, answer }
+}
+
+fn is_busy(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Retry { why: RetryWhy::Busy, .. })
 }
 
 /// An act that was carried out.
@@ -440,14 +452,25 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The device that udev may still be busy with.
-fn opened(action: &HostAction) -> Option<DevT> {
+/// How an act stands to udev, which opens a device that has just appeared, at times for itself alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtUdev {
+    /// It is no new device's, or only reads, which is in nobody's way.
+    Indifferent,
+    /// The device is written to by a tool: udev is done first.
+    Waits(DevT),
+    /// The kernel says when somebody has the device for itself, and nothing has happened then.
+    WaitsIfBusy(DevT),
+}
+
+fn at_udev(action: &HostAction) -> AtUdev {
     match action {
-        HostAction::Examine { device }
-        | HostAction::ReAddLeg { device, .. }
-        | HostAction::AddLeg { device, .. }
-        | HostAction::ReplaceLeg { to: device, .. } => Some(device.dev),
-        HostAction::Connect { .. }
+        HostAction::ReAddLeg { device, .. } => AtUdev::WaitsIfBusy(device.dev),
+        HostAction::AddLeg { device, .. } | HostAction::ReplaceLeg { to: device, .. } => {
+            AtUdev::Waits(device.dev)
+        }
+        HostAction::Examine { .. }
+        | HostAction::Connect { .. }
         | HostAction::FailLeg { .. }
         | HostAction::RemoveLeg { .. }
         | HostAction::ClearWantReplacement { .. }
@@ -457,7 +480,7 @@ fn opened(action: &HostAction) -> Option<DevT> {
         | HostAction::CutPath { .. }
         | HostAction::DeleteController { .. }
         | HostAction::Reconnect { .. }
-        | HostAction::Disconnect { .. } => None,
+        | HostAction::Disconnect { .. } => AtUdev::Indifferent,
     }
 }
 

@@ -15,7 +15,8 @@ use heal_types::control::{Request, Response};
 use heal_types::status::{Explanation, Health, HostStatus};
 use heal_types::{
     ControllerName, FastIoFail, GracePolicy, HostAction, HostAnswer, HostPort, IoReading, Nqn,
-    Portal, ProvisionerCall, ReplicaId, ReplicaState, SocketReading, TransportKind,
+    Outcome, Portal, ProvisionerCall, ReplicaId, ReplicaState, RetryWhy, SocketReading,
+    TransportKind,
 };
 use tokio::sync::oneshot;
 
@@ -38,6 +39,8 @@ struct FakeHost {
     hangs: Arc<AtomicBool>,
     /// What it answers about isolation.
     isolation: Arc<Mutex<Isolation>>,
+    /// A returned leg is busy until udev was waited for.
+    busy: Arc<AtomicBool>,
 }
 
 impl FakeHost {
@@ -68,12 +71,19 @@ impl HostPort for FakeHost {
         while self.hangs.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
+        let re_add = matches!(action, HostAction::ReAddLeg { .. });
+        if re_add && self.busy.load(Ordering::Relaxed) {
+            let after = Duration::from_secs(600);
+            return Outcome::Retry { after, why: RetryWhy::Busy }.into();
+        }
         self.kernel(|kernel| kernel.act(action))
     }
 }
 
 impl Host for FakeHost {
-    fn await_settled(&self, _: DevT) {}
+    fn await_settled(&self, _: DevT) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
 
     fn mark_managed(&self, devices: &BTreeSet<DevT>) {
         self.marked.lock().unwrap().clone_from(devices);
@@ -167,6 +177,7 @@ impl Stage {
                 marked: Arc::default(),
                 hangs: Arc::default(),
                 isolation: Arc::new(Mutex::new(Isolation::whole())),
+                busy: Arc::default(),
             },
             provisioner: SharedProvisioner::new(world.provisioner),
             config,
@@ -664,6 +675,22 @@ async fn nothing_is_armed_while_a_controller_is_of_a_fabric_that_the_kernel_was_
     life.wait_event("leg.lost").await;
     stage.restore("vol1-b");
     life.wait("a leg is armed", || stage.armed() == 1).await;
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn a_returned_leg_that_udev_still_has_is_taken_back_when_udev_is_done() {
+    let stage = Stage::new("udev", &["vol1"]);
+    let life = stage.start();
+    life.wait_event("array.managed").await;
+    stage.host.busy.store(true, Ordering::Relaxed);
+    stage.lose("vol1-b");
+    life.wait_event("leg.lost").await;
+    stage.restore("vol1-b");
+    life.wait_event("leg.in_sync").await;
+    let acts = stage.host.acts();
+    let tries = acts.iter().filter(|verb| **verb == "re_add_leg").count();
+    assert_eq!(tries, 2, "at once, and when udev was done: {acts:?}");
     life.stop().await;
 }
 
