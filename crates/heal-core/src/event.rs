@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use heal_types::{
     ArrayId, ArraySnapshot, ControllerName, DeviceName, HostAnswer, HostSnapshot,
-    NamespaceSnapshot, Observed, PathHealth, ProvisionerAnswer, ProvisionerFault, WallTime,
+    NamespaceSnapshot, Nqn, Observed, PathHealth, ProvisionerAnswer, ProvisionerFault, WallTime,
 };
 
 use crate::ids::EffectId;
@@ -55,6 +55,9 @@ pub struct Look {
     pub array: Observed<Option<ArraySnapshot>>,
     /// Every NVMe-oF namespace of the host.
     pub namespaces: Vec<NamespaceSnapshot>,
+    /// The subsystem of each of its NVMe-oF controllers, also of one that leads to no namespace.
+    #[serde(default)]
+    pub controllers: Vec<Observed<Nqn>>,
     /// Why there was a look.
     pub cause: LookCause,
 }

@@ -221,8 +221,8 @@ pub struct Intent {
     /// The subsystem it connects, if that is what it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connects: Option<Nqn>,
-    /// Whether nobody was seen to have connected that subsystem: if its end is never heard of, what is
-    /// connected is ours all the same.
+    /// Whether nobody was seen to have connected that subsystem, by a namespace or a controller: if its
+    /// end is never heard of, what is connected is ours all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first: bool,
     /// When it was begun.

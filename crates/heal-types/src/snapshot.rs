@@ -29,6 +29,9 @@ pub struct HostSnapshot {
     pub namespaces: Vec<NamespaceSnapshot>,
     /// Arrays that are there but could not be read: their actors must not conclude "gone".
     pub unreadable: Vec<DeviceName>,
+    /// The subsystem of every NVMe-oF controller, also of one that leads to no namespace.
+    #[serde(default)]
+    pub controllers: Vec<Observed<Nqn>>,
 }
 
 impl HostSnapshot {

@@ -266,6 +266,7 @@ mod tests {
             look: Box::new(Look {
                 array: Observed::Known(None),
                 namespaces: vec![],
+                controllers: vec![],
                 cause: LookCause::Md,
             }),
             begun: Moment(begun),

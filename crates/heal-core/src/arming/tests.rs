@@ -101,7 +101,7 @@ pub(crate) fn host(arrays: Vec<ArraySnapshot>) -> HostSnapshot {
     let legs = arrays.iter().flat_map(|array| &array.legs);
     let mut namespaces: Vec<_> = legs.filter_map(|leg| leg.backing.namespace().cloned()).collect();
     namespaces.dedup_by_key(|namespace| namespace.dev);
-    HostSnapshot { arrays, namespaces, unreadable: Vec::new() }
+    HostSnapshot { arrays, namespaces, ..HostSnapshot::default() }
 }
 
 pub(crate) fn wards(snapshot: &HostSnapshot) -> BTreeMap<ArrayId, Ward> {

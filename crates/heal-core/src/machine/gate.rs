@@ -532,9 +532,10 @@ impl ArrayMachine {
         Intent { id, verb, slot, disconnects, connects, first, at: now.wall }
     }
 
-    /// Whether nobody is seen to have connected this subsystem. A namespace that cannot be told may be
-    /// one of its own.
+    /// Whether nobody is seen to have connected this subsystem. A namespace or a controller that cannot
+    /// be told may be one of its own, and a controller may lead to no namespace yet.
     fn is_unconnected(&self, nqn: &Nqn) -> bool {
-        self.namespaces.iter().all(|namespace| namespace.nqn.is_known_and(|known| known != nqn))
+        let namespaces = self.namespaces.iter().map(|namespace| &namespace.nqn);
+        namespaces.chain(&self.controllers).all(|seen| seen.is_known_and(|known| known != nqn))
     }
 }

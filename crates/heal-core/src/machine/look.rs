@@ -35,6 +35,7 @@ impl ArrayMachine {
         }
         self.blind = false;
         self.namespaces = look.namespaces;
+        self.controllers = look.controllers;
         self.note_given_up(now);
         let was_there = self.snapshot().is_some();
         let name = self.snapshot().and_then(|array| array.alias.clone());

@@ -122,6 +122,8 @@ pub struct ArrayMachine {
     // What was seen.
     array: Observed<Option<ArraySnapshot>>,
     namespaces: Vec<NamespaceSnapshot>,
+    /// The subsystems of the controllers of the last look.
+    controllers: Vec<Observed<Nqn>>,
     cause: LookCause,
     /// The last look saw nothing: the snapshot is older, and nothing is begun on it.
     blind: bool,
@@ -186,6 +188,7 @@ impl ArrayMachine {
             now: Now { mono: Moment(0), wall: WallTime(0) },
             array: Observed::Unknown(UnknownWhy::NotReadYet),
             namespaces: Vec::new(),
+            controllers: Vec::new(),
             cause: LookCause::Start,
             blind: true,
             seen: false,

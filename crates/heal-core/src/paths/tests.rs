@@ -506,7 +506,7 @@ fn mirrors(count: u8) -> HostSnapshot {
     };
     let arrays: Vec<_> = (0..count).map(|n| mirror(n + 1, legs(n))).collect();
     let namespaces = (0..count).flat_map(legs).collect();
-    HostSnapshot { arrays, namespaces, unreadable: Vec::new() }
+    HostSnapshot { arrays, namespaces, ..HostSnapshot::default() }
 }
 
 struct Fabric {

@@ -120,6 +120,15 @@ impl Fabric {
             .collect()
     }
 
+    /// The subsystem of every controller that is remote, or may be.
+    pub(super) fn subsystems_of_controllers(&self) -> Vec<Observed<Nqn>> {
+        let remote = |controller: &&Controller| match controller.kind {
+            Kind::Fabric(_) | Kind::Unreadable => true,
+            Kind::Other => false,
+        };
+        self.controllers.values().filter(remote).map(|found| found.nqn.clone()).collect()
+    }
+
     /// Every controller, with the inode of its directory.
     pub(super) fn inodes(&self) -> BTreeMap<ControllerName, u64> {
         self.controllers

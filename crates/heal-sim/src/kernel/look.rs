@@ -59,6 +59,9 @@ impl FakeKernel {
                 .filter(|array| self.is_blurred(Blur::Array(array.id)))
                 .map(|array| array.device.clone())
                 .collect(),
+            controllers: (self.controllers.iter())
+                .map(|controller| Observed::Known(controller.nqn.clone()))
+                .collect(),
         }
     }
 

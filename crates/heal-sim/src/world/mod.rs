@@ -583,6 +583,7 @@ impl World {
                 } else {
                     snapshot.namespaces.clone()
                 },
+                controllers: snapshot.controllers.clone(),
                 cause: cause.clone(),
             };
             self.deliver(id, Event::Looked(Box::new(look)));

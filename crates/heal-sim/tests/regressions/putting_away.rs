@@ -118,3 +118,30 @@ fn a_flapping_leg_owes_the_provisioner_one_word_at_the_most() {
     heals(&mut world);
     assert_eq!(heard_of(&world, "vol1-b").last(), Some(&"available"));
 }
+
+// found by review: a subsystem that somebody else had connected, and that led to no namespace yet, was
+// taken for ours when nobody heard what became of our own connect.
+#[test]
+fn a_controller_without_a_namespace_is_somebody_elses_also_when_our_connect_goes_unheard() {
+    for somebody_else in [true, false] {
+        let mut world = mirror();
+        world.namespace_removed("vol1-c");
+        if somebody_else {
+            world.connected_by_hand("vol1-c");
+        }
+        world.spoil_next("connect", ToolFault::DoneUnheard);
+        world.namespace_removed("vol1-b");
+        let ours = |world: &World| {
+            let record = world.record(world.array("vol1")).expect("a repair is recorded");
+            record.connected.contains_key(&world.nqn("vol1-c"))
+        };
+        let unheard = |world: &World| world.transcript.text().contains("connect: unknown");
+        until(&mut world, "the connect went unheard", unheard);
+        world.run_for(seconds(1));
+        assert_eq!(ours(&world), !somebody_else, "{}", world.transcript.text());
+        world.namespace_restored("vol1-c");
+        heals(&mut world);
+        assert_in_sync(&world, "vol1-c");
+        assert_eq!(ours(&world), !somebody_else, "{}", world.transcript.text());
+    }
+}
