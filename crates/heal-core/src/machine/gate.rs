@@ -1,6 +1,6 @@
 //! Between wanting and doing: deadlines, holds, the host's budget, the guards.
 
-use heal_types::{HostAction, LegSnapshot, Now, Nqn, ProvisionerCall, Slot};
+use heal_types::{ArrayState, HostAction, LegSnapshot, Now, Nqn, ProvisionerCall, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -87,6 +87,10 @@ impl ArrayMachine {
             }
         }
         if kind.is_replacing() {
+            // A person's, who stops it and starts it again: MD takes no leg into it.
+            if self.is_broken() {
+                return Some(HeldWhy::ArrayState(ArrayState::Broken));
+            }
             if !self.policy.provisioned {
                 return Some(HeldWhy::NoProvisioner);
             }

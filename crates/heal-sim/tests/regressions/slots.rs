@@ -138,6 +138,22 @@ fn a_broken_array_is_said_to_be_broken_and_not_to_be_rebuilding() {
     assert_eq!(lines(&world, LineKind::Audit, "a write was lost on its last leg"), 1);
 }
 
+// found by chaos: an array that MD had given up asked for the host's leave every second and gave it back, while
+// another array waited for it.
+#[test]
+fn a_broken_array_asks_for_no_replacement_and_not_for_the_host_s_leave() {
+    let mut world = mirror();
+    world.namespace_removed("vol1-b");
+    world.run_for(seconds(2));
+    world.namespace_removed("vol1-a");
+    world.run_for(seconds(1200));
+    assert!(world.kernel.is_broken(world.array("vol1")));
+    assert_eq!(lines(&world, LineKind::Effect, "ask the host's budget"), 0);
+    assert!(asked(&world).is_empty());
+    let held = "slot 1: held: the array is broken";
+    assert_eq!(lines(&world, LineKind::Audit, held), 1, "\n{}", world.transcript.text());
+}
+
 // found by chaos: the second of two legs that returned together was bound while MD still filled the
 // first; it was held as "bound already", and stayed held when the array was whole.
 #[test]
