@@ -1,4 +1,4 @@
-# what: purging the package leaves arrays and connections exactly as they are
+# what: purging the package leaves arrays and connections as they are, and takes back what it armed
 # timeout: 180
 # boot: fresh
 # needs: deb
@@ -16,6 +16,8 @@ array_touch web
 array_wait_state web '[U_]'
 touch /etc/nvme-heal/of-the-operator
 
+armed() { grep -L off /sys/class/nvme/nvme*/fast_io_fail_tmo | wc -l; }
+
 # Everything of arrays and connections but the clocks and counters that run by themselves.
 picture() {
     local file controller
@@ -28,11 +30,12 @@ picture() {
         /sys/block/md*/md/dev-*/{state,slot,offset,size}
     for controller in /sys/class/nvme/nvme*; do
         grep -H . "$controller"/{subsysnqn,address,state,transport,cntlid,kato,reconnect_delay,ctrl_loss_tmo} \
-            "$controller/fast_io_fail_tmo" "$controller/queue_count"
+            "$controller/queue_count"
     done
     ls -d /sys/block/nvme*
 }
 wait_until 20 "[[ -z \$(grep -L clean /sys/block/md*/md/array_state) ]]"
+wait_until 20 "[[ \$(armed) == 1 ]]"
 picture >"$LAB_OUT/before"
 pid=$(heald_pid)
 
@@ -42,7 +45,8 @@ sleep 2
 picture >"$LAB_OUT/after"
 diff "$LAB_OUT/before" "$LAB_OUT/after" || fail "something changed"
 figure facts_compared "$(wc -l <"$LAB_OUT/before")"
-claim "apt purge leaves every array and every connection exactly as it was"
+[[ $(armed) == 0 ]] || fail "a leg is armed, and nobody watches whether it is the last one"
+claim "apt purge leaves every array and every connection as it was, and no leg armed"
 
 for path in /etc/nvme-heal/nvme-heald.ron /usr/sbin/nvme-heald /usr/bin/nvme-heal \
     /var/lib/nvme-heal /run/nvme-heald /usr/lib/udev/rules.d/65-nvme-heal.rules; do
