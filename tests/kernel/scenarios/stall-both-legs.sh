@@ -3,6 +3,7 @@
 # timeout-full: 1800
 # needs: deb
 # expects-error: cut off
+# expects-error: no leg other than
 . /lab/lib/lab.sh
 
 ROUNDS=${LAB_PULLS:-$(repeat 4 20)}
