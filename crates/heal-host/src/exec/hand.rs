@@ -145,8 +145,12 @@ impl Hand {
 
     /// Gives it a job and waits for the answer.
     pub(super) fn ask(&mut self, args: &[String], deadline: Instant) -> Heard {
-        // The first word says that it is a helper, which it knows. Values hold no white space.
-        let line = format!("{}\n", args.get(1..).unwrap_or_default().join(" "));
+        // The first word says that it is a helper, which it knows.
+        let words = args.get(1..).unwrap_or_default();
+        if words.iter().any(|word| word.is_empty() || word.contains(char::is_whitespace)) {
+            return Heard::Answer(not_a_line());
+        }
+        let line = format!("{}\n", words.join(" "));
         let sent = self.orders.as_mut().map(|orders| orders.write_all(line.as_bytes()));
         if !matches!(sent, Some(Ok(()))) {
             return self.hear_its_end(deadline);
@@ -193,6 +197,12 @@ impl Hand {
         self.words.hear();
         self.words.heard().to_vec()
     }
+}
+
+/// No value becomes two words, or another call: it is not handed over.
+fn not_a_line() -> Ended {
+    let error = io::Error::new(io::ErrorKind::InvalidInput, "an argument is no single word");
+    Ended { ending: Ending::NotStarted(error), stdout: Vec::new(), stderr: Vec::new() }
 }
 
 /// Something that is no answer.
@@ -289,6 +299,20 @@ mod tests {
         drop(hand.orders.take());
         hand.child.kill().unwrap();
         hand.child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_value_that_is_more_than_one_word_is_not_handed_over() {
+        let dir = TempDir::new();
+        let helper = dir.tools().path(crate::exec::Tool::OurHelper).to_owned();
+        dir.tool_does("helper", "echo it was called");
+        let mut hand = Hands::default().take(&helper).unwrap();
+        for value in ["md127 remove", "md127\nthaw", ""] {
+            let call = ["helper", "set-attr", value].map(str::to_owned);
+            let Heard::Answer(ended) = hand.ask(&call, soon()) else { panic!("{value:?}") };
+            assert!(matches!(ended.ending, Ending::NotStarted(_)), "{value:?}: {ended:?}");
+        }
+        assert_eq!(said(hand.ask(&words("one"), soon())), "it was called\n");
     }
 
     #[test]

@@ -203,7 +203,9 @@ fn serve(calls: &mut impl BufRead, answers: &mut impl Write) -> ExitCode {
     loop {
         let mut line = String::new();
         match calls.by_ref().take(LINE).read_line(&mut line) {
-            Ok(1..) => {}
+            Ok(1..) if line.ends_with('\n') => {}
+            // The rest of a call that was cut off, or is too long, would be another one.
+            Ok(1..) => return ExitCode::FAILURE,
             Ok(0) | Err(_) => return ExitCode::SUCCESS,
         }
         let words = line.split_ascii_whitespace().map(OsString::from);
@@ -346,6 +348,16 @@ mod tests {
         assert_eq!(heads[0], format!("66 0 {}", said.len()));
         assert!(answers.contains(said), "{answers}");
         assert!(heads[1].starts_with("64 0 ") && heads[2].starts_with("64 0 "), "{answers}");
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_is_not_carried_out_and_neither_is_its_rest() {
+        for calls in ["probe /dev/no-such-device 1:1".to_owned(), format!("{}\n", "x".repeat(5000))]
+        {
+            let mut answers = Vec::new();
+            assert_eq!(serve(&mut calls.as_bytes(), &mut answers), ExitCode::FAILURE);
+            assert_eq!(answers, b"");
+        }
     }
 
     #[test]
