@@ -49,6 +49,16 @@ pub(crate) fn slot_view(array: &ArraySnapshot, slot: Slot) -> SlotView<'_> {
     }
 }
 
+/// Whether nobody can tell which namespace a leg is: its device is gone, or its attributes are not
+/// filled in yet.
+pub(crate) fn is_nameless(leg: &LegSnapshot) -> bool {
+    match &leg.backing {
+        Backing::Gone | Backing::Unreadable => true,
+        Backing::Namespace(namespace) => namespace.ids.known().is_none(),
+        Backing::Local => false,
+    }
+}
+
 /// How the paths to a namespace are, taken together: the best of them. `None` when none is usable and
 /// something about them is not known.
 pub(crate) fn leg_health(namespace: &NamespaceSnapshot) -> Option<PathHealth> {

@@ -1,6 +1,8 @@
 //! What the provisioner must be told: kept until it has taken it, in order, for ever.
 
-use heal_types::{FaultClass, Moment, Now, ProvisionerCall, ProvisionerFault, ReplicaId, Slot};
+use heal_types::{
+    FaultClass, Moment, Now, Observed, ProvisionerCall, ProvisionerFault, ReplicaId, Slot,
+};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -8,7 +10,7 @@ use crate::ids::EffectId;
 use crate::phase::{Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
-use crate::view::member_of;
+use crate::view::{is_nameless, member_of};
 use crate::why::Cause;
 
 use super::{ArrayMachine, due_at};
@@ -95,6 +97,10 @@ impl ArrayMachine {
         let Some(owed) = self.owed.front() else {
             return;
         };
+        if owed.message == OwedMessage::Removed && self.may_be_in_use(&owed.replica) {
+            self.owing.state = TurnState::Due(now.mono.after(self.policy.retry_min));
+            return self.want_look();
+        }
         let (volume, replica) = (owed.volume.clone(), owed.replica.clone());
         let key = owed.key.clone();
         let call = match &owed.message {
@@ -131,7 +137,25 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether a leg of the array is this replica, in sync or not, or may be it.
+    /// Whether the replica may be a leg for all that is known: the last look saw nothing, or a leg that
+    /// nobody can name.
+    fn may_be_in_use(&self, replica: &ReplicaId) -> bool {
+        let array = match &self.array {
+            Observed::Known(Some(array)) if !self.blind => array,
+            Observed::Known(None) => return false,
+            Observed::Known(Some(_)) | Observed::Unknown(_) => return true,
+        };
+        let losses = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+        let known: Vec<&Member> = self.members.values().chain(losses).collect();
+        array.legs.iter().any(|leg| {
+            let another = |it: &&&Member| {
+                it.device.as_ref() == Some(&leg.device) && it.replica.as_ref() != Some(replica)
+            };
+            is_nameless(leg) && !known.iter().any(|it| another(&it))
+        })
+    }
+
+    /// Whether a leg of the array is this replica, in sync or not.
     fn is_in_use_again(&self, replica: &ReplicaId) -> bool {
         let Some(array) = self.snapshot() else { return false };
         let volume = self.volume.known();

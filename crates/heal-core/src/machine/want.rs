@@ -12,7 +12,7 @@ use crate::guards;
 use crate::phase::{Phase, Repair};
 use crate::record::Member;
 use crate::signal::Signal;
-use crate::view::{bound_faulty, leg_of, member_of, namespace_of};
+use crate::view::{bound_faulty, is_nameless, leg_of, member_of, namespace_of};
 use crate::why::{Cause, HeldWhy, RejectedWhy};
 
 use super::{ArrayMachine, Standing};
@@ -342,19 +342,13 @@ impl ArrayMachine {
             .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
         // A member whose device is gone could be this one, unless it is known to be another.
         let hidden = array.legs.iter().any(|leg| {
-            // One whose attributes are not filled in yet has no name either.
-            let faceless = match &leg.backing {
-                Backing::Gone | Backing::Unreadable => true,
-                Backing::Namespace(namespace) => namespace.ids.known().is_none(),
-                Backing::Local => false,
-            };
             let others = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
             let known = self
                 .members
                 .values()
                 .chain(others)
                 .any(|m| m.namespace != Some(id) && m.device.as_ref() == Some(&leg.device));
-            faceless && !known
+            is_nameless(leg) && !known
         });
         !bound && !held && !hidden
     }

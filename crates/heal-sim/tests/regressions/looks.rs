@@ -1,6 +1,7 @@
 //! Looks that see nothing, half of it, or see it wrongly.
 
 use heal_sim::{Blur, Flaw, Setup, World};
+use heal_types::ProvisionerCall;
 
 use super::{
     asked, asked_nothing, assert_in_sync, assert_picture, copied, heals, heard_of, in_phase,
@@ -271,4 +272,39 @@ fn an_array_is_asked_for_again_as_soon_as_its_name_is_found() {
     world.run_for(seconds(1));
     assert!(healed(&world), "{}", world.transcript.text());
     keeps_every_rule(&world);
+}
+
+// found by review: the word that a replica is no longer used waited for a provisioner that was down,
+// and was given on a look from before somebody had taken the replica back.
+#[test]
+fn a_removal_is_not_confirmed_while_a_leg_that_nobody_can_name_may_be_it() {
+    let of_the_array = |world: &World| Blur::Array(world.array("vol1"));
+    let of_the_leg = |world: &World| Blur::LegGone(world.namespace("vol1-b"));
+    for blur in [of_the_array, of_the_leg] {
+        let mut world = mirror();
+        world.terminating("vol1-b");
+        world.volume_stale("vol1");
+        until(&mut world, "some of it is copied", copied(50));
+        world.provisioner_down(true);
+        until(&mut world, "the copy is good", |world| world.is_in_sync("vol1-c"));
+        world.run_for(seconds(30));
+        assert!(world.kernel.leg_of(&world.namespace("vol1-b")).is_none());
+        world.blurred(blur(&world));
+        world.connected_by_hand("vol1-b");
+        world.added_by_hand("vol1", "vol1-b");
+        world.provisioner_down(false);
+        world.run_for(seconds(60));
+        assert!(!is_confirmed(&world, "vol1-b"), "{}", world.transcript.text());
+        world.sharp();
+        heals(&mut world);
+    }
+}
+
+fn is_confirmed(world: &World, replica: &str) -> bool {
+    world.provisioner.received().iter().any(|call| match call {
+        ProvisionerCall::ConfirmRemoved { replica: of, .. } => of.as_str() == replica,
+        ProvisionerCall::FindVolume(_)
+        | ProvisionerCall::RequestReplacement { .. }
+        | ProvisionerCall::Report { .. } => false,
+    })
 }
