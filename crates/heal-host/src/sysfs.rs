@@ -29,9 +29,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use heal_types::{Observed, UnknownWhy};
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 /// The longest attribute. The kernel's own bound is one page.
@@ -212,21 +213,11 @@ impl Held {
         self.bytes(name, |content| Observed::Known(content.trim_ascii() == word.as_bytes()))
     }
 
-    /// The names in it, in no order, as long as `take` wants more.
-    pub(crate) fn names(&self, mut take: impl FnMut(&CStr)) -> Observed<()> {
+    /// Its names, to be listed again and again.
+    pub(crate) fn listing(&self) -> Result<Listing, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let listed = rustix::fs::openat(&self.fd, c".", flags, Mode::empty()).and_then(|fd| {
-            let mut room = [std::mem::MaybeUninit::uninit(); ATTRIBUTE];
-            let mut entries = RawDir::new(fd, &mut room);
-            while let Some(entry) = entries.next() {
-                take(entry?.file_name());
-            }
-            Ok(())
-        });
-        match listed {
-            Ok(()) => Observed::Known(()),
-            Err(errno) => Observed::Unknown(why(&errno.into())),
-        }
+        let fd = rustix::fs::openat(&self.fd, c".", flags, Mode::empty())?;
+        Ok(Listing(Mutex::new(fd)))
     }
 
     /// Writes `text` to an attribute, in one `write`: the kernel takes each as a command of its own.
@@ -234,14 +225,14 @@ impl Held {
         // To the kernel truncating says nothing; in a captured tree it makes room for the new text.
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
-        loop {
-            match rustix::io::write(&fd, text.as_bytes()) {
-                Ok(written) if written == text.len() => return Ok(()),
-                Ok(_) => return Err(Errno::IO),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+        write_whole(&fd, text)
+    }
+
+    /// An attribute that can be written to again and again. Not one of a captured tree, where a shorter
+    /// text leaves the end of a longer one.
+    pub(crate) fn writable(&self, name: &str) -> Result<Writable, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map(Writable)
     }
 
     /// One attribute, to be read again and again.
@@ -269,6 +260,61 @@ impl Attribute {
         let filled = rustix::io::retry_on_intr(|| rustix::io::pread(&self.0, &mut room[..], 0));
         parsed(&within(filled, &room, as_text), |text| text.parse().ok())
     }
+}
+
+/// One attribute, held open to be written; as [`Attribute`].
+#[derive(Debug)]
+pub(crate) struct Writable(OwnedFd);
+
+impl Writable {
+    /// As [`Held::write`].
+    pub(crate) fn write(&self, text: &str) -> Result<(), Errno> {
+        write_whole(&self.0, text)
+    }
+}
+
+/// Where in an attribute it is written to says nothing (`sysfs_kf_write`, `fs/sysfs/file.c`).
+fn write_whole(fd: &OwnedFd, text: &str) -> Result<(), Errno> {
+    match rustix::io::retry_on_intr(|| rustix::io::write(fd, text.as_bytes()))? {
+        written if written == text.len() => Ok(()),
+        _ => Err(Errno::IO),
+    }
+}
+
+/// One object's directory, held open to be listed.
+#[derive(Debug)]
+pub(crate) struct Listing(Mutex<OwnedFd>);
+
+impl Listing {
+    /// As [`each_name`].
+    pub(crate) fn names(&self, mut take: impl FnMut(&CStr)) -> Result<(), Errno> {
+        // Where the list is read is the descriptor's own: one at a time.
+        let fd = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        each_name(&fd, |name| {
+            take(name);
+            Ok(())
+        })
+    }
+}
+
+/// Tells `take` every name in an open directory, from the first, in no order. Every object has some:
+/// where there are none it is gone.
+pub(crate) fn each_name(
+    fd: &OwnedFd,
+    mut take: impl FnMut(&CStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    rustix::fs::seek(fd, SeekFrom::Start(0))?;
+    let mut room = [std::mem::MaybeUninit::uninit(); ATTRIBUTE];
+    let mut entries = RawDir::new(fd, &mut room);
+    let mut any = false;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            any = true;
+            take(entry.file_name())?;
+        }
+    }
+    if any { Ok(()) } else { Err(Errno::NODEV) }
 }
 
 fn within<T>(

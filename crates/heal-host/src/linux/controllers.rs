@@ -46,10 +46,7 @@ impl Proven {
         if self.shown()? == value {
             return Ok(false);
         }
-        self.0
-            .dir
-            .write(FAST_IO_FAIL, &value.to_string())
-            .map_err(|errno| not_written(&self.0.name, errno))?;
+        self.0.set_fast_io_fail(value).map_err(|errno| not_written(&self.0.name, errno))?;
         let now = self.shown()?;
         if now == value {
             return Ok(true);
@@ -73,7 +70,7 @@ impl Proven {
     /// multipath, the namespaces themselves.
     pub(super) fn disks(&self) -> Step<Vec<String>> {
         let mut found = Vec::new();
-        let listed = self.0.dir.names(|name| {
+        let listed = self.0.names(|name| {
             found.extend(name.to_str().ok().filter(|name| is_disk(name)).map(str::to_owned));
         });
         match listed {

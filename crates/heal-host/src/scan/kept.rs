@@ -13,19 +13,18 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heal_types::{Observed, UnknownWhy};
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::Seen;
 use super::opened::Controllers;
-use crate::sysfs::{ATTRIBUTE, ENTRIES, as_text, open, why};
+use crate::sysfs::{ATTRIBUTE, ENTRIES, as_text, each_name, open, why};
 
 /// Whoever was not read for so many looks is closed.
 const UNUSED: u32 = 16;
@@ -88,10 +87,9 @@ impl Kept {
         let look = open_files.look;
         if let Some(file) = open_files.files.get_mut(path.as_os_str()) {
             file.used = look;
-            // Every object has attributes: a directory without a name in it is one that is gone.
-            match rustix::fs::seek(&file.fd, SeekFrom::Start(0)).and_then(|_| names_in(&file.fd)) {
-                Ok(names) if !names.is_empty() => return Ok(names),
-                Ok(_) | Err(_) => drop(open_files.files.remove(path.as_os_str())),
+            match names_in(&file.fd) {
+                Ok(names) => return Ok(names),
+                Err(_) => drop(open_files.files.remove(path.as_os_str())),
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -138,20 +136,15 @@ impl Kept {
 }
 
 fn names_in(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
-    let mut room = [MaybeUninit::uninit(); ATTRIBUTE];
-    let mut entries = RawDir::new(fd, &mut room);
     let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
+    each_name(fd, |name| {
         if names.len() >= ENTRIES {
             return Err(Errno::FBIG);
         }
         // A name that is not UTF-8 is not one of the kernel's.
-        match entry.file_name().to_str() {
-            Ok("." | "..") | Err(_) => {}
-            Ok(name) => names.push(name.to_owned()),
-        }
-    }
+        names.extend(name.to_str().ok().map(str::to_owned));
+        Ok(())
+    })?;
     Ok(names)
 }
 

@@ -1,22 +1,23 @@
 //! Controllers that stay open from one look to the next.
 //!
-//! The directory of a controller under `/sys`, and in it the two attributes that say how it is. As long
-//! as they answer it is the same controller: when it goes they say `ENODEV` (`kernfs_seq_start`,
+//! The directory of a controller under `/sys`, and in it the two attributes that say how it is, one of
+//! them to be written as well. As long as they answer it is the same controller: when it goes they say `ENODEV` (`kernfs_seq_start`,
 //! `fs/kernfs/file.c`), whoever has its name by then. So its inode is read once, and neither a glance
 //! nor an act has to walk the path to it again.
 //!
 //! In a captured tree files answer although they are gone: there none is kept.
 //!
-//! The price: three descriptors for each controller.
+//! The price: five descriptors for each controller.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heal_types::{ControllerName, ControllerState, FastIoFail, Observed, UnknownWhy};
 use rustix::io::Errno;
 
 use super::Seen;
-use crate::sysfs::{Attribute, Held, Root, why};
+use crate::sysfs::{Attribute, Held, Listing, Root, Writable, why};
 
 /// The attribute that says how soon I/O fails.
 pub(crate) const FAST_IO_FAIL: &str = "fast_io_fail_tmo";
@@ -29,20 +30,51 @@ const CONTROLLERS: usize = 4096;
 pub(crate) struct Opened {
     pub(crate) name: ControllerName,
     pub(crate) inode: u64,
-    pub(crate) dir: Held,
+    dir: Held,
+    names: Result<Listing, UnknownWhy>,
+    /// To open it takes longer than everything else that is done to it. None in a captured tree.
+    writable: Option<Writable>,
     state: Result<Attribute, UnknownWhy>,
     fast_io_fail: Result<Attribute, UnknownWhy>,
 }
 
 impl Opened {
-    fn open(root: &Root, name: &ControllerName) -> Observed<Self> {
+    fn open(root: &Root, name: &ControllerName, is_host: bool) -> Observed<Self> {
         let dir = match Held::open(&root.dir("sys/class/nvme").dir(name.as_str())) {
             Observed::Known(dir) => dir,
             Observed::Unknown(why) => return Observed::Unknown(why),
         };
         let attribute = |name| dir.attribute(name).map_err(|errno: Errno| why(&errno.into()));
         let (state, fast_io_fail) = (attribute("state"), attribute(FAST_IO_FAIL));
-        dir.inode().map(|inode| Self { name: name.clone(), inode, dir, state, fast_io_fail })
+        let names = dir.listing().map_err(|errno| why(&errno.into()));
+        let writable = is_host.then(|| dir.writable(FAST_IO_FAIL).ok()).flatten();
+        dir.inode().map(|inode| Self {
+            name: name.clone(),
+            inode,
+            dir,
+            names,
+            writable,
+            state,
+            fast_io_fail,
+        })
+    }
+
+    /// Says how soon I/O is to fail.
+    pub(crate) fn set_fast_io_fail(&self, value: FastIoFail) -> Result<(), Errno> {
+        let text = value.to_string();
+        match &self.writable {
+            Some(writable) => writable.write(&text),
+            None => self.dir.write(FAST_IO_FAIL, &text),
+        }
+    }
+
+    /// The names in its directory, in no order.
+    pub(crate) fn names(&self, take: impl FnMut(&CStr)) -> Observed<()> {
+        let listed = match &self.names {
+            Ok(names) => names.names(take).map_err(|errno| why(&errno.into())),
+            Err(why) => Err(*why),
+        };
+        listed.map_or_else(Observed::Unknown, Observed::Known)
     }
 
     pub(crate) fn state(&self) -> Observed<ControllerState> {
@@ -86,7 +118,7 @@ impl Controllers {
                 return Observed::Known((open, state));
             }
         }
-        Opened::open(root, name).map(|opened| {
+        Opened::open(root, name, self.room > 0).map(|opened| {
             let opened = Arc::new(opened);
             self.keep(&opened);
             let state = opened.state();
