@@ -52,10 +52,11 @@ const TRANSLATED: &str = "max,la57=off,smap=off,erms=off,fsrm=off";
 /// test for being in step although they are read from one clock, and what is left then, the HPET, is an
 /// emulated device that every look at the time has to wait for. The hardening that is left out clears
 /// memory, checks copies and moves stacks at every system call: next to nothing on a processor that has
-/// instructions for it, and a good part of every system call on one that is translated.
+/// instructions for it, and a good part of every system call on one that is translated. `norandmaps`: what
+/// was translated for a program serves its next run, if that is mapped to the same addresses.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 loglevel=4 mitigations=off nowatchdog audit=0 \
-     tsc=reliable init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off net.ifnames=0 \
-     systemd.show_status=1";
+     tsc=reliable init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off norandmaps \
+     net.ifnames=0 systemd.show_status=1";
 
 /// How long KVM gets to show that it can run a guest: a nested one may open and then hang.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
