@@ -244,17 +244,31 @@ fn told(args: &RunArgs) -> anyhow::Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Runs scenarios on one kernel: one boot as long as it serves, another when it does not.
+/// Runs scenarios on one kernel.
 pub(crate) fn run_all(
     options: &BootOptions,
     scenarios: &[&Scenario],
     printed: Printed,
 ) -> anyhow::Result<Vec<ScenarioResult>> {
-    let mut session: Option<Session> = None;
-    let mut results = Vec::new();
-    for scenario in scenarios {
-        let had_one = session.is_some();
-        let mut current = match session.take() {
+    let mut guests = Guests::new(options.clone(), printed);
+    scenarios.iter().map(|scenario| guests.run(scenario)).collect()
+}
+
+/// One VM after another of a kernel: one boot as long as it serves, another when it does not.
+pub(crate) struct Guests {
+    options: BootOptions,
+    printed: Printed,
+    session: Option<Session>,
+}
+
+impl Guests {
+    pub(crate) fn new(options: BootOptions, printed: Printed) -> Self {
+        Self { options, printed, session: None }
+    }
+
+    pub(crate) fn run(&mut self, scenario: &Scenario) -> anyhow::Result<ScenarioResult> {
+        let had_one = self.session.is_some();
+        let mut current = match self.session.take() {
             Some(used)
                 if used.usable
                     && used.multipath == scenario.multipath
@@ -264,26 +278,26 @@ pub(crate) fn run_all(
             }
             Some(used) => {
                 used.end();
-                Session::boot(options, scenario.multipath)?
+                Session::boot(&self.options, scenario.multipath)?
             }
-            None => Session::boot(options, scenario.multipath)?,
+            None => Session::boot(&self.options, scenario.multipath)?,
         };
         println!("---- {}: {}", scenario.name, scenario.what);
-        let mut on_line = |line: &session::Line| report::print_line(&scenario.name, line, printed);
+        let mut on_line =
+            |line: &session::Line| report::print_line(&scenario.name, line, self.printed);
         let mut result = current.run(scenario, &mut on_line)?;
         // The one before left a guest that cannot be cleaned: that is not this scenario's failure.
         if had_one && result.failures == [verdict::FailureWhy::GuestNotClean] {
             println!("lab: the guest cannot be cleaned; a new one");
             current.end();
-            current = Session::boot(options, scenario.multipath)?;
+            current = Session::boot(&self.options, scenario.multipath)?;
             result = current.run(scenario, &mut on_line)?;
         }
         report::print_result(&result);
-        results.push(result);
         if scenario.boot == Boot::Fresh {
             current.usable = false;
         }
-        session = Some(current);
+        self.session = Some(current);
+        Ok(result)
     }
-    Ok(results)
 }

@@ -1,9 +1,11 @@
 //! Scenarios side by side: two VMs, because a scenario mostly waits for the kernel's timers.
 //!
 //! ```text
-//!   (kernel, scenario), longest first ──► the lane that has less to do ─┬─► lane 1: a VM for each kernel
-//!                                                                       └─► lane 2: a VM for each kernel
+//!   (kernel, scenario), longest first ──► a lane takes the first that its VM ─┬─► lane 1 ─► its VM
+//!   what is left                          can run, or boots another one       └─► lane 2 ─► its VM
 //! ```
+//!
+//! Nothing is shared out beforehand: how long a scenario takes on this machine shows when it has run.
 //!
 //! Not for what is to be measured: a full proof runs one VM after the other and alone.
 //!
@@ -11,59 +13,70 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 
 use crate::lab::kernel::Series;
-use crate::lab::scenario::Scenario;
+use crate::lab::scenario::{Multipath, Scenario};
 use crate::lab::session::{BootOptions, ScenarioResult};
-use crate::lab::{Printed, files, image, run_all};
+use crate::lab::{Guests, Printed, files, image};
 
 /// More VMs than this only wait for each other's processors.
 pub(super) const LANES: usize = 2;
 
-/// What one VM after another runs.
-type Lane = Vec<(Series, Scenario)>;
+/// What kind of VM runs a scenario.
+type Kind = (Series, (Multipath, bool));
 
-/// Shares the scenarios out, what takes longest first.
-fn share_out(mut wanted: Lane, lanes: usize) -> Vec<Lane> {
-    let mut lanes: Vec<(Duration, Lane)> = vec![Default::default(); lanes];
-    wanted.sort_by_key(|(_, scenario)| std::cmp::Reverse(scenario.timeout));
-    for (kernel, scenario) in wanted {
-        if let Some((load, lane)) = lanes.iter_mut().min_by_key(|(load, _)| *load) {
-            *load += scenario.timeout;
-            lane.push((kernel, scenario));
-        }
+fn kind((kernel, scenario): &(Series, Scenario)) -> Kind {
+    (*kernel, scenario.boot_group())
+}
+
+/// What is left to run, longest first.
+#[derive(Debug)]
+struct Left(Mutex<Vec<(Series, Scenario)>>);
+
+impl Left {
+    fn new(mut wanted: Vec<(Series, Scenario)>) -> Self {
+        wanted.sort_by_key(|(_, scenario)| std::cmp::Reverse(scenario.timeout));
+        Self(Mutex::new(wanted))
     }
-    let mut lanes: Vec<Lane> = lanes.into_iter().map(|(_, lane)| lane).collect();
-    for lane in &mut lanes {
-        // Those that share a boot together.
-        lane.sort_by_key(|(kernel, scenario)| (*kernel, scenario.boot_group()));
+
+    /// What a lane with a VM of that kind runs next: a boot costs as much as a short scenario.
+    fn next(&self, running: Option<Kind>) -> Option<(Series, Scenario)> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = left.iter().position(|one| Some(kind(one)) == running);
+        let kernel = running.map(|(kernel, _)| kernel);
+        let at =
+            same.or_else(|| left.iter().position(|(one, _)| Some(*one) == kernel)).unwrap_or(0);
+        (!left.is_empty()).then(|| left.remove(at))
     }
-    lanes
 }
 
 /// Runs what is wanted, and tells what came of it, in the order in which it was wanted.
 pub(super) fn run(
-    wanted: Lane,
+    wanted: Vec<(Series, Scenario)>,
     lanes: usize,
     deb: Option<&Path>,
     verbose: bool,
 ) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
-    // Made here, once: two lanes would make the same one twice.
+    // Made here, once: two lanes would make the same ones twice.
+    let files = files(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
     for kernel in wanted.iter().map(|(kernel, _)| *kernel).collect::<BTreeSet<Series>>() {
         image::prepare(kernel, false)?;
     }
-    files(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
+    // Each VM has a directory of its own for what it leaves.
+    let boots = |kernel| {
+        let options = BootOptions::new(kernel, deb.map(Path::to_owned))?;
+        anyhow::Ok(BootOptions { keep: false, files: files.clone(), ..options })
+    };
     let printed = Printed { verbose, mixed: lanes > 1 };
     let order: Vec<(Series, String)> =
         wanted.iter().map(|(kernel, scenario)| (*kernel, scenario.name.clone())).collect();
+    let left = Left::new(wanted);
     let mut results = std::thread::scope(|scope| {
-        let lanes: Vec<_> = share_out(wanted, lanes)
-            .into_iter()
-            .map(|lane| scope.spawn(move || run_lane(&lane, deb, printed)))
-            .collect();
+        let lanes: Vec<_> =
+            (0..lanes).map(|_| scope.spawn(|| run_lane(&left, &boots, printed))).collect();
         let mut results = Vec::new();
         for lane in lanes {
             results.extend(lane.join().ok().context("a lane of the proof broke off")??);
@@ -77,19 +90,20 @@ pub(super) fn run(
 }
 
 fn run_lane(
-    lane: &[(Series, Scenario)],
-    deb: Option<&Path>,
+    left: &Left,
+    boots: &impl Fn(Series) -> anyhow::Result<BootOptions>,
     printed: Printed,
 ) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
     let mut results = Vec::new();
-    for on_one in lane.chunk_by(|(one, _), (other, _)| one == other) {
-        let Some((kernel, _)) = on_one.first() else { continue };
-        let mut options = BootOptions::new(*kernel, deb.map(Path::to_owned))?;
-        options.keep = false;
-        let scenarios: Vec<&Scenario> = on_one.iter().map(|(_, scenario)| scenario).collect();
-        options.files = files(&scenarios)?;
-        let ended = run_all(&options, &scenarios, printed)?;
-        results.extend(ended.into_iter().map(|result| (*kernel, result)));
+    let mut running: Option<(Kind, Guests)> = None;
+    while let Some(next) = left.next(running.as_ref().map(|(kind, _)| *kind)) {
+        let (kernel, scenario) = &next;
+        let mut guests = match running.take() {
+            Some(((same, _), guests)) if same == *kernel => guests,
+            Some(_) | None => Guests::new(boots(*kernel)?, printed),
+        };
+        results.push((*kernel, guests.run(scenario)?));
+        running = Some((kind(&next), guests));
     }
     Ok(results)
 }
@@ -99,17 +113,45 @@ mod tests {
     use super::*;
     use crate::lab::scenario;
 
-    #[test]
-    fn nothing_is_left_out_and_no_lane_has_twice_the_work() {
+    fn all_on_both() -> Vec<(Series, Scenario)> {
         let all = scenario::select(&scenario::directory(), &["stall-".to_owned()]).unwrap();
         let of = |kernel| all.iter().map(move |scenario| (kernel, scenario.clone()));
-        let wanted: Lane = of(Series::V6_1).chain(of(Series::V6_12)).collect();
+        of(Series::V6_1).chain(of(Series::V6_12)).collect()
+    }
+
+    #[test]
+    fn a_lane_takes_the_longest_its_vm_can_run_and_boots_no_vm_it_does_not_need() {
+        let wanted = all_on_both();
         let count = wanted.len();
-        let lanes = share_out(wanted, LANES);
-        assert_eq!((lanes.len(), lanes.iter().map(Vec::len).sum::<usize>()), (LANES, count));
-        let load = |lane: &Lane| lane.iter().map(|(_, it)| it.timeout.as_secs()).sum::<u64>();
-        let (least, most) =
-            (load(&lanes[0]).min(load(&lanes[1])), load(&lanes[0]).max(load(&lanes[1])));
-        assert!(most < 2 * least, "{least} s and {most} s");
+        let kinds = wanted.iter().map(kind).collect::<BTreeSet<_>>().len();
+        let longest = wanted.iter().map(|(_, scenario)| scenario.timeout).max();
+        let left = Left::new(wanted);
+        let (mut running, mut boots, mut taken) = (None, 0, 0);
+        while let Some(next) = left.next(running) {
+            if taken == 0 {
+                assert_eq!(Some(next.1.timeout), longest);
+            }
+            boots += usize::from(running != Some(kind(&next)));
+            running = Some(kind(&next));
+            taken += 1;
+        }
+        assert_eq!((taken, boots), (count, kinds));
+    }
+
+    #[test]
+    fn two_lanes_run_everything_once() {
+        let wanted = all_on_both();
+        let mut names: Vec<_> =
+            wanted.iter().map(|(kernel, scenario)| (*kernel, scenario.name.clone())).collect();
+        let left = Left::new(wanted);
+        let mut lanes = [None, None];
+        let mut taken = Vec::new();
+        while let Some(next) = left.next(lanes[0]) {
+            lanes = [lanes[1], Some(kind(&next))];
+            taken.push((next.0, next.1.name));
+        }
+        names.sort();
+        taken.sort();
+        assert_eq!(taken, names);
     }
 }
