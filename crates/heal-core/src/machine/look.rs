@@ -182,14 +182,24 @@ impl ArrayMachine {
         slots.extend(self.repairs.keys().filter(|slot| slot.0 >= array.raid_disks));
         for slot in slots {
             self.moving_leg_failed(now, &array, slot);
-            if let Some(signal) = self.slot_signal(&array, slot) {
-                self.signal(now, slot, signal);
+            match self.slot_signal(&array, slot) {
+                // The last look may be long ago, and the leg be lost again: nobody is told otherwise.
+                Some(Signal::LegInSync) if !self.sees_now && !self.is_doubted(slot) => {
+                    self.want_look();
+                }
+                Some(signal) => self.signal(now, slot, signal),
+                None => {}
             }
         }
         // MD may have put another one into a good slot, for a wish that a passing error left there.
         for member in self.remember_members() {
             self.owe(now, Some(&member), OwedMessage::Report(heal_types::Condition::Missing));
         }
+    }
+
+    fn is_doubted(&self, slot: Slot) -> bool {
+        let phase = self.repairs.get(&slot).map(|repair| &repair.phase);
+        matches!(phase, Some(Phase::Suspect { .. } | Phase::Isolating { .. }))
     }
 
     /// Who holds which slot, while it is good: what a loss will be told by. Answers with those whom
@@ -249,7 +259,7 @@ impl ArrayMachine {
                 .or_else(|| blocks_are_back(array, repair))
                 .or_else(|| moving_leg_in_doubt(repair, view))
                 .or_else(|| self.returned(repair).map(Signal::LegReturned)),
-            Phase::Returning { device, .. } => self.returning_signal(array, repair, device),
+            Phase::Returning { device, .. } => self.returning_signal(array, repair, device, view),
             Phase::Connecting { .. } | Phase::Verifying { .. } | Phase::Adding { .. } => {
                 filled_by_others(repair, view).or_else(|| self.incoming_signal(array, repair))
             }
@@ -495,6 +505,7 @@ impl ArrayMachine {
         array: &ArraySnapshot,
         repair: &Repair,
         device: &DeviceIdentity,
+        view: SlotView<'_>,
     ) -> Option<Signal> {
         if let Some(leg) = leg_of(array, &device.namespace) {
             if leg.is_in_sync() {
@@ -504,7 +515,8 @@ impl ArrayMachine {
                 return Some(Signal::LegRecovering(array.sync_progress));
             }
             if leg.is_spare() {
-                return None; // Taken back; MD gives it its slot in a moment.
+                // Taken back; MD gives it its slot in a moment, unless another hand's leg has it.
+                return filled_by_another(repair, view, &device.namespace);
             }
         }
         let turn = repair.phase.turn();
@@ -618,10 +630,14 @@ fn is_out(repair: &Repair) -> bool {
 /// needed.
 fn filled_by_others(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
     let incoming = repair.incoming.as_ref()?.target.namespace;
+    filled_by_another(repair, view, &incoming)
+}
+
+fn filled_by_another(repair: &Repair, view: SlotView<'_>, awaited: &NamespaceId) -> Option<Signal> {
     match view {
         SlotView::Good(leg) if repair.cause == Cause::LegLost => {
             let ids = leg.backing.namespace().and_then(|namespace| namespace.ids.known())?;
-            (!ids.contains(&incoming)).then_some(Signal::LegInSync)
+            (!ids.contains(awaited)).then_some(Signal::LegInSync)
         }
         SlotView::Good(_)
         | SlotView::Doubtful(_)

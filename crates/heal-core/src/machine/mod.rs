@@ -173,6 +173,8 @@ pub struct ArrayMachine {
     unwritten: Vec<EffectId>,
     /// A repair ended: the slots are looked at once more, on the same snapshot.
     recheck: bool,
+    /// Whether the event being handled is a look: what it shows is so now.
+    sees_now: bool,
     out: Outbox,
     dirty: bool,
 }
@@ -221,6 +223,7 @@ impl ArrayMachine {
             lookups: 0,
             unwritten: Vec::new(),
             recheck: false,
+            sees_now: false,
             out: Outbox::default(),
             dirty: false,
         }
@@ -289,6 +292,7 @@ impl ArrayMachine {
     /// Something happened.
     pub fn handle(&mut self, now: Now, event: Event) -> Outbox {
         self.now = now;
+        self.sees_now = matches!(event, Event::Looked(_));
         let durable = !matches!(event, Event::NotDurable { .. });
         if durable {
             self.unwritten.clear();

@@ -10,7 +10,7 @@ use crate::ids::EffectId;
 use crate::phase::{Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
-use crate::view::{is_nameless, member_of};
+use crate::view::member_of;
 use crate::why::Cause;
 
 use super::{ArrayMachine, due_at};
@@ -145,14 +145,7 @@ impl ArrayMachine {
             Observed::Known(None) => return false,
             Observed::Known(Some(_)) | Observed::Unknown(_) => return true,
         };
-        let losses = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
-        let known: Vec<&Member> = self.members.values().chain(losses).collect();
-        array.legs.iter().any(|leg| {
-            let another = |it: &&&Member| {
-                it.device.as_ref() == Some(&leg.device) && it.replica.as_ref() != Some(replica)
-            };
-            is_nameless(leg) && !known.iter().any(|it| another(&it))
-        })
+        self.may_be_hidden(array, |known| known.replica.as_ref().is_some_and(|own| own != replica))
     }
 
     /// Whether a leg of the array is this replica, in sync or not.

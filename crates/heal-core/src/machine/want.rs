@@ -340,17 +340,25 @@ impl ArrayMachine {
             bound_faulty(array, slot, Some(member)).is_some() || leg_of(array, &id).is_some();
         let held = namespace_of(&self.namespaces, &id, member.nqn.as_ref())
             .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
-        // A member whose device is gone could be this one, unless it is known to be another.
-        let hidden = array.legs.iter().any(|leg| {
-            let others = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
-            let known = self
-                .members
-                .values()
-                .chain(others)
-                .any(|m| m.namespace != Some(id) && m.device.as_ref() == Some(&leg.device));
-            is_nameless(leg) && !known
-        });
+        let hidden =
+            self.may_be_hidden(array, |known| known.namespace.is_some_and(|own| own != id));
         !bound && !held && !hidden
+    }
+
+    /// Whether somebody may be a leg that nobody can name: one that goes by the name of a member whom
+    /// `is_another` knows not to be the one, is not.
+    pub(super) fn may_be_hidden(
+        &self,
+        array: &ArraySnapshot,
+        is_another: impl Fn(&Member) -> bool,
+    ) -> bool {
+        let losses = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+        let known: Vec<&Member> = self.members.values().chain(losses).collect();
+        let told_apart = |leg: &LegSnapshot| {
+            let mut named = known.iter().filter(|it| it.device.as_ref() == Some(&leg.device));
+            named.any(|it| is_another(it))
+        };
+        array.legs.iter().any(|leg| is_nameless(leg) && !told_apart(leg))
     }
 }
 

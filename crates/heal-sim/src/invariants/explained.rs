@@ -315,6 +315,13 @@ fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
         {
             true
         }
+        // What was granted for this slot serves in another one, for a replica that is given up by now: the
+        // provisioner has nobody else to give until a person has decided.
+        HeldWhy::Rejected { why: RejectedWhy::BadGrant { .. }, replica }
+            if is_a_good_leg(world, replica) =>
+        {
+            true
+        }
         HeldWhy::Rejected { replica, .. } => {
             world.checker.had(Trouble::Contract) || world.checker.flawed.contains(replica)
         }
@@ -336,6 +343,10 @@ fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
         | HeldWhy::Flapping { .. }
         | HeldWhy::NotDurable { .. } => false,
     }
+}
+
+fn is_a_good_leg(world: &World, replica: &ReplicaId) -> bool {
+    super::words::leg_of_replica(world, replica).is_some_and(|leg| leg.in_sync)
 }
 
 /// Whether this record was written by this version of the daemon.

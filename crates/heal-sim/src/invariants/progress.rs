@@ -40,7 +40,7 @@ const LATE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Which slot was slept through.
 pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
-    let named = world.kernel.every_leg_has_a_name(array);
+    let named = world.kernel.every_leg_has_a_name(array, &world.nameless);
     let seen = world.blurred.is_empty() && named && world.kernel.picture(array).is_some();
     let record = world.newest_record(array).filter(|record| record.quarantine.is_none());
     let Some(record) = record.filter(|_| seen && world.machine(array).is_some()) else {

@@ -50,7 +50,7 @@ use heal_types::{
 use controller::Controller;
 use disk::{BLOCKS, Disk, DiskId, Versions};
 pub use fabric::Gone;
-use fabric::{BlockDevice, FarTarget};
+use fabric::{BlockDevice, FarTarget, Head};
 use links::Link;
 pub use look::Blur;
 pub use md::LastError;
@@ -298,14 +298,24 @@ impl FakeKernel {
     /// The array member that stands on the namespace `id`, and whether it is in sync.
     #[must_use]
     pub fn leg_of(&self, id: &NamespaceId) -> Option<LegTruth> {
-        let on_it = |rdev: &&md::Rdev| {
-            let head = self.devices[rdev.handle].fabric.as_ref();
-            head.is_some_and(|head| head.ids.contains(id))
-        };
+        self.leg_where(|_, head| head.ids.contains(id))
+    }
+
+    /// The same for a replica of `array`: a leg of another array that only goes by the same id is not it.
+    #[must_use]
+    pub fn leg_of_replica(&self, array: ArrayId, id: &NamespaceId, nqn: &Nqn) -> Option<LegTruth> {
+        self.leg_where(|of, head| head.ids.contains(id) && (of == array || head.nqn == *nqn))
+    }
+
+    fn leg_where(&self, is_it: impl Fn(ArrayId, &Head) -> bool) -> Option<LegTruth> {
         let running = self.arrays.iter().filter(|md| md.running);
-        let all = running.flat_map(|md| md.rdevs.iter().filter(on_it).map(move |r| (md.id, r)));
+        let all = running.flat_map(|md| md.rdevs.iter().map(move |rdev| (md.id, rdev)));
+        let on_it = all.filter(|(array, rdev)| {
+            let head = self.devices[rdev.handle].fabric.as_ref();
+            head.is_some_and(|head| is_it(*array, head))
+        });
         // A member that failed may still be bound beside the one that took its place.
-        let (array, rdev) = all.min_by_key(|(_, rdev)| rdev.faulty)?;
+        let (array, rdev) = on_it.min_by_key(|(_, rdev)| rdev.faulty)?;
         Some(LegTruth {
             array,
             device: rdev.name.clone(),
@@ -377,10 +387,13 @@ impl FakeKernel {
         unfilled.map(|d| d.name.clone()).collect()
     }
 
-    /// Whether the ids of everything that is bound to the array can be read.
-    pub(crate) fn every_leg_has_a_name(&self, array: ArrayId) -> bool {
+    /// Whether the ids of everything that is bound to the array can be read, and none of it is among
+    /// those whose ids could not be.
+    pub(crate) fn every_leg_has_a_name(&self, array: ArrayId, nameless: &[DeviceName]) -> bool {
         let mut legs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);
-        legs.all(|rdev| self.devices[rdev.handle].filled_at <= self.now)
+        legs.all(|rdev| {
+            self.devices[rdev.handle].filled_at <= self.now && !nameless.contains(&rdev.name)
+        })
     }
 
     /// A block of which no disk holds the newest acknowledged version any more. What the provisioner was
