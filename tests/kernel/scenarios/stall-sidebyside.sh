@@ -10,7 +10,7 @@
 STRATEGIES=${LAB_STRATEGIES:-none monitor fast_io_fail heald heald_at_once}
 # Each pull of the first two takes more than a minute.
 HANGS=${LAB_PULLS:-$(repeat 1 5)}
-PULLS=${LAB_PULLS:-$(repeat 2 5)}
+PULLS=${LAB_PULLS:-$(repeat 2 7)}
 
 wanted() { [[ " $STRATEGIES " == *" $1 "* ]]; }
 
