@@ -507,6 +507,12 @@ impl ArrayMachine {
         device: &DeviceIdentity,
         view: SlotView<'_>,
     ) -> Option<Signal> {
+        let turn = repair.phase.turn();
+        let under_way = turn.is_some_and(|turn| matches!(turn.state, TurnState::UnderWay(_)));
+        // It traded slots with one whose leg only has to go: nothing is out that could return.
+        if repair.cause != Cause::LegLost && !under_way {
+            return Some(Signal::LegLeft);
+        }
         if let Some(leg) = leg_of(array, &device.namespace) {
             if leg.is_in_sync() {
                 return Some(Signal::LegInSync);
@@ -519,8 +525,7 @@ impl ArrayMachine {
                 return filled_by_another(repair, view, &device.namespace);
             }
         }
-        let turn = repair.phase.turn();
-        if turn.is_some_and(|turn| matches!(turn.state, TurnState::UnderWay(_))) {
+        if under_way {
             return None; // What it shows meanwhile is half done.
         }
         if !self.may_return(repair) {

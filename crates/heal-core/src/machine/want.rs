@@ -238,9 +238,11 @@ impl ArrayMachine {
                 && leg.slot.is_none_or(|own| own == slot)
                 && !others().any(|repair| {
                     let theirs = |member: &Member| is_bound_as(member, leg);
-                    repair.lost.as_ref().is_some_and(theirs)
-                        || repair.also_retire.iter().any(theirs)
-                        || brings(repair, |id| leg.is_namespace(id))
+                    // Who retires as well needs it no more, or each would leave it to the other.
+                    let retires = matches!(repair.phase, Phase::Retiring { .. });
+                    let needs = repair.lost.as_ref().is_some_and(theirs)
+                        || repair.also_retire.iter().any(theirs);
+                    (needs && !retires) || brings(repair, |id| leg.is_namespace(id))
                 })
         })
     }
