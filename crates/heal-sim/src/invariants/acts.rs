@@ -134,7 +134,7 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         // MD has failed it already and reads it no more: unbound, it holds what it held. Who cannot
         // have heard that nobody reaches the others goes by what MD says of them.
         HostAction::RemoveLeg { leg, .. }
-            if world.feed.is_deaf_to_paths() && world.kernel.is_faulty(array, &leg.device) =>
+            if world.is_deaf_to_paths() && world.kernel.is_faulty(array, &leg.device) =>
         {
             leg.slot.is_none() || world.kernel.in_sync_beside(array, &leg.device) > 0
         }

@@ -27,12 +27,15 @@
 //!
 //! - two legs that go at once while signals are lost, or while no daemon may touch the array
 //!   ([`last_leg_sees_no_error_of_ours`], [`never_two_legs_armed_at_once`]);
-//! - a faulty leg that is unbound while nobody has heard that the other one's link is down
-//!   ([`never_acts_on_last_in_sync_leg`]);
+//! - a faulty leg that is unbound while nobody has heard that the other one's link is down, be it that
+//!   the news is on its way ([`never_acts_on_last_in_sync_leg`]);
+//! - a hand that takes the survivor of a leg that was isolated ([`last_leg_sees_no_error_of_ours`]);
 //! - attributes that go blank between a look and the act, which the guards then refuse
 //!   ([`no_decision_from_unknown`]);
 //! - a leg that the provisioner has replaced for good and another hand, or the end of its trouble, keeps in
-//!   the array: it is told that the leg is good, and may go on disagreeing ([`report_is_never_lost`]).
+//!   the array: it is told that the leg is good, and may go on disagreeing ([`report_is_never_lost`]);
+//! - a replica whose successor serves in another slot, for one that is given up by now: the provisioner has
+//!   nobody else to give ([`held_only_for_what_lasts`]).
 
 mod acts;
 mod explained;

@@ -11,6 +11,7 @@ use crate::World;
 use crate::kernel::LegTruth;
 use crate::world::setup::ArrayPlan;
 
+use super::explained::runs_from_a_replica;
 use super::{Checked, is_quarantined};
 
 /// So many request keys an array may use within [`REQUESTS_PER`].
@@ -116,13 +117,13 @@ pub fn missing_reported_only_when_lost(world: &World, owed: &Owed) -> Checked {
 /// What did not.
 pub fn report_is_never_lost(world: &World) -> Checked {
     let told: BTreeSet<&CallKey> = world.provisioner.received().iter().filter_map(key_of).collect();
+    // A quarantined array says nothing until a person has looked; its record keeps the word.
+    let kept = |owed: &Owed| world.arrays.iter().any(|plan| is_kept(world, plan.id, owed));
+    let reaches = |owed: &Owed| told.contains(&owed.key) || kept(owed);
     for (at, owed) in world.checker.owed.iter().enumerate() {
-        let newer = world.checker.owed[at + 1..]
-            .iter()
-            .any(|later| later.replica == owed.replica && told.contains(&later.key));
-        // A quarantined array says nothing until a person has looked; its record keeps the word.
-        let kept = || world.arrays.iter().any(|plan| is_kept(world, plan.id, owed));
-        if !told.contains(&owed.key) && !newer && !kept() {
+        let mut newer =
+            world.checker.owed[at + 1..].iter().filter(|later| later.replica == owed.replica);
+        if !reaches(owed) && !newer.any(reaches) {
             return Err(format!("{:?} of {} was never told", owed.message, owed.replica));
         }
     }
@@ -130,7 +131,11 @@ pub fn report_is_never_lost(world: &World) -> Checked {
     if world.checker.knows_not_what_it_owes() {
         return Ok(());
     }
-    let speaks = |plan: &&ArrayPlan| plan.volume.is_some() && !is_quarantined(world, plan.id);
+    // What runs from nothing that the provisioner lists is nobody's to speak of.
+    let speaks = |plan: &&ArrayPlan| {
+        let ours = plan.volume.is_some() && !is_quarantined(world, plan.id);
+        ours && (world.kernel.picture(plan.id).is_none() || runs_from_a_replica(world, plan))
+    };
     for plan in world.arrays.iter().filter(speaks) {
         for replica in &plan.replicas {
             let state = world.provisioner.state_of(&replica.replica.id);

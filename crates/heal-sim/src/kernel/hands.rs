@@ -14,6 +14,8 @@ impl FakeKernel {
     /// `mdadm --fail`.
     pub fn fail_by_hand(&mut self, id: &NamespaceId) {
         if let Some((array, index)) = self.member_on(id) {
+            // Before what follows from it, which may be the end of the leg that is left.
+            self.arrays[array].rdevs[index].by_hand = true;
             self.md_error(array, index);
             let rdev = &mut self.arrays[array].rdevs[index];
             rdev.by_hand = rdev.faulty;
@@ -34,9 +36,11 @@ impl FakeKernel {
         self.holders(handle).is_empty() && self.add_with_care(array, handle)
     }
 
-    /// Whoever adds an old copy, superblock and all, must not let `mdadm --add` take it for the leg.
+    /// Whoever adds an old copy, superblock and all, or a leg that went on without the array, must not let
+    /// `mdadm --add` take it for the leg.
     fn add_with_care(&mut self, array: usize, handle: Handle) -> bool {
-        if self.disks[self.devices[handle].disk.0].copy {
+        let is_copy = self.disks[self.devices[handle].disk.0].copy;
+        if is_copy || self.is_of_one_history(array, handle).is_err() {
             self.add_spare(array, handle).is_ok()
         } else {
             self.add(array, handle).is_ok()

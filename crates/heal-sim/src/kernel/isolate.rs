@@ -77,8 +77,8 @@ impl FakeKernel {
         device.present && paths.peek().is_some() && paths.all(|c| !c.would_fail())
     }
 
-    /// Arrays in which an error of a leg in sync could be the last one's: some leg in sync is armed,
-    /// and none of its mirror set queues. Legs that were isolated, or lost their connection while
+    /// Legs whose error could be the last one's of its mirror set: in sync, armed, and nobody queues beside
+    /// them. Legs that were isolated, or lost their connection while
     /// another one queued, count if `isolated`: right after the act they must have a partner that
     /// queues, and what becomes of that one later is another matter.
     #[must_use]
@@ -87,7 +87,7 @@ impl FakeKernel {
         for md in self.arrays.iter().filter(|md| md.running && !md.broken) {
             let good = |r: &&Rdev| r.in_sync && !r.faulty && r.slot.is_some();
             let armed = |r: &&Rdev| self.is_armed(r.handle, isolated);
-            let held = md.rdevs.iter().filter(good).filter(armed).find(|r| {
+            let held = md.rdevs.iter().filter(good).filter(armed).filter(|r| {
                 !md.rdevs
                     .iter()
                     .filter(good)

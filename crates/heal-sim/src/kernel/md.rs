@@ -288,12 +288,17 @@ impl FakeKernel {
         let rdev = &md.rdevs[index];
         let head = self.devices[rdev.handle].fabric.as_ref();
         let own = |c: &&Controller| head.is_some_and(|h| h.target == c.leads.target);
-        let mut paths = self.controllers.iter().filter(own);
-        let mut others = md.rdevs.iter().enumerate().filter(|(i, other)| {
-            *i != index && (other.saved_slot.is_some() || other.slot.is_some())
-        });
-        paths.all(|c| c.isolated || c.covered)
-            && others.any(|(_, other)| other.by_hand || !self.devices[other.handle].present)
+        let paths: Vec<&Controller> = self.controllers.iter().filter(own).collect();
+        let others: Vec<&Rdev> = (md.rdevs.iter().enumerate())
+            .filter(|(i, other)| {
+                *i != index && (other.saved_slot.is_some() || other.slot.is_some())
+            })
+            .map(|(_, other)| other)
+            .collect();
+        let taken = |other: &&Rdev| other.by_hand || !self.devices[other.handle].present;
+        // Unbound meanwhile: then it was taken before, or nobody could have heard that it is.
+        let unbound = others.is_empty() && paths.iter().all(|c| c.covered && !c.isolated);
+        paths.iter().all(|c| c.isolated || c.covered) && (unbound || others.iter().any(taken))
     }
 
     /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.

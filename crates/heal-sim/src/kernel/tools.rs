@@ -274,7 +274,7 @@ impl FakeKernel {
     }
 
     /// What the port's contract asks of whoever takes a leg back: the kernel does not ask it.
-    fn is_of_one_history(&self, array: usize, handle: Handle) -> Checked<()> {
+    pub(super) fn is_of_one_history(&self, array: usize, handle: Handle) -> Checked<()> {
         let own = self.arrays[array].id;
         let Some(sb) = self.superblock_on(handle).filter(|sb| sb.array == own) else {
             return Ok(());

@@ -269,9 +269,14 @@ impl World {
     pub(super) fn act_now(&mut self, array: ArrayId, action: &HostAction) -> HostAnswer {
         self.check_before_act(array, action);
         let was_broken = self.kernel.is_broken(array);
-        // A path of a leg that is only filled may be cut whatever the others are: that is not its doing.
-        let cuts = matches!(action, HostAction::CutPath { .. });
-        let before = if cuts { self.kernel.exposed(true) } else { Vec::new() };
+        // A path of a leg that is only filled may be cut whatever the others are, and a leg taken from one
+        // mirror set says nothing of the next: that is not its doing.
+        let mut before = self.kernel.exposed(true);
+        if let HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } =
+            action
+        {
+            before.retain(|(_, name)| *name != leg.device.to_string());
+        }
         let answer = self.kernel.act(action);
         // What MD writes to its superblocks may show that a disk has gone: that is nobody's act.
         let ours = last_leg_sees_no_error_of_ours(self, array).is_err()

@@ -482,6 +482,12 @@ impl World {
         }
     }
 
+    /// Whether the daemon cannot know yet that a path works no more: what says so is on its way at best.
+    pub(crate) fn is_deaf_to_paths(&self) -> bool {
+        let says_so = |queued: &Queued| matches!(queued.what, What::Sign(_) | What::Wiring);
+        self.feed.is_deaf_to_paths() || self.queue.iter().any(says_so)
+    }
+
     fn enqueue(&mut self, after: Duration, what: What) {
         self.order += 1;
         let queued = Queued { due: self.now.mono.after(after), order: self.order, what };
