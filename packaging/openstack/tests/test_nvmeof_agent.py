@@ -22,9 +22,12 @@ from oslo_concurrency import lockutils
 
 from os_brick.initiator.connectors import nvmeof
 from os_brick.initiator.connectors import nvmeof_agent
+from os_brick import utils
 
 # The daemon may be gone, stuck or drowned: an attach pays less than this for it.
 AT_ONCE = 0.05
+
+HOST_NQN = 'nqn.2014-08.org.nvmexpress:uuid:3b0c1e52-0000-4000-8000-000000000001'
 
 REPLICAS = [
     {
@@ -99,13 +102,17 @@ class ModuleTest(unittest.TestCase):
         self.assertLess(min(took), AT_ONCE)
 
     def attach(self):
-        """The real connect_volume, without devices to connect."""
+        """The real connect_volume, without devices to connect.
+
+        A host without a host NQN would get one by sudo, in its real /etc.
+        """
         lockutils.set_defaults(lock_path=self.scratch)
         connector = nvmeof.NVMeOFConnector('sudo', None)
         # Yoga to Zed have the second name.
         names = ['_connect_target', '_connect_target_volume']
         target = next(name for name in names if hasattr(connector, name))
-        with mock.patch.multiple(
+        named = mock.patch.object(utils, 'get_host_nqn', return_value=HOST_NQN)
+        with named, mock.patch.multiple(
                 nvmeof.NVMeOFConnector,
                 _handle_replicated_volume=mock.Mock(return_value='/dev/md/volume-db'),
                 **{target: mock.Mock(return_value='/dev/nvme0n1')}):
