@@ -511,13 +511,16 @@ impl ArrayMachine {
     }
 
     /// A replica of the volume that is meant to be used and that nobody here has yet. One of which
-    /// the provisioner has still to hear that it is lost or put away is none.
+    /// the provisioner has still to hear that it is lost or put away is none, and neither is one that may
+    /// be a leg already and only cannot be told by this look.
     fn newcomer(&self, volume: &Volume) -> Option<Replica> {
         let taken = |replica: &Replica| {
             let id = &replica.target.namespace;
-            let bound = self
-                .snapshot()
-                .is_some_and(|array| array.legs.iter().any(|leg| leg.is_namespace(id)));
+            let is_another = |known: &Member| known.namespace.is_some_and(|own| own != *id);
+            let bound = self.snapshot().is_some_and(|array| {
+                array.legs.iter().any(|leg| leg.is_namespace(id))
+                    || self.may_be_hidden(array, is_another)
+            });
             let member = self.members.values().any(|m| m.replica.as_ref() == Some(&replica.id));
             let in_repair = self.repairs.values().any(|repair| {
                 let named = |m: &Member| m.replica.as_ref() == Some(&replica.id);
