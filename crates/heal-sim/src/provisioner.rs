@@ -405,6 +405,8 @@ impl FakeProvisioner {
             }
             match &request.state {
                 RequestState::Pending { .. } => {}
+                // What was granted by mistake is a replica of the volume all the same.
+                RequestState::Granted { taken_up: false, mistaken: true, .. } => {}
                 RequestState::Granted { replica, taken_up: false, .. } => {
                     returned.push(replica.clone());
                 }

@@ -15,7 +15,7 @@ use crate::event::{Look, LookCause, PathNews};
 use crate::phase::{Phase, Repair, TurnState};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
-use crate::view::{SlotView, leg_of, member_of, namespace_of, slot_view};
+use crate::view::{SlotView, is_nameless, leg_of, member_of, namespace_of, slot_view};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy};
 
 use super::bad_blocks::blocks_are_back;
@@ -176,7 +176,7 @@ impl ArrayMachine {
         if is_half_there(&array) || !self.ran {
             return;
         }
-        self.follow_slots(&array);
+        self.follow_slots(now, &array);
         self.name_losses(now);
         let mut slots: Vec<Slot> = (0..array.raid_disks).map(Slot).collect();
         slots.extend(self.repairs.keys().filter(|slot| slot.0 >= array.raid_disks));
@@ -184,7 +184,11 @@ impl ArrayMachine {
             self.moving_leg_failed(now, &array, slot);
             match self.slot_signal(&array, slot) {
                 // The last look may be long ago, and the leg be lost again: nobody is told otherwise.
-                Some(Signal::LegInSync) if !self.sees_now && !self.is_doubted(slot) => {
+                // Nobody is told either while it cannot be said who that leg is.
+                Some(Signal::LegInSync)
+                    if !self.is_doubted(slot)
+                        && (!self.sees_now || array.leg_in(slot).is_some_and(is_nameless)) =>
+                {
                     self.want_look();
                 }
                 Some(signal) => self.signal(now, slot, signal),

@@ -117,7 +117,7 @@ impl ArrayMachine {
         self.tell_move(now, slot, from, to, &Signal::HoldEnded);
     }
 
-    fn open_repair(&mut self, now: Now, slot: Slot, signal: &Signal) {
+    pub(super) fn open_repair(&mut self, now: Now, slot: Slot, signal: &Signal) {
         self.open_incident(now);
         let cause = if matches!(signal, Signal::ReplicaTerminating) {
             Cause::ReplicaTerminating
@@ -360,7 +360,7 @@ impl ArrayMachine {
     }
 
     /// A loss: who, until when to wait, and what is owed to the provisioner.
-    fn carry_loss(&mut self, now: Now, slot: Slot, from: PhaseKind) {
+    pub(super) fn carry_loss(&mut self, now: Now, slot: Slot, from: PhaseKind) {
         let held_retiring = self
             .repairs
             .get(&slot)
@@ -472,7 +472,7 @@ impl ArrayMachine {
     }
 
     /// The leg that fills this slot may be the one that another slot is without: then this slot's loss
-    /// is that one's.
+    /// is that one's, and a successor is asked for it and no more for the leg that is good again.
     fn trade_with_whom_it_left(&mut self, slot: Slot, filled_by: &Member) {
         let is_it =
             |member: &Member| member.namespace.is_some() && member.namespace == filled_by.namespace;
@@ -480,11 +480,26 @@ impl ArrayMachine {
         let open = |repair: &Repair| {
             repair.cause == Cause::LegLost && repair.incoming.is_none() && repair.request.is_none()
         };
-        let own = self.repairs.get(&slot).filter(|repair| open(repair) && !lost(repair));
-        let Some(own) = own.and_then(|repair| repair.lost.clone()) else { return };
-        let mut others = self.repairs.values_mut().filter(|other| other.slot != slot);
-        let Some(other) = others.find(|other| lost(other) && open(other)) else { return };
-        let theirs = other.lost.replace(own);
+        let granted = |repair: &Repair| {
+            let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
+            repair.cause == Cause::LegLost && incoming.is_some() && incoming == filled_by.namespace
+        };
+        let own = self.repairs.get(&slot).filter(|repair| !lost(repair));
+        let Some(own) = own.filter(|repair| open(repair) || granted(repair)) else { return };
+        let waits = |other: &Repair| {
+            let asked_in_vain = granted(own) && !matches!(other.phase, Phase::Requesting { .. });
+            other.incoming.is_none() && (other.request.is_none() || asked_in_vain)
+        };
+        let other = self.repairs.values().find(|other| {
+            other.slot != slot && lost(other) && other.cause == Cause::LegLost && waits(other)
+        });
+        let (Some(other), Some(owns)) = (other.map(|other| other.slot), own.lost.clone()) else {
+            return;
+        };
+        let Some(other) = self.repairs.get_mut(&other) else { return };
+        other.request = None;
+        other.asks_for = None;
+        let theirs = other.lost.replace(owns);
         if let Some(repair) = self.repairs.get_mut(&slot) {
             repair.lost = theirs;
         }

@@ -236,7 +236,11 @@ impl ArrayMachine {
             let known = |v: Option<&Volume>| {
                 v.map(|v| v.replicas.iter().map(|r| (r.id.clone(), r.state)).collect::<Vec<_>>())
             };
-            self.dirty |= known(self.volume.known()) != known(answer.as_ref());
+            if known(self.volume.known()) != known(answer.as_ref()) {
+                self.dirty = true;
+                // What it would not hear of one replica may have hung on another.
+                self.volume.spoken_for.clear();
+            }
             self.volume.answer = Some(answer);
         }
         self.adopt_replica_names();
@@ -256,8 +260,8 @@ impl ArrayMachine {
     }
 
     /// A good leg that the provisioner calls missing: who asked to replace it, or an earlier life, has said
-    /// so and did not live to take it back. Told on a look that is newer than the answer, and once,
-    /// whatever the next answer is.
+    /// so and did not live to take it back. Told on a look that is newer than the answer, and once as long
+    /// as the answers are the same.
     pub(super) fn speak_up_for_good_legs(&mut self, now: Now) {
         if self.blind || !std::mem::take(&mut self.volume.to_compare) {
             return;

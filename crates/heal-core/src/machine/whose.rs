@@ -16,9 +16,11 @@
 //!
 //! The price: a replica that is long out of the array is given up later than it could be.
 
-use heal_types::{ArraySnapshot, Condition, NamespaceId, Now, Replica, ReplicaState, Slot};
+use heal_types::{
+    ArraySnapshot, Condition, LegSnapshot, NamespaceId, Now, Replica, ReplicaState, Slot,
+};
 
-use crate::phase::{Phase, Repair};
+use crate::phase::{Phase, PhaseKind, Repair};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
 use crate::view::leg_of;
@@ -71,7 +73,7 @@ impl ArrayMachine {
 
     /// MD gives a new leg the first empty slot, whichever repair it was meant for: the repair
     /// follows its leg, and trades slots with the one that was waiting there.
-    pub(super) fn follow_slots(&mut self, array: &ArraySnapshot) {
+    pub(super) fn follow_slots(&mut self, now: Now, array: &ArraySnapshot) {
         let moved: Vec<(Slot, Slot)> = self
             .repairs
             .values()
@@ -82,9 +84,22 @@ impl ArrayMachine {
             })
             .collect();
         for (from, to) in moved {
+            self.take_up_unseen_loss(now, array, to);
             self.trade_slots(from, to);
             self.dirty = true;
         }
+    }
+
+    /// A slot that another's leg was put into may have lost its own behind everybody's back.
+    fn take_up_unseen_loss(&mut self, now: Now, array: &ArraySnapshot, slot: Slot) {
+        let held = self.members.get(&slot).and_then(|member| member.namespace);
+        let serves = |leg: &LegSnapshot| leg.is_in_sync() || leg.is_recovering();
+        let lost = held.is_some_and(|id| !leg_of(array, &id).is_some_and(serves));
+        if !lost || self.repairs.contains_key(&slot) {
+            return;
+        }
+        self.open_repair(now, slot, &Signal::LegFailed);
+        self.carry_loss(now, slot, PhaseKind::Whole);
     }
 
     fn trade_slots(&mut self, from: Slot, to: Slot) {
