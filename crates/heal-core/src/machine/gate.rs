@@ -1,6 +1,6 @@
 //! Between wanting and doing: deadlines, holds, the host's budget, the guards.
 
-use heal_types::{ArrayState, HostAction, LegSnapshot, Now, Nqn, ProvisionerCall, Slot};
+use heal_types::{ArrayState, HostAction, LegSnapshot, Moment, Now, Nqn, ProvisionerCall, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -16,6 +16,9 @@ use crate::why::HeldWhy;
 
 use super::want::Want;
 use super::{ArrayMachine, Permit, Standing, due_at};
+
+/// After so many failures of one step the host's leave is given back until the next try.
+const PATIENCE: u32 = 3;
 
 impl ArrayMachine {
     /// Moves a repair whose step is due.
@@ -434,15 +437,16 @@ impl ArrayMachine {
         }
     }
 
-    /// Gives the host's leave back when no repair needs it.
+    /// Gives the host's leave back when no repair needs it, or those that do get nowhere.
     pub(super) fn tend_permit(&mut self) {
+        self.note_waits();
         // An array that MD gave up is a person's, whatever was being filled.
         let stands_still = self.quarantine.is_some()
             || self.is_broken()
             || matches!(self.standing, Standing::NotOurs(_));
         let needed = !stands_still
             && self.repairs.values().any(|repair| {
-                repair.phase.kind().is_replacing()
+                (repair.phase.kind().is_replacing() && !self.gets_nowhere(repair))
                     || matches!(
                         repair.phase,
                         Phase::Held { why: HeldWhy::Budget | HeldWhy::OneAtATime { .. }, .. }
@@ -452,6 +456,48 @@ impl ArrayMachine {
             self.permit = Permit::None;
             self.out.effects.push(Effect::ReturnPermit);
         }
+    }
+
+    /// Since when replacements wait for what is under way.
+    fn note_waits(&mut self) {
+        let replacing = self.repairs.values().filter(|repair| repair.phase.kind().is_replacing());
+        let under_way: Vec<EffectId> = replacing.filter_map(effect_under_way).collect();
+        self.waits.retain(|id, _| under_way.contains(id));
+        for id in under_way {
+            self.waits.entry(id).or_insert(self.now.mono);
+        }
+    }
+
+    /// A step that the kernel does not let return, or that failed again and again and is waited with:
+    /// nothing is being filled meanwhile, and the others do not wait for it as well.
+    fn gets_nowhere(&self, repair: &Repair) -> bool {
+        let Some(turn) = repair.phase.turn() else { return false };
+        match turn.state {
+            TurnState::UnderWay(id) => {
+                let begun = self.waits.get(&id);
+                begun.is_some_and(|begun| begun.after(self.policy.retry_max) <= self.now.mono)
+            }
+            TurnState::Due(at) => {
+                self.permit == Permit::Given && turn.failures >= PATIENCE && at > self.now.mono
+            }
+            TurnState::NextLook(_) => false,
+        }
+    }
+
+    /// When a step under way is overdue, if that is still to come.
+    pub(super) fn permit_due(&self) -> Option<Moment> {
+        if self.permit != Permit::Given {
+            return None;
+        }
+        let ends = self.waits.values().map(|begun| begun.after(self.policy.retry_max));
+        ends.filter(|end| *end > self.now.mono).min()
+    }
+}
+
+fn effect_under_way(repair: &Repair) -> Option<EffectId> {
+    match repair.phase.turn()?.state {
+        TurnState::UnderWay(id) => Some(id),
+        TurnState::Due(_) | TurnState::NextLook(_) => None,
     }
 }
 

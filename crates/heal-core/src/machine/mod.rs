@@ -168,6 +168,8 @@ pub struct ArrayMachine {
     owing: Turn,
     duty: Turn,
     permit: Permit,
+    /// Since when replacements wait for a step under way.
+    waits: BTreeMap<EffectId, Moment>,
     lookups: u64,
     /// Intents that no durable record holds yet.
     unwritten: Vec<EffectId>,
@@ -220,6 +222,7 @@ impl ArrayMachine {
             owing: Turn::now(),
             duty: Turn::now(),
             permit: Permit::None,
+            waits: BTreeMap::new(),
             lookups: 0,
             unwritten: Vec::new(),
             recheck: false,
@@ -349,6 +352,7 @@ impl ArrayMachine {
             }
         }
         offer(self.hold_wake, Due::Hold);
+        offer(self.permit_due(), Due::Step);
         next
     }
 

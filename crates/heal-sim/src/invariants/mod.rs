@@ -627,9 +627,9 @@ impl World {
         let running = self.restart_at.is_none() && sees;
         // Its timer runs, and whoever hears of it later cannot stop it (`nvme_start_failfast_work`): an
         // anchor that goes meanwhile is a second fault in the same instant.
-        if !running {
-            self.kernel.nobody_heard(&legs);
-        }
+        let unheard = |leg: &&(ArrayId, String)| !running || !exposed.contains(&leg.0);
+        let unheard: Vec<_> = legs.iter().filter(unheard).cloned().collect();
+        self.kernel.nobody_heard(&unheard);
         self.checker.exposed.retain(|id, _| running && exposed.contains(id));
         if running {
             let armed = exposed_for_long(self, &legs);

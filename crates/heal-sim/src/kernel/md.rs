@@ -282,7 +282,8 @@ impl FakeKernel {
     }
 
     /// Whether the leg was isolated, or lost its connection, while another leg queued, and that one,
-    /// which was to survive it, has no device any more, or was failed by a person.
+    /// which was to survive it, has no device any more, or was failed by a person, who may have added it
+    /// again since.
     fn is_left_isolated(&self, array: usize, index: usize) -> bool {
         let md = &self.arrays[array];
         let rdev = &md.rdevs[index];
@@ -295,7 +296,9 @@ impl FakeKernel {
             })
             .map(|(_, other)| other)
             .collect();
-        let taken = |other: &&Rdev| other.by_hand || !self.devices[other.handle].present;
+        let taken = |other: &&Rdev| {
+            other.by_hand || other.is_recovering() || !self.devices[other.handle].present
+        };
         // Unbound meanwhile: then it was taken before, or nobody could have heard that it is.
         let unbound = others.is_empty() && paths.iter().all(|c| c.covered && !c.isolated);
         paths.iter().all(|c| c.isolated || c.covered) && (unbound || others.iter().any(taken))
