@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use heal_types::{
     ArrayId, ArraySnapshot, ControllerName, DeviceName, HostAnswer, HostSnapshot,
-    NamespaceSnapshot, Nqn, Observed, PathHealth, ProvisionerAnswer, ProvisionerFault, WallTime,
+    NamespaceSnapshot, Nqn, Observed, PathHealth, PathSnapshot, ProvisionerAnswer,
+    ProvisionerFault, WallTime,
 };
 
 use crate::ids::EffectId;
@@ -72,21 +73,25 @@ pub struct PathNews {
 }
 
 impl PathNews {
-    /// The verdicts that stand in `snapshot` ([`crate::paths::Paths::annotate`]).
+    /// The verdicts that stand in `snapshot` ([`crate::paths::Paths::annotate`]). Where an array could not
+    /// be read, a path that is not shown is as it was `before`: it is no better for not being seen.
     #[must_use]
-    pub fn of(snapshot: &HostSnapshot, cut_off: Option<String>) -> Self {
+    pub fn of(snapshot: &HostSnapshot, cut_off: Option<String>, before: &Self) -> Self {
         let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
         let backings = legs.filter_map(|leg| leg.backing.namespace());
-        let verdicts = snapshot
-            .namespaces
-            .iter()
-            .chain(backings)
-            .flat_map(|namespace| namespace.paths.iter().map(move |path| (namespace, path)))
-            .filter(|(_, path)| path.health != PathHealth::Up)
-            .map(|(namespace, path)| {
+        let paths = snapshot.namespaces.iter().chain(backings).flat_map(|namespace| {
+            let of_path = |path: &PathSnapshot| {
                 ((path.controller.clone(), namespace.device.clone()), path.health)
-            })
-            .collect();
+            };
+            namespace.paths.iter().map(of_path)
+        });
+        let shown: BTreeMap<_, _> = paths.collect();
+        let mut verdicts = shown.clone();
+        if !snapshot.unreadable.is_empty() {
+            let unseen = before.verdicts.iter().filter(|(path, _)| !shown.contains_key(path));
+            verdicts.extend(unseen.map(|(path, health)| (path.clone(), *health)));
+        }
+        verdicts.retain(|_, health| *health != PathHealth::Up);
         Self { verdicts, cut_off }
     }
 

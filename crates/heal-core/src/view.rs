@@ -2,7 +2,7 @@
 
 use heal_types::{
     ArraySnapshot, Backing, ControllerState, LegSnapshot, NamespaceId, NamespaceSnapshot, Nqn,
-    Observed, PathDoubt, PathHealth, PathSnapshot, Slot, Volume,
+    Observed, PathDoubt, PathHealth, PathSnapshot, Replica, Slot, Volume,
 };
 
 use crate::record::Member;
@@ -162,4 +162,16 @@ pub(crate) fn member_of(leg: &LegSnapshot, volume: Option<&Volume>) -> Member {
         None => namespace.ids.known().and_then(|ids| ids.iter().next().copied()),
     };
     member
+}
+
+/// A replica that was never seen as a leg, as a member.
+pub(crate) fn member_of_replica(replica: &Replica) -> Member {
+    Member {
+        device: None,
+        dev: None,
+        md_device: None,
+        namespace: Some(replica.target.namespace),
+        nqn: Some(replica.target.nqn.clone()),
+        replica: Some(replica.id.clone()),
+    }
 }

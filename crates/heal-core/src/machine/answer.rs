@@ -304,6 +304,7 @@ impl ArrayMachine {
         if self.trade_losses(slot, &replica) || self.was_made_good(slot, &replica) {
             return self.ask_anew(now, slot);
         }
+        self.take_from_a_leg_that_serves(now, slot, &replica);
         let contradiction = self.contradiction(slot, &replica);
         let lost = self.repairs.get(&slot).and_then(Repair::asks_to_replace);
         self.volume.granted_for(&replica, lost);
@@ -363,6 +364,23 @@ impl ArrayMachine {
             repair.phase = Phase::Requesting { key, turn };
         }
         self.signal(now, slot, Signal::StepAgain);
+    }
+
+    /// What was granted for a loss may have been taken, when the volume showed it, for a leg that has to go.
+    /// That one still serves, and waits for the next one.
+    fn take_from_a_leg_that_serves(&mut self, now: Now, slot: Slot, replica: &Replica) {
+        let id = &replica.target.namespace;
+        let bound = self.snapshot().is_none_or(|array| leg_of(array, id).is_some());
+        let lost = self.repairs.get(&slot).is_some_and(|own| own.cause == Cause::LegLost);
+        let taker = self.repairs.values().find(|other| {
+            let incoming = other.incoming.as_ref().is_some_and(|own| own.id == replica.id);
+            let turn = other.phase.turn();
+            let under_way = turn.is_some_and(|turn| matches!(turn.state, TurnState::UnderWay(_)));
+            incoming && other.slot != slot && other.cause.moves_leg() && !under_way
+        });
+        if let Some(taker) = taker.map(|other| other.slot).filter(|_| lost && !bound) {
+            self.signal(now, taker, Signal::ReplicaWithdrawn);
+        }
     }
 
     fn contradiction(&self, slot: Slot, replica: &Replica) -> Option<String> {

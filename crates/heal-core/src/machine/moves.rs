@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use heal_types::{
-    ArraySnapshot, Backing, Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy,
+    ArraySnapshot, Bitmap, Condition, Deadline, DeviceIdentity, DeviceName, GracePolicy,
     LegSnapshot, Now, Observed, Replica, ReplicaId, ReplicaState, Slot,
 };
 
@@ -18,7 +18,7 @@ use crate::record::{Member, OwedMessage, Step};
 use crate::restart;
 use crate::signal::Signal;
 use crate::transitions::{Verdict, verdict};
-use crate::view::{leg_of, member_of, namespace_of};
+use crate::view::{is_nameless, leg_of, member_of, member_of_replica, namespace_of};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
 use super::{ArrayMachine, HostActionBox, after_keep_alive};
@@ -133,8 +133,9 @@ impl ArrayMachine {
         let lost = match cause {
             Cause::MoreCopies => None,
             Cause::LegLost | Cause::ReplicaTerminating | Cause::BadBlocks | Cause::FewerCopies => {
-                let remembered = self.members.get(&slot).cloned();
-                remembered.or_else(|| self.seen_in(slot)).or_else(|| self.missing_replica())
+                self.who_lost(slot)
+                    .or_else(|| self.seen_in(slot))
+                    .or_else(|| self.missing_replica())
             }
         };
         let repair = Repair {
@@ -157,6 +158,22 @@ impl ArrayMachine {
         self.repairs.insert(slot, repair);
     }
 
+    /// Who held the slot when last it was good. One that serves in another slot now is not lost: whoever
+    /// held that one is.
+    fn who_lost(&self, slot: Slot) -> Option<Member> {
+        let mut held = self.members.get(&slot)?;
+        for _ in 0..self.members.len() {
+            let leg = held.namespace.and_then(|id| leg_of(self.snapshot()?, &id));
+            let serves = leg.filter(|leg| leg.is_in_sync()).and_then(|leg| leg.slot);
+            let Some(other) = serves.filter(|other| *other != slot) else { break };
+            match self.members.get(&other) {
+                Some(next) if next.namespace != held.namespace => held = next,
+                Some(_) | None => return None,
+            }
+        }
+        Some(held.clone())
+    }
+
     /// Whose slot it is, where its leg is still in it and can be told.
     fn seen_in(&self, slot: Slot) -> Option<Member> {
         let leg = self.snapshot()?.leg_in(slot);
@@ -174,9 +191,7 @@ impl ArrayMachine {
         let volume = self.volume.known()?;
         let array = self.snapshot()?;
         // A leg that MD counts good and whose device cannot be seen may be any of them.
-        let faceless = |leg: &LegSnapshot| {
-            !leg.is_faulty() && matches!(leg.backing, Backing::Gone | Backing::Unreadable)
-        };
+        let faceless = |leg: &LegSnapshot| !leg.is_faulty() && is_nameless(leg);
         if array.legs.iter().any(faceless) {
             return None;
         }
@@ -365,20 +380,23 @@ impl ArrayMachine {
             .repairs
             .get(&slot)
             .is_some_and(|repair| matches!(&repair.phase, Phase::Held { then: Step::Retire, .. }));
-        let replacement_failed = held_retiring
-            || matches!(from, PhaseKind::Adding | PhaseKind::Rebuilding | PhaseKind::Retiring);
+        // MD fails the leg that has to go in the moment in which its successor is complete.
+        let was_complete = held_retiring || matches!(from, PhaseKind::Retiring);
+        let replacement_failed =
+            was_complete || matches!(from, PhaseKind::Adding | PhaseKind::Rebuilding);
         let grace = self.grace_from(now);
         let back = Deadline::new(now, &self.boot, self.hold_down(slot));
+        let held = self.who_lost(slot);
         let Some(repair) = self.repairs.get_mut(&slot) else {
             return;
         };
         // A leg that somebody else put in place is the one that is lost now.
-        let newest = self.members.get(&slot).filter(|member| {
+        let newest = held.filter(|member| {
             let other = repair.lost.as_ref().is_none_or(|lost| lost.namespace != member.namespace);
             repair.incoming.is_none() && other && member.namespace.is_some()
         });
         if let Some(newest) = newest {
-            repair.also_retire.extend(repair.lost.replace(newest.clone()));
+            repair.also_retire.extend(repair.lost.replace(newest));
             repair.asks_for = None;
         }
         let mut reported = repair.lost.clone();
@@ -387,7 +405,7 @@ impl ArrayMachine {
                 let mut failed = member_of_replica(&incoming);
                 failed.device = repair.bound.take();
                 reported = Some(failed.clone());
-                if repair.cause.moves_leg() {
+                if repair.cause.moves_leg() && !was_complete {
                     // The leg that has to go is still good; only its replacement failed.
                     repair.also_retire.push(failed);
                 } else {
@@ -477,15 +495,12 @@ impl ArrayMachine {
         let is_it =
             |member: &Member| member.namespace.is_some() && member.namespace == filled_by.namespace;
         let lost = |repair: &Repair| repair.lost.as_ref().is_some_and(is_it);
-        let open = |repair: &Repair| {
-            repair.cause == Cause::LegLost && repair.incoming.is_none() && repair.request.is_none()
-        };
         let granted = |repair: &Repair| {
             let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
-            repair.cause == Cause::LegLost && incoming.is_some() && incoming == filled_by.namespace
+            incoming.is_some() && incoming == filled_by.namespace
         };
-        let own = self.repairs.get(&slot).filter(|repair| !lost(repair));
-        let Some(own) = own.filter(|repair| open(repair) || granted(repair)) else { return };
+        let own = self.repairs.get(&slot).filter(|own| own.cause == Cause::LegLost && !lost(own));
+        let Some(own) = own.filter(|own| own.incoming.is_none() || granted(own)) else { return };
         let waits = |other: &Repair| {
             let asked_in_vain = granted(own) && !matches!(other.phase, Phase::Requesting { .. });
             other.incoming.is_none() && (other.request.is_none() || asked_in_vain)
@@ -715,17 +730,5 @@ fn put_offer_aside(repair: &mut Repair) {
         let mut unused = member_of_replica(&unused);
         unused.device = repair.bound.take();
         repair.also_retire.push(unused);
-    }
-}
-
-/// A replica that was never seen as a leg, as a member.
-fn member_of_replica(replica: &Replica) -> Member {
-    Member {
-        device: None,
-        dev: None,
-        md_device: None,
-        namespace: Some(replica.target.namespace),
-        nqn: Some(replica.target.nqn.clone()),
-        replica: Some(replica.id.clone()),
     }
 }

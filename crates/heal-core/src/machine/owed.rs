@@ -1,16 +1,17 @@
 //! What the provisioner must be told: kept until it has taken it, in order, for ever.
 
 use heal_types::{
-    FaultClass, Moment, Now, Observed, ProvisionerCall, ProvisionerFault, ReplicaId, Slot,
+    Condition, FaultClass, Moment, Now, Observed, ProvisionerCall, ProvisionerFault, ReplicaId,
+    Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
 use crate::ids::EffectId;
-use crate::phase::{Turn, TurnState};
+use crate::phase::{Phase, Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
-use crate::view::member_of;
+use crate::view::{member_of, member_of_replica};
 use crate::why::Cause;
 
 use super::{ArrayMachine, due_at};
@@ -31,6 +32,9 @@ impl ArrayMachine {
         if last.is_some_and(|owed| owed.message == message) {
             return;
         }
+        if message == OwedMessage::Report(Condition::Available) {
+            self.claim_successors(now, &replica);
+        }
         // A leg that flaps while the provisioner is away must not fill the disk: of each kind of
         // word on a replica only the newest is kept, so both the loss and the return are told. Good
         // news of what is lost by now is no news: who believes it takes back what was given for it.
@@ -45,6 +49,31 @@ impl ArrayMachine {
         let key = self.key(now, message.word());
         self.owed.push_back(Owed { key, volume, replica, message, since: now.wall });
         self.dirty = true;
+    }
+
+    /// Who hears that a replica is good again may take back what was given for it, and MD may be filling
+    /// another slot with that: it is said to be in use first.
+    fn claim_successors(&mut self, now: Now, good: &ReplicaId) {
+        let filled = self.repairs.values().filter(|repair| match &repair.phase {
+            Phase::Adding { .. } | Phase::Rebuilding { .. } => true,
+            Phase::Suspect { .. }
+            | Phase::Isolating { .. }
+            | Phase::Reporting
+            | Phase::Grace
+            | Phase::Returning { .. }
+            | Phase::Requesting { .. }
+            | Phase::Connecting { .. }
+            | Phase::Verifying { .. }
+            | Phase::Retiring { .. }
+            | Phase::Held { .. }
+            | Phase::Quarantined { .. } => false,
+        });
+        let incoming = filled.filter_map(|repair| repair.incoming.as_ref());
+        let others: Vec<Member> =
+            incoming.filter(|replica| replica.id != *good).map(member_of_replica).collect();
+        for member in others {
+            self.owe(now, Some(&member), OwedMessage::Report(Condition::Synchronizing));
+        }
     }
 
     /// The end of a repair: what was put away may be deleted, if it is certain that it is out.
@@ -145,7 +174,14 @@ impl ArrayMachine {
             Observed::Known(None) => return false,
             Observed::Known(Some(_)) | Observed::Unknown(_) => return true,
         };
-        self.may_be_hidden(array, |known| known.replica.as_ref().is_some_and(|own| own != replica))
+        let listed = self.volume.known().and_then(|volume| volume.replica(replica));
+        let is_another = |known: &Member| match (&known.replica, known.namespace, listed) {
+            (Some(own), _, _) => own != replica,
+            // The provisioner has forgotten which replica that one is.
+            (None, Some(own), Some(listed)) => own != listed.target.namespace,
+            (None, None, _) | (None, Some(_), None) => false,
+        };
+        self.may_be_hidden(array, is_another)
     }
 
     /// Whether a leg of the array is this replica, in sync or not.

@@ -8,11 +8,13 @@
 //!
 //! What a slot looks like means nothing before the last state; what is done about slots is in `look`.
 
-use heal_types::{ArraySnapshot, ArrayState, Backing, LegSnapshot, Level, Now, Observed, Slot};
+use heal_types::{
+    ArraySnapshot, ArrayState, Backing, LegSnapshot, Level, NamespaceId, Now, Observed, Slot,
+};
 
 use crate::audit::{AuditKind, Severity};
 use crate::phase::{Phase, Repair};
-use crate::record::Step;
+use crate::record::{Member, Step};
 use crate::signal::Signal;
 use crate::why::{Cause, QuarantinedWhy};
 
@@ -78,9 +80,17 @@ impl ArrayMachine {
         let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
         let stale = array.in_sync().next()?;
         // One in doubt is no lost one: it went on as well.
-        let went_on = |slot: &Slot| !self.repairs.get(slot).is_some_and(was_out);
+        let out: Vec<NamespaceId> = self.repairs.values().filter_map(left_out).collect();
+        let went_on = |slot: &Slot, member: &Member| {
+            let lost = member.namespace.is_some_and(|id| out.contains(&id));
+            !lost && !self.repairs.get(slot).is_some_and(was_out)
+        };
+        let mut served = self.repairs.values().filter_map(served_in);
+        if served.any(|id| array.in_sync().any(|leg| leg.is_namespace(&id))) {
+            return None;
+        }
         let mut good = None;
-        for (_, member) in self.members.iter().filter(|(slot, _)| went_on(slot)) {
+        for (_, member) in self.members.iter().filter(|(slot, member)| went_on(slot, member)) {
             let id = member.namespace?; // Which leg it was cannot be told.
             // One whose device is gone may be any of them.
             if array.in_sync().any(|leg| leg.is_namespace(&id) || leg.backing == Backing::Gone) {
@@ -98,6 +108,33 @@ impl ArrayMachine {
         );
         Some(QuarantinedWhy::NewerCopy { detail })
     }
+}
+
+/// Who served in the slot of a repair, as far as the record says, or was about to: one in doubt, or the one
+/// that was being filled.
+fn served_in(repair: &Repair) -> Option<NamespaceId> {
+    let doubted = match &repair.phase {
+        Phase::Suspect { .. } | Phase::Isolating { .. } => true,
+        Phase::Held { then, .. } => matches!(then, Step::Doubt),
+        Phase::Rebuilding { .. } | Phase::Retiring { .. } => {
+            return repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
+        }
+        Phase::Reporting
+        | Phase::Grace
+        | Phase::Returning { .. }
+        | Phase::Requesting { .. }
+        | Phase::Connecting { .. }
+        | Phase::Verifying { .. }
+        | Phase::Adding { .. }
+        | Phase::Quarantined { .. } => false,
+    };
+    repair.lost.as_ref().filter(|_| doubted)?.namespace
+}
+
+/// Who was lost and is replaced by another, whichever slot that one got.
+fn left_out(repair: &Repair) -> Option<NamespaceId> {
+    let replaced = repair.cause == Cause::LegLost && repair.incoming.is_some();
+    repair.lost.as_ref().filter(|_| replaced || was_out(repair))?.namespace
 }
 
 /// Whether the record says that the leg that was lost was not taken back since.

@@ -17,7 +17,7 @@
 //! The price: a replica that is long out of the array is given up later than it could be.
 
 use heal_types::{
-    ArraySnapshot, Condition, LegSnapshot, NamespaceId, Now, Replica, ReplicaState, Slot,
+    ArraySnapshot, Condition, LegFlag, LegSnapshot, NamespaceId, Now, Replica, ReplicaState, Slot,
 };
 
 use crate::phase::{Phase, PhaseKind, Repair};
@@ -79,7 +79,10 @@ impl ArrayMachine {
             .values()
             .filter_map(|repair| {
                 let id = on_its_way(repair)?;
-                let slot = leg_of(array, &id).filter(|leg| !leg.is_faulty())?.slot?;
+                let leg = leg_of(array, &id).filter(|leg| !leg.is_faulty())?;
+                // For a wish that an error left there MD copies a leg which is still in its slot.
+                let copies = leg.flags.has(LegFlag::Replacement) && repair.cause == Cause::LegLost;
+                let slot = leg.slot.filter(|_| !copies)?;
                 (slot != repair.slot).then_some((repair.slot, slot))
             })
             .collect();

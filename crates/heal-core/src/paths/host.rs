@@ -69,6 +69,14 @@ impl fmt::Display for CutOff {
 }
 
 impl CutOff {
+    /// The arrays it is about.
+    #[must_use]
+    pub fn arrays(&self) -> &[ArrayId] {
+        match self {
+            Self::AllLegs { arrays } | Self::ManyArrays { arrays, .. } => arrays,
+        }
+    }
+
     /// The reason without the arrays it is about: what a hold says, which must not change each time
     /// an array more is concerned.
     #[must_use]
@@ -84,9 +92,22 @@ impl CutOff {
 
 impl Paths {
     /// Whether the host is cut off from the arrays in `wards`, as far as `snapshot` shows, which
-    /// has the verdicts in it ([`Paths::annotate`]).
+    /// has the verdicts in it ([`Paths::annotate`]). What was so `before` stays so while an array that it
+    /// was about cannot be read.
     #[must_use]
-    pub fn cut_off(&self, snapshot: &HostSnapshot, wards: &BTreeSet<ArrayId>) -> Option<CutOff> {
+    pub fn cut_off(
+        &self,
+        snapshot: &HostSnapshot,
+        wards: &BTreeSet<ArrayId>,
+        before: Option<&CutOff>,
+    ) -> Option<CutOff> {
+        let unread = |array: &ArrayId| {
+            let shown = snapshot.arrays.iter().any(|seen| seen.id == *array);
+            wards.contains(array) && !shown && !snapshot.unreadable.is_empty()
+        };
+        if let Some(before) = before.filter(|before| before.arrays().iter().any(unread)) {
+            return Some(before.clone());
+        }
         let arrays = snapshot.arrays.iter().filter(|array| wards.contains(&array.id));
         let in_doubt: Vec<_> = arrays.filter(|array| array.in_sync().any(is_doubtful)).collect();
         let without: Vec<_> =

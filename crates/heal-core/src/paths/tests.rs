@@ -537,7 +537,7 @@ impl Fabric {
     fn cut_off(&mut self) -> Option<CutOff> {
         self.paths.annotate(&mut self.snapshot);
         let wards: BTreeSet<_> = self.snapshot.arrays.iter().map(|array| array.id).collect();
-        self.paths.cut_off(&self.snapshot, &wards)
+        self.paths.cut_off(&self.snapshot, &wards, None)
     }
 }
 
@@ -550,7 +550,22 @@ fn a_host_whose_only_link_is_down_is_cut_off() {
         panic!("it is cut off");
     };
     assert_eq!(arrays.len(), 8);
-    assert_eq!(host.paths.cut_off(&host.snapshot, &BTreeSet::new()), None, "of what is ours");
+    assert_eq!(host.paths.cut_off(&host.snapshot, &BTreeSet::new(), None), None, "of what is ours");
+}
+
+#[test]
+fn a_host_is_cut_off_until_the_arrays_that_it_was_cut_off_from_can_be_read_again() {
+    let mut host = Fabric::of(8, &[1], 1).down(1);
+    let wards: BTreeSet<_> = host.snapshot.arrays.iter().map(|array| array.id).collect();
+    let before = host.cut_off();
+    let whole = host.snapshot.clone();
+    host.snapshot.arrays.clear();
+    let now = |host: &Fabric| host.paths.cut_off(&host.snapshot, &wards, before.as_ref());
+    assert_eq!(now(&host), None, "they were stopped");
+    host.snapshot.unreadable.push(DeviceName::new("md1").unwrap());
+    assert_eq!(now(&host), before, "one that cannot be read says nothing");
+    host.snapshot.arrays = whole.arrays;
+    assert_eq!(now(&host), before);
 }
 
 #[test]

@@ -131,11 +131,9 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } => {
             world.kernel.in_sync_beside(array, &leg.device) > 0
         }
-        // MD has failed it already and reads it no more: unbound, it holds what it held. Who cannot
-        // have heard that nobody reaches the others goes by what MD says of them.
-        HostAction::RemoveLeg { leg, .. }
-            if world.is_deaf_to_paths() && world.kernel.is_faulty(array, &leg.device) =>
-        {
+        // MD has failed it already and reads it no more: unbound, it holds what it held, and whether
+        // anybody reaches the others at this moment is nothing to it.
+        HostAction::RemoveLeg { leg, .. } if world.kernel.is_faulty(array, &leg.device) => {
             leg.slot.is_none() || world.kernel.in_sync_beside(array, &leg.device) > 0
         }
         HostAction::Connect { .. }

@@ -623,7 +623,7 @@ impl World {
         }
         let exposed: Vec<ArrayId> = legs.iter().map(|(id, _)| *id).filter(tended).collect();
         // Who cannot have heard of it cannot have ended it.
-        let sees = !self.feed.is_deaf() && self.kernel.blurs.is_empty();
+        let sees = !self.feed.is_deaf() && self.kernel.blurs.is_empty() && self.blurred.is_empty();
         let running = self.restart_at.is_none() && sees;
         // Its timer runs, and whoever hears of it later cannot stop it (`nvme_start_failfast_work`): an
         // anchor that goes meanwhile is a second fault in the same instant.

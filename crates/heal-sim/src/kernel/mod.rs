@@ -431,7 +431,8 @@ impl FakeKernel {
             return 0;
         };
         let md = &self.arrays[index];
-        let slot = md.rdevs.iter().find(|r| r.name == *leg).and_then(|r| r.slot);
+        // One that MD took out of its slot already is still the leg of that slot.
+        let slot = md.rdevs.iter().find(|r| r.name == *leg).and_then(|r| r.slot.or(r.saved_slot));
         md.rdevs
             .iter()
             .filter(|r| r.in_sync && !r.faulty && r.name != *leg && md.may_stand_in(r.slot, slot))

@@ -327,6 +327,9 @@ impl FakeKernel {
         chosen.replacement = true;
         chosen.by_bitmap = false;
         chosen.recovered = 0;
+        // mdadm freezes the array for it (`sysfs_freeze_array`): what was being filled is interrupted, and
+        // goes on together with the spare from where that one begins (`md_do_sync`).
+        md.sync = None;
         md.thread_at = Some(at);
         self.signals.push(KernelSignal::Md);
         Ok(Outcome::Changed)

@@ -39,8 +39,6 @@ pub(crate) struct Feed {
     overrun: Option<Moment>,
     /// Something was lost or is late, and no look has been taken since.
     deaf: bool,
-    /// The same of a link: what it is like shows in no look, only when the network is read anew.
-    deaf_to_links: bool,
 }
 
 /// What becomes of one signal.
@@ -96,21 +94,6 @@ impl Feed {
     /// A look at everything was taken.
     pub(crate) fn looked(&mut self, now: Moment) {
         self.deaf = self.overrun.is_some_and(|end| now < end);
-    }
-
-    /// A signal of a link was lost or is late.
-    pub(crate) fn missed_link(&mut self) {
-        self.deaf_to_links = true;
-    }
-
-    /// The network was read anew.
-    pub(crate) fn knows_links(&mut self) {
-        self.deaf_to_links = false;
-    }
-
-    /// Whether the daemon cannot know yet that a path works no more.
-    pub(crate) fn is_deaf_to_paths(&self) -> bool {
-        self.deaf || self.deaf_to_links
     }
 
     /// Whether the daemon cannot know yet what it should.

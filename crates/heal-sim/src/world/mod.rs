@@ -388,10 +388,6 @@ impl World {
         let any = !signals.is_empty();
         for signal in signals {
             let Heard { times, after } = self.feed.hear(self.now.mono);
-            if matches!(signal, KernelSignal::Link { .. }) && (times == 0 || after > Duration::ZERO)
-            {
-                self.feed.missed_link();
-            }
             for _ in 0..times {
                 self.hear(&signal, after);
             }
@@ -480,12 +476,6 @@ impl World {
             self.enqueue(self.look_again, asked);
             self.look_again = (self.look_again * 2).min(LOOK_AGAIN_MAX);
         }
-    }
-
-    /// Whether the daemon cannot know yet that a path works no more: what says so is on its way at best.
-    pub(crate) fn is_deaf_to_paths(&self) -> bool {
-        let says_so = |queued: &Queued| matches!(queued.what, What::Sign(_) | What::Wiring);
-        self.feed.is_deaf_to_paths() || self.queue.iter().any(says_so)
     }
 
     fn enqueue(&mut self, after: Duration, what: What) {

@@ -63,6 +63,8 @@ pub(super) struct Watch {
     ours: BTreeMap<ControllerRef, ArrayId>,
     cuts: Cuts,
     cut_at: Option<Moment>,
+    /// What the last look, or the last sign of a path, made of it.
+    cut_off: Option<CutOff>,
     cut_off_since: Option<Moment>,
     alarmed: bool,
 }
@@ -84,6 +86,7 @@ impl Watch {
             ours: BTreeMap::new(),
             cuts: Cuts::default(),
             cut_at: None,
+            cut_off: None,
             cut_off_since: None,
             alarmed: false,
         }
@@ -124,7 +127,6 @@ impl World {
     }
 
     pub(super) fn wired(&mut self) {
-        self.feed.knows_links();
         let network = self.kernel.network();
         let egress = self.kernel.egress().into_iter().collect();
         self.signed(PathEvent::Network { network, egress });
@@ -188,8 +190,9 @@ impl World {
     pub(super) fn publish(&mut self) {
         let Some(snapshot) = &self.watch.snapshot else { return };
         let wards: BTreeSet<ArrayId> = self.watch.wards.keys().copied().collect();
-        let cut_off = self.watch.paths.cut_off(snapshot, &wards);
-        let mut news = PathNews::of(snapshot, None);
+        let cut_off = self.watch.paths.cut_off(snapshot, &wards, self.watch.cut_off.as_ref());
+        self.watch.cut_off.clone_from(&cut_off);
+        let mut news = PathNews::of(snapshot, None, &self.watch.news);
         news.cut_off = self.tell_cut_off(cut_off);
         if news == self.watch.news {
             return;

@@ -94,6 +94,8 @@ pub(super) struct PathWatch {
     ours: BTreeMap<ControllerRef, ArrayId>,
     /// Since when each array has no leg that anything gets through to.
     without_legs: BTreeMap<ArrayId, Moment>,
+    /// What the last judgement was.
+    cut_off: Option<CutOff>,
     alarmed_at: Option<Moment>,
     pub(super) isolation: Answered,
     ana_at: Option<Instant>,
@@ -120,6 +122,7 @@ impl PathWatch {
             refused: BTreeMap::new(),
             ours: BTreeMap::new(),
             without_legs: BTreeMap::new(),
+            cut_off: None,
             alarmed_at: None,
             isolation: Answered::default(),
             ana_at: None,
@@ -227,7 +230,7 @@ impl<H: Host> Reactor<H> {
     pub(super) fn publish(&mut self, heard_at: Moment) {
         let Some(snapshot) = self.snapshot.clone() else { return };
         let cut_off = self.judge_cut_off(&snapshot);
-        let news = PathNews::of(&snapshot, cut_off);
+        let news = PathNews::of(&snapshot, cut_off, &self.paths.news);
         if news == self.paths.news {
             return;
         }
@@ -247,7 +250,8 @@ impl<H: Host> Reactor<H> {
     fn judge_cut_off(&mut self, snapshot: &HostSnapshot) -> Option<String> {
         let now = clock::moment();
         let mut wards: BTreeSet<ArrayId> = self.wards().into_keys().collect();
-        let of_all = self.paths.paths.cut_off(snapshot, &wards);
+        let of_all = self.paths.paths.cut_off(snapshot, &wards, self.paths.cut_off.as_ref());
+        self.paths.cut_off.clone_from(&of_all);
         let without: &[ArrayId] = match &of_all {
             Some(CutOff::AllLegs { arrays }) => arrays,
             Some(CutOff::ManyArrays { .. }) | None => &[],
@@ -263,7 +267,8 @@ impl<H: Host> Reactor<H> {
         let fresh = match &of_all {
             Some(_) => {
                 wards.retain(|array| !old(array));
-                self.paths.paths.cut_off(snapshot, &wards).map(|cut_off| cut_off.reason())
+                let fresh = self.paths.paths.cut_off(snapshot, &wards, of_all.as_ref());
+                fresh.map(|cut_off| cut_off.reason())
             }
             // With fewer arrays there is even less.
             None => None,
@@ -281,7 +286,7 @@ impl<H: Host> Reactor<H> {
             self.alarms.insert("cut_off", text);
         } else {
             self.paths.alarmed_at = Some(now);
-            self.alarm("cut_off", text, format!("{} arrays", arrays_of(&of_all)));
+            self.alarm("cut_off", text, format!("{} arrays", of_all.arrays().len()));
         }
         fresh
     }
@@ -593,12 +598,6 @@ impl<H: Host> Reactor<H> {
         } else if !self.paths.without_legs.is_empty() {
             self.publish(clock::moment());
         }
-    }
-}
-
-fn arrays_of(cut_off: &CutOff) -> usize {
-    match cut_off {
-        CutOff::AllLegs { arrays } | CutOff::ManyArrays { arrays, .. } => arrays.len(),
     }
 }
 

@@ -136,8 +136,8 @@ impl<H: Host> Reactor<H> {
         paths.handle(clock::moment(), PathEvent::Link { index, up: false, removed: false });
         paths.annotate(&mut shown);
         let wards = self.wards().into_keys().collect();
-        let cut_off = paths.cut_off(&shown, &wards).map(|cut_off| cut_off.reason());
-        let news = PathNews::of(&shown, cut_off);
+        let cut_off = paths.cut_off(&shown, &wards, None).map(|cut_off| cut_off.reason());
+        let news = PathNews::of(&shown, cut_off, &self.paths.news);
         tracing::trace!(index, paths = news.verdicts.len(), "rehearsed");
     }
 }
