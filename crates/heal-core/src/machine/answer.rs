@@ -16,6 +16,7 @@ use crate::view::leg_of;
 use crate::why::{Cause, QuarantinedWhy, RejectedWhy};
 
 use super::ArrayMachine;
+use super::gate::is_open_loss;
 
 /// When to try again to free I/O from a leg.
 const SOON: Duration = Duration::from_millis(200);
@@ -408,7 +409,9 @@ impl ArrayMachine {
         if let Some(other) = others.find(brings) {
             return Some(format!("it is on its way into slot {} already", other.slot));
         }
-        let known = self.members.values().chain(repair.lost.iter());
+        let lost = self.repairs.values().filter(|other| other.slot != slot && is_open_loss(other));
+        let lost = lost.filter_map(|other| other.lost.as_ref()).chain(repair.lost.iter());
+        let known = self.members.values().chain(lost);
         if known.into_iter().any(|member| member.namespace == Some(replica.target.namespace)) {
             return Some("its namespace is one that the array has or lost".to_owned());
         }

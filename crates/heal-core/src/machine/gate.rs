@@ -1,6 +1,10 @@
 //! Between wanting and doing: deadlines, holds, the host's budget, the guards.
 
-use heal_types::{ArrayState, HostAction, LegSnapshot, Moment, Now, Nqn, ProvisionerCall, Slot};
+use std::collections::BTreeMap;
+
+use heal_types::{
+    ArrayState, HostAction, LegSnapshot, Moment, Now, Nqn, ProvisionerCall, Slot, SyncProgress,
+};
 
 use crate::audit::{AuditKind, Severity};
 use crate::effect::Effect;
@@ -466,11 +470,34 @@ impl ArrayMachine {
         for id in under_way {
             self.waits.entry(id).or_insert(self.now.mono);
         }
+        let filling = self.repairs.values().filter_map(|repair| {
+            let Phase::Rebuilding { progress } = &repair.phase else { return None };
+            Some((repair.slot, *progress))
+        });
+        let filling: BTreeMap<Slot, Option<SyncProgress>> = filling.collect();
+        self.fills.retain(|slot, (progress, _)| filling.get(slot) == Some(progress));
+        for (slot, progress) in filling {
+            self.fills.entry(slot).or_insert((progress, self.now.mono));
+        }
+        // How far it is shows in a look only.
+        let due = |(_, since): &(_, Moment)| self.stalls_at(*since) <= self.now.mono;
+        if self.permit == Permit::Given && !self.sees_now && self.fills.values().any(due) {
+            self.want_look();
+        }
     }
 
-    /// A step that the kernel does not let return, or that failed again and again and is waited with:
-    /// nothing is being filled meanwhile, and the others do not wait for it as well.
+    fn stalls_at(&self, since: Moment) -> Moment {
+        since.after(self.policy.retry_max * 2)
+    }
+
+    /// A step that the kernel does not let return, or that failed again and again and is waited with, or a
+    /// rebuild that stands still: the others do not wait for it as well.
     fn gets_nowhere(&self, repair: &Repair) -> bool {
+        if matches!(repair.phase, Phase::Rebuilding { .. }) {
+            let since = self.fills.get(&repair.slot).map(|(_, since)| *since);
+            return self.sees_now
+                && since.is_some_and(|since| self.stalls_at(since) <= self.now.mono);
+        }
         let Some(turn) = repair.phase.turn() else { return false };
         match turn.state {
             TurnState::UnderWay(id) => {
@@ -484,12 +511,13 @@ impl ArrayMachine {
         }
     }
 
-    /// When a step under way is overdue, if that is still to come.
+    /// When a step under way is overdue, or a rebuild stalls, if that is still to come.
     pub(super) fn permit_due(&self) -> Option<Moment> {
         if self.permit != Permit::Given {
             return None;
         }
-        let ends = self.waits.values().map(|begun| begun.after(self.policy.retry_max));
+        let steps = self.waits.values().map(|begun| begun.after(self.policy.retry_max));
+        let ends = steps.chain(self.fills.values().map(|(_, since)| self.stalls_at(*since)));
         ends.filter(|end| *end > self.now.mono).min()
     }
 }

@@ -42,7 +42,7 @@ use uuid::Uuid;
 use heal_types::{
     ArrayId, ArraySnapshot, BootId, CallKey, ConnectParams, ControllerName, Deadline, DevT,
     HostAction, Moment, NamespaceId, NamespaceSnapshot, Now, Nqn, Observed, ReplicaId, Slot,
-    UnknownWhy, WallTime,
+    SyncProgress, UnknownWhy, WallTime,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -170,6 +170,8 @@ pub struct ArrayMachine {
     permit: Permit,
     /// Since when replacements wait for a step under way.
     waits: BTreeMap<EffectId, Moment>,
+    /// How far each rebuild is, and since when it is no further.
+    fills: BTreeMap<Slot, (Option<SyncProgress>, Moment)>,
     lookups: u64,
     /// Intents that no durable record holds yet.
     unwritten: Vec<EffectId>,
@@ -223,6 +225,7 @@ impl ArrayMachine {
             duty: Turn::now(),
             permit: Permit::None,
             waits: BTreeMap::new(),
+            fills: BTreeMap::new(),
             lookups: 0,
             unwritten: Vec::new(),
             recheck: false,

@@ -21,6 +21,7 @@ use crate::transitions::{Verdict, verdict};
 use crate::view::{is_nameless, leg_of, member_of, member_of_replica, namespace_of};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
+use super::gate::has_asked;
 use super::{ArrayMachine, HostActionBox, after_keep_alive};
 
 impl ArrayMachine {
@@ -495,16 +496,9 @@ impl ArrayMachine {
         let is_it =
             |member: &Member| member.namespace.is_some() && member.namespace == filled_by.namespace;
         let lost = |repair: &Repair| repair.lost.as_ref().is_some_and(is_it);
-        let granted = |repair: &Repair| {
-            let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
-            incoming.is_some() && incoming == filled_by.namespace
-        };
         let own = self.repairs.get(&slot).filter(|own| own.cause == Cause::LegLost && !lost(own));
-        let Some(own) = own.filter(|own| own.incoming.is_none() || granted(own)) else { return };
-        let waits = |other: &Repair| {
-            let asked_in_vain = granted(own) && !matches!(other.phase, Phase::Requesting { .. });
-            other.incoming.is_none() && (other.request.is_none() || asked_in_vain)
-        };
+        let Some(own) = own.filter(|own| own.incoming.is_none()) else { return };
+        let waits = |other: &Repair| other.incoming.is_none() && !has_asked(other);
         let other = self.repairs.values().find(|other| {
             other.slot != slot && lost(other) && other.cause == Cause::LegLost && waits(other)
         });

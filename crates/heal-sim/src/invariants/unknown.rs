@@ -88,6 +88,10 @@ fn unreadable_leg(world: &World, array: ArrayId, action: &HostAction, id: &Names
         | HostAction::Disconnect { .. } => return Ok(()),
     };
     // MD fails none twice: what has failed already is not changed.
+    let fails = matches!(action, HostAction::FailLeg { .. });
+    if fails && world.kernel.is_faulty(array, &leg.device) {
+        return Ok(());
+    }
     if leg.device == truth.device && !truth.faulty {
         return Err(format!("{} of {}, which could not be read", action.verb(), leg.device));
     }

@@ -32,6 +32,12 @@ impl FakeKernel {
         let (Some(array), Some(handle)) = (self.array_index(array), self.present_on(id)) else {
             return false;
         };
+        // mdadm makes no spare of what says that it is an active leg, while the array still counts it as one.
+        let own = self.disks[self.devices[handle].disk.0].superblock.as_ref().map(|sb| sb.device);
+        let serves = |r: &Rdev| Some(r.uuid) == own && r.in_sync && !r.faulty;
+        if self.arrays[array].rdevs.iter().any(serves) {
+            return false;
+        }
         // `bd_claim`: what is held, by this array too, is busy.
         self.holders(handle).is_empty() && self.add_with_care(array, handle)
     }

@@ -280,8 +280,11 @@ impl FakeKernel {
                 events_cleared: md.events_cleared,
                 lacks: behind.map(|(block, _)| block).collect(),
             }));
-            md.dirty.clear();
-            md.events_cleared = sb.events;
+            // Its own bitmap is that of the time when it was lost: what was missing then is marked in it.
+            if md.events_cleared > sb.events {
+                md.dirty.clear();
+                md.events_cleared = sb.events;
+            }
         }
         self.bind(array, handle, sb.device, None);
         if let Some(rdev) = self.arrays[array].rdevs.last_mut() {
@@ -330,8 +333,14 @@ impl FakeKernel {
     pub(crate) fn decide_for_the_running(&mut self, array: usize) {
         let Some(parted) = self.arrays[array].parted.take() else { return };
         let md = &self.arrays[array];
-        let Some(lead) = md.rdevs.iter().find(|rdev| rdev.in_sync && !rdev.faulty) else { return };
-        let has = self.disks[self.devices[lead.handle].disk.0].blocks;
+        let lead = md.rdevs.iter().find(|rdev| rdev.in_sync && !rdev.faulty);
+        let running = lead.map(|lead| &self.disks[self.devices[lead.handle].disk.0]);
+        // Or ran last.
+        let ran = self.disks.iter().filter(|disk| !disk.given_up).find(|disk| {
+            let own = disk.superblock.as_ref().filter(|sb| sb.array == md.id);
+            own.is_some_and(|sb| md.good_at_stop.contains(&sb.device))
+        });
+        let Some(has) = running.or(ran).map(|disk| disk.blocks) else { return };
         let mut newest = md.newest;
         for (block, version) in md.newest.iter() {
             if parted.lacks.contains(block) {
