@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use heal_types::{
     ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Moment, NamespaceId,
-    NamespaceIds, NamespaceSnapshot, Now, Nqn, Observed, Slot, UnknownWhy,
+    NamespaceIds, Now, Nqn, Observed, Slot, UnknownWhy,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -714,18 +714,21 @@ fn rebuilding_signal(array: &ArraySnapshot, repair: &Repair, view: SlotView<'_>)
             return Some(Signal::LegRecovering(array.sync_progress));
         }
         Some(leg) if leg.is_faulty() => return Some(Signal::LegFailed),
+        // Another hand took it out and added it again: MD uses it for nothing.
+        Some(leg)
+            if repair.cause.moves_leg() && array.sync_progress.is_none() && leg.is_spare() =>
+        {
+            return Some(Signal::LegFailed);
+        }
         Some(_) => return filled_by_others(repair, view), // A spare that MD is about to use.
         None => {}
     }
     if repair.cause.moves_leg() {
         // The leg that has to go is still good in its slot. Its successor has failed, unless it is
         // there and only cannot be told from another device at this moment.
-        let hidden = array.legs.iter().any(|leg| {
+        let hidden = array.legs.iter().filter(|leg| !leg.is_faulty()).any(|leg| {
             // MD has it as the leg itself once the one that had to go failed meanwhile.
-            let nameless = |namespace: &NamespaceSnapshot| namespace.ids.known().is_none();
-            leg.backing == Backing::Unreadable
-                || leg.backing.namespace().is_some_and(nameless)
-                || (leg.flags.has(LegFlag::Replacement) && !leg.is_faulty())
+            is_nameless(leg) || leg.flags.has(LegFlag::Replacement)
         });
         return if hidden { None } else { Some(Signal::LegFailed) };
     }

@@ -334,12 +334,13 @@ impl ArrayMachine {
                 incoming.target = listed.target.clone();
             }
         }
-        let name_of = |namespace| {
-            volume
-                .replicas
-                .iter()
-                .find(|replica| Some(replica.target.namespace) == namespace)
-                .map(|replica| replica.id.clone())
+        // A clone says that it is one of them, and is another subsystem's.
+        let name_of = |member: &Member| {
+            let is_it = |replica: &&Replica| {
+                Some(replica.target.namespace) == member.namespace
+                    && member.nqn.as_ref().is_none_or(|nqn| *nqn == replica.target.nqn)
+            };
+            volume.replicas.iter().find(is_it).map(|replica| replica.id.clone())
         };
         let lost = self
             .repairs
@@ -347,7 +348,7 @@ impl ArrayMachine {
             .flat_map(|repair| repair.lost.iter_mut().chain(&mut repair.also_retire));
         for member in self.members.values_mut().chain(lost) {
             if member.replica.is_none() {
-                member.replica = name_of(member.namespace);
+                member.replica = name_of(member);
                 self.dirty |= member.replica.is_some();
             }
         }

@@ -325,11 +325,12 @@ fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
         HeldWhy::Rejected { replica, .. } => {
             world.checker.had(Trouble::Contract) || world.checker.flawed.contains(replica)
         }
-        // Nobody remembers who was lost, or what was granted is no replica.
+        // Nobody remembers who was lost, or what was granted, or was lost, is no replica.
         HeldWhy::Guard { .. } => {
             world.checker.had(Trouble::Record)
                 || world.checker.had(Trouble::Contract)
                 || world.checker.had(Trouble::Stopped)
+                || world.checker.had(Trouble::Clone)
         }
         HeldWhy::Operator { .. }
         | HeldWhy::Observing

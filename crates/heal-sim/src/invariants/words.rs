@@ -164,14 +164,14 @@ pub fn report_is_never_lost(world: &World) -> Checked {
 pub(super) fn leg_of_replica(world: &World, replica: &ReplicaId) -> Option<LegTruth> {
     let of_it = |array: &ArrayPlan| {
         let plan = array.replicas.iter().find(|plan| plan.replica.id == *replica)?;
-        world.kernel.leg_of_replica(array.id, &plan.namespace, &plan.nqn)
+        world.kernel.leg_of_replica(&plan.namespace, &plan.nqn)
     };
     // A provisioner that lies grants replicas that no plan knows; the record has what it said of them.
     let granted = |array: &ArrayPlan| {
         let record = world.newest_record(array.id)?;
         let targets = record.repairs.iter().filter_map(|repair| repair.incoming.as_ref());
         let incoming = targets.into_iter().find(|incoming| incoming.id == *replica)?;
-        world.kernel.leg_of_replica(array.id, &incoming.target.namespace, &incoming.target.nqn)
+        world.kernel.leg_of_replica(&incoming.target.namespace, &incoming.target.nqn)
     };
     let mut arrays = world.arrays.iter();
     arrays.clone().find_map(of_it).or_else(|| arrays.find_map(granted))

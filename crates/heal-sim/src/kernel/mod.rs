@@ -298,21 +298,21 @@ impl FakeKernel {
     /// The array member that stands on the namespace `id`, and whether it is in sync.
     #[must_use]
     pub fn leg_of(&self, id: &NamespaceId) -> Option<LegTruth> {
-        self.leg_where(|_, head| head.ids.contains(id))
+        self.leg_where(|head| head.ids.contains(id))
     }
 
-    /// The same for a replica of `array`: a leg of another array that only goes by the same id is not it.
+    /// The same for a replica: a leg that only goes by the same id, a clone, is not it.
     #[must_use]
-    pub fn leg_of_replica(&self, array: ArrayId, id: &NamespaceId, nqn: &Nqn) -> Option<LegTruth> {
-        self.leg_where(|of, head| head.ids.contains(id) && (of == array || head.nqn == *nqn))
+    pub fn leg_of_replica(&self, id: &NamespaceId, nqn: &Nqn) -> Option<LegTruth> {
+        self.leg_where(|head| head.ids.contains(id) && head.nqn == *nqn)
     }
 
-    fn leg_where(&self, is_it: impl Fn(ArrayId, &Head) -> bool) -> Option<LegTruth> {
+    fn leg_where(&self, is_it: impl Fn(&Head) -> bool) -> Option<LegTruth> {
         let running = self.arrays.iter().filter(|md| md.running);
         let all = running.flat_map(|md| md.rdevs.iter().map(move |rdev| (md.id, rdev)));
-        let on_it = all.filter(|(array, rdev)| {
+        let on_it = all.filter(|(_, rdev)| {
             let head = self.devices[rdev.handle].fabric.as_ref();
-            head.is_some_and(|head| is_it(*array, head))
+            head.is_some_and(&is_it)
         });
         // A member that failed may still be bound beside the one that took its place.
         let (array, rdev) = on_it.min_by_key(|(_, rdev)| rdev.faulty)?;
