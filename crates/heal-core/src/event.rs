@@ -1,6 +1,6 @@
 //! Everything that can happen to an array's machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -79,19 +79,23 @@ impl PathNews {
     pub fn of(snapshot: &HostSnapshot, cut_off: Option<String>, before: &Self) -> Self {
         let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
         let backings = legs.filter_map(|leg| leg.backing.namespace());
-        let paths = snapshot.namespaces.iter().chain(backings).flat_map(|namespace| {
-            let of_path = |path: &PathSnapshot| {
-                ((path.controller.clone(), namespace.device.clone()), path.health)
-            };
-            namespace.paths.iter().map(of_path)
-        });
-        let shown: BTreeMap<_, _> = paths.collect();
-        let mut verdicts = shown.clone();
+        let paths = || {
+            let namespaces = snapshot.namespaces.iter().chain(backings.clone());
+            namespaces.flat_map(|space| space.paths.iter().map(move |path| (space, path)))
+        };
+        let name = |(space, path): (&NamespaceSnapshot, &PathSnapshot)| {
+            (path.controller.clone(), space.device.clone())
+        };
+        // On the way to an isolation: what is up costs nothing.
+        let mut verdicts: BTreeMap<_, _> = paths()
+            .filter(|(_, path)| path.health != PathHealth::Up)
+            .map(|(space, path)| (name((space, path)), path.health))
+            .collect();
         if !snapshot.unreadable.is_empty() {
-            let unseen = before.verdicts.iter().filter(|(path, _)| !shown.contains_key(path));
+            let shown: BTreeSet<_> = paths().map(name).collect();
+            let unseen = before.verdicts.iter().filter(|(path, _)| !shown.contains(*path));
             verdicts.extend(unseen.map(|(path, health)| (path.clone(), *health)));
         }
-        verdicts.retain(|_, health| *health != PathHealth::Up);
         Self { verdicts, cut_off }
     }
 

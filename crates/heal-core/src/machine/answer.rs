@@ -387,7 +387,9 @@ impl ArrayMachine {
     fn contradiction(&self, slot: Slot, replica: &Replica) -> Option<String> {
         let repair = self.repairs.get(&slot)?;
         let array = self.snapshot()?;
-        if repair.lost.as_ref().is_some_and(|lost| lost.replica.as_ref() == Some(&replica.id)) {
+        // Unless it was asked for another one's successor, and is that: then it was lost on its way in.
+        let own = repair.lost.as_ref().filter(|lost| lost.replica.as_ref() == Some(&replica.id));
+        if own.is_some() && repair.asks_to_replace() == Some(&replica.id) {
             return Some("it is the replica that was lost".to_owned());
         }
         // An earlier life, or another hand, has begun with it already.
@@ -410,7 +412,8 @@ impl ArrayMachine {
             return Some(format!("it is on its way into slot {} already", other.slot));
         }
         let lost = self.repairs.values().filter(|other| other.slot != slot && is_open_loss(other));
-        let lost = lost.filter_map(|other| other.lost.as_ref()).chain(repair.lost.iter());
+        let lost = lost.filter_map(|other| other.lost.as_ref());
+        let lost = lost.chain(repair.lost.iter().filter(|_| own.is_none()));
         let known = self.members.values().chain(lost);
         if known.into_iter().any(|member| member.namespace == Some(replica.target.namespace)) {
             return Some("its namespace is one that the array has or lost".to_owned());

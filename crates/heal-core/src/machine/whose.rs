@@ -169,13 +169,32 @@ impl ArrayMachine {
         true
     }
 
-    /// The provisioner does not know whom it is asked to replace: then it is another one that is missing.
+    /// The provisioner does not know whom it is asked to replace: then it is the one whom that one was to
+    /// replace, or another one that is missing.
     pub(super) fn asks_for_who_is_missing(&mut self, slot: Slot) -> bool {
+        if let Some(before) = self.whom_it_replaced(slot) {
+            let Some(repair) = self.repairs.get_mut(&slot) else { return false };
+            repair.asks_for = Some(before);
+            self.dirty = true;
+            return true;
+        }
         let Some(other) = self.missing_replica() else { return false };
         let Some(repair) = self.repairs.get_mut(&slot) else { return false };
         ask_instead(repair, other);
         self.dirty = true;
         true
+    }
+
+    /// One that this slot lost earlier, and that the provisioner still lists and counts as lost.
+    fn whom_it_replaced(&self, slot: Slot) -> Option<Member> {
+        let repair = self.repairs.get(&slot)?;
+        let volume = self.volume.known()?;
+        let missing = |member: &&Member| {
+            let listed = member.replica.as_ref().and_then(|id| volume.replica(id));
+            let lost = listed.is_some_and(|replica| replica.state == ReplicaState::Missing);
+            lost && member.replica.as_ref() != repair.asks_to_replace()
+        };
+        repair.also_retire.iter().rev().find(missing).cloned()
     }
 }
 
