@@ -553,6 +553,7 @@ impl ArrayMachine {
                 self.build_returning(now, slot, device)?
             }
             PhaseKind::Requesting => {
+                self.asks_no_more_for_who_is_back(slot);
                 let unanswered = self.repairs.get(&slot).and_then(|repair| repair.request.clone());
                 let key = unanswered.unwrap_or_else(|| self.key(now, "request"));
                 if let Some(repair) = self.repairs.get_mut(&slot) {

@@ -185,6 +185,18 @@ impl ArrayMachine {
         true
     }
 
+    /// Whose successor this slot asks for may be a good leg again: then it asks for its own.
+    pub(super) fn asks_no_more_for_who_is_back(&mut self, slot: Slot) {
+        let asked = self.repairs.get(&slot).and_then(|repair| repair.asks_for.as_ref()?.namespace);
+        let leg = asked.zip(self.snapshot()).and_then(|(id, array)| leg_of(array, &id));
+        let back = leg.is_some_and(LegSnapshot::is_in_sync);
+        if let Some(repair) = self.repairs.get_mut(&slot).filter(|_| back) {
+            repair.asks_for = None;
+            repair.request = None;
+            self.dirty = true;
+        }
+    }
+
     /// One that this slot lost earlier, and that the provisioner still lists and counts as lost.
     fn whom_it_replaced(&self, slot: Slot) -> Option<Member> {
         let repair = self.repairs.get(&slot)?;
