@@ -480,14 +480,14 @@ impl ArrayMachine {
         }
         let lost = repair.lost.clone().filter(|lost| lost.namespace.is_some_and(|own| own != id));
         let Some(lost) = lost.filter(|_| repair.incoming.is_none()) else { return };
-        // While it was only observed nothing was said of it either.
-        let listed = lost.replica.as_ref().and_then(|id| self.volume.known()?.replica(id));
-        let array = self.array.known().and_then(Option::as_ref);
-        let bound = lost.namespace.zip(array).and_then(|(id, array)| leg_of(array, &id));
-        let untold = repair.return_after.is_none()
-            || (bound.is_none() && listed.is_some_and(|replica| replica.state.is_offered()));
-        match repair.cause {
-            Cause::ReplicaTerminating => repair.also_retire.push(lost),
+        let (cause, unreported) = (repair.cause, repair.return_after.is_none());
+        let untold = unreported || self.is_untold(&lost);
+        match cause {
+            Cause::ReplicaTerminating => {
+                if let Some(repair) = self.repairs.get_mut(&slot) {
+                    repair.also_retire.push(lost);
+                }
+            }
             // Whoever took it out did not ask the provisioner to give it up.
             Cause::LegLost | Cause::BadBlocks if untold => {
                 self.owe(now, Some(&lost), OwedMessage::Report(Condition::Missing));

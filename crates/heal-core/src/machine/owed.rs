@@ -11,7 +11,7 @@ use crate::ids::EffectId;
 use crate::phase::{Phase, Turn, TurnState};
 use crate::policy::Mode;
 use crate::record::{Member, Owed, OwedMessage};
-use crate::view::{member_of, member_of_replica};
+use crate::view::{leg_of, member_of, member_of_replica};
 use crate::why::Cause;
 
 use super::{ArrayMachine, due_at};
@@ -78,16 +78,28 @@ impl ArrayMachine {
 
     /// The end of a repair: what was put away may be deleted, if it is certain that it is out.
     pub(super) fn settle(&mut self, now: Now, slot: Slot) {
-        let Some(repair) = self.repairs.get(&slot) else {
+        let Some(repair) = self.repairs.get(&slot).cloned() else {
             return;
         };
+        let lost = repair.lost.as_ref().filter(|_| repair.cause == Cause::LegLost);
+        if let Some(lost) = lost.filter(|lost| repair.incoming.is_none() && self.is_untold(lost)) {
+            self.owe(now, Some(lost), OwedMessage::Report(Condition::Missing));
+        }
         let unwanted = repair.cause == Cause::FewerCopies;
-        for member in self.leaving(repair) {
+        for member in self.leaving(&repair) {
             let leaving = !unwanted || self.is_leaving(&member);
             if leaving && self.is_provably_out(slot, &member) {
                 self.owe(now, Some(&member), OwedMessage::Removed);
             }
         }
+    }
+
+    /// Whether the provisioner counts on a replica that is no leg: while it was only observed, nothing was
+    /// said of its loss.
+    pub(super) fn is_untold(&self, lost: &Member) -> bool {
+        let listed = lost.replica.as_ref().and_then(|id| self.volume.known()?.replica(id));
+        let bound = lost.namespace.zip(self.snapshot()).and_then(|(id, array)| leg_of(array, &id));
+        bound.is_none() && listed.is_some_and(|replica| replica.state.is_offered())
     }
 
     /// Legs that were good when last looked at, and of which another namespace has the slot now though no
