@@ -60,7 +60,7 @@ impl Checker {
         self.troubles.insert(trouble);
     }
 
-    fn had(&self, trouble: Trouble) -> bool {
+    pub(super) fn had(&self, trouble: Trouble) -> bool {
         self.troubles.contains(&trouble)
     }
 

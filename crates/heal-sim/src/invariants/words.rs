@@ -11,7 +11,7 @@ use crate::World;
 use crate::kernel::LegTruth;
 use crate::world::setup::ArrayPlan;
 
-use super::explained::runs_from_a_replica;
+use super::explained::{Trouble, runs_from_a_replica};
 use super::{Checked, is_quarantined};
 
 /// So many request keys an array may use within [`REQUESTS_PER`].
@@ -151,8 +151,11 @@ pub fn report_is_never_lost(world: &World) -> Checked {
             if whole && state == Some(ReplicaState::Missing) && !place_taken {
                 return Err(format!("{} is a good leg, and still Missing", replica.replica.id));
             }
+            // Where a person gave a clone the slot, what shows that id looks like the leg itself.
+            let stood_in = world.checker.had(Trouble::Clone)
+                && world.kernel.leg_of(&replica.namespace).is_some();
             let running = world.kernel.picture(plan.id).is_some();
-            if running && known_good && !whole {
+            if running && known_good && !whole && !stood_in {
                 return Err(format!("{} is no good leg, and still Available", replica.replica.id));
             }
         }
