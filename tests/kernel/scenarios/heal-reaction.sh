@@ -43,7 +43,7 @@ measured() {
     done
 }
 
-rounds 9
+rounds 11
 measured reaction
 (($(status_json .reaction.count) >= 50)) || fail "fewer than fifty decisions were measured"
 claim "from MD's notification to the decision in the journal, while nothing else is being done"

@@ -27,14 +27,14 @@ struct EmptyHost {
 
 impl HostPort for EmptyHost {
     fn look(&mut self) -> HostSnapshot {
-        HostSnapshot::default()
-    }
-
-    fn glance(&mut self, _: ArrayId) -> HostSnapshot {
         while self.hangs.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(1));
         }
         HostSnapshot::default()
+    }
+
+    fn glance(&mut self, _: ArrayId) -> HostSnapshot {
+        self.look()
     }
 
     fn act(&mut self, action: &HostAction) -> HostAnswer {
