@@ -110,16 +110,20 @@ impl ArrayMachine {
     }
 }
 
-/// Who served in the slot of a repair, as far as the record says, or was about to: one in doubt, or the one
-/// that was being filled.
+/// Who served in the slot of a repair beside whoever is remembered there: one in doubt, or the successor
+/// that takes the place of one that was good until it was complete. What was being filled for a loss stands
+/// for nobody: it was no full copy when last seen, and the others may have gone on without it.
 fn served_in(repair: &Repair) -> Option<NamespaceId> {
+    let moves = repair.cause.moves_leg();
     let doubted = match &repair.phase {
         Phase::Suspect { .. } | Phase::Isolating { .. } => true,
         Phase::Held { then, .. } => matches!(then, Step::Doubt),
-        Phase::Rebuilding { .. } | Phase::Retiring { .. } => {
+        Phase::Rebuilding { .. } | Phase::Retiring { .. } if moves => {
             return repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
         }
-        Phase::Reporting
+        Phase::Rebuilding { .. }
+        | Phase::Retiring { .. }
+        | Phase::Reporting
         | Phase::Grace
         | Phase::Returning { .. }
         | Phase::Requesting { .. }

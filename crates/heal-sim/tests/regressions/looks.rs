@@ -1,5 +1,7 @@
 //! Looks that see nothing, half of it, or see it wrongly.
 
+use std::time::Duration;
+
 use heal_sim::{Blur, Flaw, Setup, World};
 use heal_types::ProvisionerCall;
 
@@ -203,6 +205,32 @@ fn an_array_that_a_boot_started_from_a_lost_leg_is_left_to_a_person() {
     assert_picture(&world, "vol1", "[_U]");
     assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
     assert_eq!(world.provisioner.grants(), 0);
+}
+
+// found by reading: a replacement that was still being filled when last seen stood for every leg that was
+// good then, and the array went on from it alone after a boot.
+#[test]
+fn an_array_that_a_boot_started_from_a_replacement_alone_is_left_to_a_person() {
+    let mut world = mirror();
+    world.namespace_removed("vol1-b");
+    until(&mut world, "some of it is copied", copied(20));
+    let array = world.array("vol1");
+    let unwatched = |world: &mut World, half_seconds: u32| {
+        for _ in 0..half_seconds {
+            world.crash_daemon();
+            world.run_for(Duration::from_millis(500));
+        }
+    };
+    unwatched(&mut world, 240);
+    assert_picture(&world, "vol1", "[UU]");
+    world.namespace_removed("vol1-c");
+    unwatched(&mut world, 20);
+    world.reboot();
+    world.namespace_removed("vol1-a");
+    world.namespace_restored("vol1-c");
+    world.started_alone_from("vol1", "vol1-c");
+    world.run_for(seconds(600));
+    assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
 }
 
 // found by reading: the first look of a life sees the only leg without its name, and forgets to ask
