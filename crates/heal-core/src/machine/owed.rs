@@ -54,19 +54,8 @@ impl ArrayMachine {
     /// Who hears that a replica is good again may take back what was given for it, and MD may be filling
     /// another slot with that: it is said to be in use first.
     fn claim_successors(&mut self, now: Now, good: &ReplicaId) {
-        let filled = self.repairs.values().filter(|repair| match &repair.phase {
-            Phase::Adding { .. } | Phase::Rebuilding { .. } => true,
-            Phase::Suspect { .. }
-            | Phase::Isolating { .. }
-            | Phase::Reporting
-            | Phase::Grace
-            | Phase::Returning { .. }
-            | Phase::Requesting { .. }
-            | Phase::Connecting { .. }
-            | Phase::Verifying { .. }
-            | Phase::Retiring { .. }
-            | Phase::Held { .. }
-            | Phase::Quarantined { .. } => false,
+        let filled = self.repairs.values().filter(|repair| {
+            matches!(repair.phase, Phase::Adding { .. } | Phase::Rebuilding { .. })
         });
         let incoming = filled.filter_map(|repair| repair.incoming.as_ref());
         let others: Vec<Member> =
@@ -99,7 +88,8 @@ impl ArrayMachine {
     pub(super) fn is_untold(&self, lost: &Member) -> bool {
         let listed = lost.replica.as_ref().and_then(|id| self.volume.known()?.replica(id));
         let bound = lost.namespace.zip(self.snapshot()).and_then(|(id, array)| leg_of(array, &id));
-        bound.is_none() && listed.is_some_and(|replica| replica.state.is_offered())
+        let counted = listed.filter(|replica| replica.state.is_offered());
+        bound.is_none() && counted.is_some_and(|replica| !self.may_be_in_use(&replica.id))
     }
 
     /// Legs that were good when last looked at, and of which another namespace has the slot now though no

@@ -23,7 +23,7 @@ use heal_types::{
 use crate::phase::{Phase, PhaseKind, Repair};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
-use crate::view::leg_of;
+use crate::view::{is_nameless, leg_of};
 use crate::why::{Cause, HeldWhy};
 
 use super::ArrayMachine;
@@ -98,7 +98,9 @@ impl ArrayMachine {
         let held = self.members.get(&slot).and_then(|member| member.namespace);
         let serves = |leg: &LegSnapshot| leg.is_in_sync() || leg.is_recovering();
         let lost = held.is_some_and(|id| !leg_of(array, &id).is_some_and(serves));
-        if !lost || self.repairs.contains_key(&slot) {
+        // One that serves and cannot be named may be it.
+        let hidden = array.legs.iter().any(|leg| !leg.is_faulty() && is_nameless(leg));
+        if !lost || hidden || self.repairs.contains_key(&slot) {
             return;
         }
         self.open_repair(now, slot, &Signal::LegFailed);

@@ -92,8 +92,8 @@ impl CutOff {
 
 impl Paths {
     /// Whether the host is cut off from the arrays in `wards`, as far as `snapshot` shows, which
-    /// has the verdicts in it ([`Paths::annotate`]). What was so `before` stays so while an array that it
-    /// was about cannot be read.
+    /// has the verdicts in it ([`Paths::annotate`]). An array that it was cut off from `before`, and
+    /// that cannot be read, is no better for that.
     #[must_use]
     pub fn cut_off(
         &self,
@@ -101,25 +101,29 @@ impl Paths {
         wards: &BTreeSet<ArrayId>,
         before: Option<&CutOff>,
     ) -> Option<CutOff> {
-        let unread = |array: &ArrayId| {
-            let shown = snapshot.arrays.iter().any(|seen| seen.id == *array);
-            wards.contains(array) && !shown && !snapshot.unreadable.is_empty()
+        let unread = |array: &&ArrayId| {
+            let shown = snapshot.arrays.iter().any(|seen| seen.id == **array);
+            wards.contains(*array) && !shown && !snapshot.unreadable.is_empty()
         };
-        if let Some(before) = before.filter(|before| before.arrays().iter().any(unread)) {
-            return Some(before.clone());
-        }
+        let unread: Vec<ArrayId> =
+            before.map_or(&[][..], CutOff::arrays).iter().filter(unread).copied().collect();
         let arrays = snapshot.arrays.iter().filter(|array| wards.contains(&array.id));
         let in_doubt: Vec<_> = arrays.filter(|array| array.in_sync().any(is_doubtful)).collect();
-        let without: Vec<_> =
+        let mut without: Vec<_> =
             in_doubt.iter().filter(|array| !array.in_sync().any(is_up)).map(|a| a.id).collect();
+        if matches!(before, Some(CutOff::AllLegs { .. })) {
+            without.extend(&unread);
+        }
         if !without.is_empty() {
             return Some(CutOff::AllLegs { arrays: without });
         }
         let limit = self.limits.many_arrays;
-        if in_doubt.len() <= limit || self.one_link_explains(&in_doubt) {
+        let explained = unread.is_empty() && self.one_link_explains(&in_doubt);
+        if in_doubt.len() + unread.len() <= limit || explained {
             return None;
         }
-        Some(CutOff::ManyArrays { arrays: in_doubt.iter().map(|array| array.id).collect(), limit })
+        let arrays = in_doubt.iter().map(|array| array.id).chain(unread).collect();
+        Some(CutOff::ManyArrays { arrays, limit })
     }
 
     /// Whether every leg in doubt is behind one link that is down, and each array has a leg that

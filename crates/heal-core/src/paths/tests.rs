@@ -569,6 +569,24 @@ fn a_host_is_cut_off_until_the_arrays_that_it_was_cut_off_from_can_be_read_again
 }
 
 #[test]
+fn one_array_that_cannot_be_read_keeps_no_host_of_many_cut_off() {
+    let mut host = Fabric::of(8, &[1, 2], 3).down(1).down(2);
+    let wards: BTreeSet<_> = host.snapshot.arrays.iter().map(|array| array.id).collect();
+    let before = host.cut_off();
+    assert!(matches!(before, Some(CutOff::ManyArrays { .. })));
+    host.snapshot.unreadable.push(DeviceName::new("md1").unwrap());
+    host.snapshot.arrays.remove(0);
+    let now = |host: &Fabric| host.paths.cut_off(&host.snapshot, &wards, before.as_ref());
+    assert_eq!(now(&host).map(|now| now.arrays().len()), Some(8), "it is counted as it was");
+    host.snapshot.arrays.clear();
+    assert!(now(&host).is_some());
+    let mut well = Fabric::of(8, &[1, 2], 3);
+    well.paths.annotate(&mut well.snapshot);
+    host.snapshot.arrays = well.snapshot.arrays.split_off(1);
+    assert_eq!(now(&host), None, "the others are well again");
+}
+
+#[test]
 fn one_of_two_fabrics_down_is_not_the_host_however_many_arrays_it_takes_a_leg_from() {
     let mut host = Fabric::of(8, &[1], 2).down(1);
     assert_eq!(host.cut_off(), None);

@@ -27,9 +27,13 @@
 //!
 //! - two legs that go at once while signals are lost, or while no daemon may touch the array
 //!   ([`last_leg_sees_no_error_of_ours`], [`never_two_legs_armed_at_once`]);
-//! - a faulty leg that is unbound while nobody has heard that the other one's link is down, be it that
-//!   the news is on its way ([`never_acts_on_last_in_sync_leg`]);
-//! - a hand that takes the survivor of a leg that was isolated ([`last_leg_sees_no_error_of_ours`]);
+//! - a leg that MD has failed and that is unbound while nobody reaches the other one: it holds what it
+//!   held, and MD reads it no more ([`never_acts_on_last_in_sync_leg`]);
+//! - a hand that takes the survivor of a leg that was isolated, or adds it again
+//!   ([`last_leg_sees_no_error_of_ours`]);
+//! - what happens to a path while the daemon only observes ([`never_two_legs_armed_at_once`]);
+//! - a clone that a person gave a slot, and that shows the leg's own id: who was lost may then not be known,
+//!   or not be missed ([`held_only_for_what_lasts`], [`report_is_never_lost`]);
 //! - attributes that go blank between a look and the act, which the guards then refuse
 //!   ([`no_decision_from_unknown`]);
 //! - a leg that the provisioner has replaced for good and another hand, or the end of its trouble, keeps in
