@@ -557,6 +557,10 @@ impl<H: Host> Reactor<H> {
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("acts are still under way; the next start takes them up");
         }
+        // Whose arrays are healed, and what on them is armed by us with that, may have come with the stop.
+        while let Ok(report) = self.reports.try_recv() {
+            self.heard(report);
+        }
         if tokio::time::timeout(DISARM_LIMIT, self.disarm()).await.is_err() {
             tracing::warn!("legs may still be armed, and nobody watches which of them is the last");
         }

@@ -550,6 +550,7 @@ impl<H: Host> Reactor<H> {
                 step.controller, step.shows, step.want, step.why
             );
             if outcome == Outcome::Changed {
+                self.show_armed(&step);
                 match step.want {
                     FastIoFail::After(_) => {
                         self.paths.ours.insert(step.controller.clone(), step.array);
@@ -589,6 +590,18 @@ impl<H: Host> Reactor<H> {
                 ],
             };
             self.setup.journal.send(Entry::audit(&entry, None));
+        }
+    }
+
+    /// The last look is older than what was just written: a stop before the next one rests on it.
+    fn show_armed(&mut self, step: &Arming) {
+        let Some(snapshot) = &mut self.snapshot else { return };
+        let arrays = &mut std::sync::Arc::make_mut(snapshot).arrays;
+        let legs = arrays.iter_mut().flat_map(|array| &mut array.legs);
+        let paths =
+            legs.filter_map(|leg| leg.backing.namespace_mut()).flat_map(|space| &mut space.paths);
+        for path in paths.filter(|path| path.controller == step.controller.name) {
+            path.fast_io_fail = Observed::Known(step.want);
         }
     }
 

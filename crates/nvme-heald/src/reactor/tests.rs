@@ -525,6 +525,17 @@ async fn a_stopped_daemon_leaves_no_leg_armed_and_a_killed_one_leaves_the_anchor
 }
 
 #[tokio::test]
+async fn a_leg_that_was_armed_since_the_last_look_is_disarmed_as_well() {
+    let stage = Stage::new("disarms-late", &["vol1"]);
+    let life = stage.start();
+    while stage.armed() == 0 {
+        tokio::task::yield_now().await;
+    }
+    life.stop().await;
+    assert_eq!(stage.armed(), 0);
+}
+
+#[tokio::test]
 async fn nothing_is_armed_while_a_controller_is_of_a_fabric_that_the_kernel_was_not_asked_about() {
     let stage = Stage::new("fabrics", &["vol1"]);
     // As if these were the first controllers over TCP of a host that had RDMA alone.
