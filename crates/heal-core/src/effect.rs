@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use heal_types::{HostAction, ProvisionerCall};
 
-use crate::audit::AuditEntry;
 use crate::guards::Footing;
 use crate::ids::EffectId;
 use crate::record::ArrayRecord;
+use crate::telling::Telling;
 
 /// What a machine wants done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +43,8 @@ pub enum Effect {
 pub struct Outbox {
     /// The record, if it changed.
     pub record: Option<ArrayRecord>,
-    /// What was decided and why.
-    pub audit: Vec<AuditEntry>,
+    /// What was decided and why, without its words yet.
+    pub audit: Vec<Telling>,
     /// What is to be done.
     pub effects: Vec<Effect>,
 }

@@ -24,10 +24,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use heal_core::audit::{AuditEntry, AuditKind};
+use heal_core::audit::AuditKind;
 use heal_core::record::{ArrayRecord, Step};
 use heal_core::why::QuarantinedWhy;
-use heal_core::{ArrayMachine, Effect, Event, IncidentId, IsolateAfter, Operator, Outbox, Policy};
+use heal_core::{
+    ArrayMachine, Effect, Event, IncidentId, IsolateAfter, Operator, Outbox, Policy, Telling,
+};
 use heal_host::clock::{self, Alarm};
 use heal_types::status::TrailEntry;
 use heal_types::{
@@ -471,13 +473,13 @@ impl Actor {
         self.mailbox.answer(Event::Acted { id, answer });
     }
 
-    fn log(&mut self, audit: &[AuditEntry], signalled_at: Option<Moment>) {
+    fn log(&mut self, audit: &[Telling], signalled_at: Option<Moment>) {
         let mut signalled_at = signalled_at;
-        for entry in audit {
+        for entry in audit.iter().map(Telling::entry) {
             let about = Some((self.id, self.device.as_ref()));
-            self.shared.journal.send(Entry::audit(entry, about));
+            self.shared.journal.send(Entry::audit(&entry, about));
             if self.machine.heals() {
-                self.shared.forwarder.tell(entry, self.id, self.alias.as_ref());
+                self.shared.forwarder.tell(&entry, self.id, self.alias.as_ref());
             }
             if matches!(entry.kind, AuditKind::LegLost | AuditKind::LegSuspected) {
                 // The first decision of this event is the reaction; the others follow from it.
@@ -490,7 +492,7 @@ impl Actor {
             }
             self.trail.push_back(TrailEntry {
                 at: entry.at,
-                message: entry.message.clone(),
+                message: entry.message,
                 event: entry.kind.name().to_owned(),
             });
         }

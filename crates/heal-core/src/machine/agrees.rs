@@ -1,5 +1,6 @@
 //! The machine agrees with its table: every signal in every phase, cell by cell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use heal_types::{
@@ -15,6 +16,7 @@ use crate::policy::{Mode, Policy};
 use crate::record::{Member, Step};
 use crate::restart;
 use crate::signal::{Signal, SignalKind};
+use crate::telling::Telling;
 use crate::transitions::{Verdict, verdict};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
@@ -78,7 +80,7 @@ fn machine() -> ArrayMachine {
         ..Policy::default()
     };
     let mut machine = ArrayMachine::new(id, BootId("boot".into()), policy);
-    machine.array = Observed::Known(Some(ArraySnapshot {
+    machine.array = Observed::Known(Some(Arc::new(ArraySnapshot {
         id,
         device: DeviceName::new("md0").unwrap(),
         dev: DevT { major: 9, minor: 0 },
@@ -96,7 +98,7 @@ fn machine() -> ArrayMachine {
         bitmap: Observed::Known(Bitmap::Present),
         in_flight: Observed::Known(0),
         legs: Vec::new(),
-    }));
+    })));
     machine.standing = Standing::Managed;
     let volume = Volume {
         id: VolumeId::new("vol").unwrap(),
@@ -246,7 +248,7 @@ fn every_move_leaves_a_line_in_the_audit() {
             machine.out.audit.clear();
             machine.signal(NOW, SLOT, signal(kind));
             if kind_of(&machine) != from {
-                let told = machine.out.audit.iter().any(|entry| {
+                let told = machine.out.audit.iter().map(Telling::entry).any(|entry| {
                     entry.field("STATE_BEFORE") == Some(from.word()) && entry.slot == Some(SLOT)
                 });
                 assert!(told, "{kind} in {from}");

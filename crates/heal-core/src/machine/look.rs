@@ -4,6 +4,7 @@
 //! not expect it, never because something changed since the last look.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use heal_types::{
     ArraySnapshot, ArrayState, Backing, DeviceIdentity, LegFlag, LegSnapshot, Moment, NamespaceId,
@@ -41,7 +42,7 @@ impl ArrayMachine {
         let name = self.snapshot().and_then(|array| array.alias.clone());
         let first = self.array.known().is_none();
         let was_broken = self.is_broken();
-        self.array = look.array;
+        self.array = look.array.map(|array| array.map(Arc::new));
         // A provisioner may know the array by the name that udev found only now.
         if was_there && self.snapshot().is_some_and(|array| array.alias != name) {
             self.volume.ask_again(now.mono);
@@ -170,7 +171,7 @@ impl ArrayMachine {
         if self.quarantine.is_some() {
             return;
         }
-        let Some(array) = self.snapshot().cloned() else {
+        let Observed::Known(Some(array)) = self.array.clone() else {
             return;
         };
         if is_half_there(&array) || !self.ran {
@@ -476,7 +477,7 @@ impl ArrayMachine {
             return self.hear_paths(news);
         }
         if let Observed::Known(Some(array)) = &mut self.array {
-            let legs = array.legs.iter_mut();
+            let legs = Arc::make_mut(array).legs.iter_mut();
             news.annotate(legs.filter_map(|leg| leg.backing.namespace_mut()));
         }
         news.annotate(&mut self.namespaces);

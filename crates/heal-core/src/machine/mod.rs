@@ -35,6 +35,7 @@ mod want;
 mod whose;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -120,7 +121,8 @@ pub struct ArrayMachine {
     now: Now,
 
     // What was seen.
-    array: Observed<Option<ArraySnapshot>>,
+    /// Shared: decisions hold it while they change everything else.
+    array: Observed<Option<Arc<ArraySnapshot>>>,
     namespaces: Vec<NamespaceSnapshot>,
     /// The subsystems of the controllers of the last look.
     controllers: Vec<Observed<Nqn>>,
@@ -505,7 +507,7 @@ impl ArrayMachine {
     }
 
     fn snapshot(&self) -> Option<&ArraySnapshot> {
-        self.array.known().and_then(Option::as_ref)
+        self.array.known().and_then(Option::as_deref)
     }
 
     /// Whatever is due and allowed, until nothing more moves.

@@ -6,10 +6,10 @@ use heal_types::{Backing, LegSnapshot, Level, Moment, Now, Slot, WallTime};
 use crate::phase::{Phase, PhaseKind, Repair};
 use crate::record::OwedMessage;
 use crate::restart;
+use crate::telling::{describe, doubt};
 use crate::view::{SlotView, member_of, slot_view};
 use crate::why::HeldWhy;
 
-use super::tell::describe;
 use super::{ArrayMachine, Standing, due_at};
 
 impl ArrayMachine {
@@ -213,9 +213,11 @@ impl ArrayMachine {
                 };
                 (format!("in doubt: {why}"), next.to_owned(), *decide_at)
             }
-            Phase::Isolating { .. } => {
-                (format!("{}{tries}", self.doubt(repair)), "MD fails the leg".to_owned(), due)
-            }
+            Phase::Isolating { .. } => (
+                format!("{}{tries}", doubt(self.doubt_about(repair.slot))),
+                "MD fails the leg".to_owned(),
+                due,
+            ),
             Phase::Reporting => ("a loss is recorded first".to_owned(), "grace".to_owned(), None),
             Phase::Grace if self.waits_for_full_copy(repair) => {
                 let rule = "no other leg is known to hold every block: this one stays".to_owned();

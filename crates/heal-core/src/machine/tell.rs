@@ -4,11 +4,12 @@ use heal_types::{HostAction, Now, Outcome, Slot};
 
 use crate::audit::{AuditEntry, AuditKind, Severity};
 use crate::ids::EffectId;
-use crate::phase::{Phase, PhaseKind, Repair};
-use crate::record::{Intent, Member, Owed};
+use crate::phase::PhaseKind;
+use crate::record::{Intent, Owed};
 use crate::signal::Signal;
+use crate::telling::{Begun, Move, Scene, Telling, repair_fields, sentence};
 use crate::view::{SlotView, slot_view};
-use crate::why::{Cause, HeldWhy};
+use crate::why::DoubtWhy;
 
 use super::ArrayMachine;
 
@@ -21,29 +22,26 @@ impl ArrayMachine {
         }
     }
 
-    fn entry(&self, now: Now, kind: AuditKind, severity: Severity, message: String) -> AuditEntry {
-        let mut fields = vec![("CAUSE", self.cause.to_string())];
-        if let Some(alias) = self.snapshot().and_then(|array| array.alias.as_ref()) {
-            fields.push(("ALIAS", alias.to_string()));
-        }
-        if let Some(volume) = self.volume.known() {
-            fields.push(("VOLUME", volume.id.to_string()));
-        }
-        AuditEntry {
-            kind,
-            severity,
+    fn scene(&self, now: Now) -> Scene {
+        let array = self.snapshot();
+        Scene {
             at: now.wall,
-            message,
+            cause: self.cause.clone(),
+            array: self.id,
+            device: array.map(|array| array.device.clone()),
+            alias: array.and_then(|array| array.alias.clone()),
+            volume: self.volume.known().map(|volume| volume.id.clone()),
             incident: self.incident(),
-            action: None,
-            slot: None,
-            fields,
         }
+    }
+
+    fn entry(&self, now: Now, kind: AuditKind, severity: Severity, message: String) -> AuditEntry {
+        self.scene(now).entry(kind, severity, message)
     }
 
     pub(super) fn tell(&mut self, now: Now, kind: AuditKind, severity: Severity, text: String) {
         let entry = self.entry(now, kind, severity, text);
-        self.out.audit.push(entry);
+        self.out.audit.push(entry.into());
     }
 
     pub(super) fn tell_slot(
@@ -59,7 +57,7 @@ impl ArrayMachine {
         if let Some(repair) = self.repairs.get(&slot) {
             entry.fields.extend(repair_fields(repair));
         }
-        self.out.audit.push(entry);
+        self.out.audit.push(entry.into());
     }
 
     pub(super) fn tell_effect(
@@ -72,17 +70,15 @@ impl ArrayMachine {
         id: EffectId,
     ) {
         self.tell_slot(now, kind, severity, text, slot);
-        if let Some(entry) = self.out.audit.last_mut() {
+        if let Some(entry) = self.out.audit.last_mut().and_then(Telling::worded_mut) {
             entry.action = Some(id);
         }
     }
 
     pub(super) fn tell_begun(&mut self, now: Now, slot: Slot, id: EffectId, action: &HostAction) {
-        let text = format!("{}: begins to {}", self.name(), sentence(action));
-        self.tell_effect(now, AuditKind::ActBegun, Severity::Notice, text, slot, id);
-        if let Some(entry) = self.out.audit.last_mut() {
-            entry.fields.push(("VERB", action.verb().to_owned()));
-        }
+        let repair = self.repairs.get(&slot).cloned();
+        let begun = Begun { scene: self.scene(now), slot, repair, id, action: action.clone() };
+        self.out.audit.push(begun.into());
     }
 
     pub(super) fn tell_duty(&mut self, now: Now, id: EffectId, action: &HostAction) {
@@ -90,7 +86,7 @@ impl ArrayMachine {
         let mut entry = self.entry(now, AuditKind::ActBegun, Severity::Notice, text);
         entry.action = Some(id);
         entry.fields.push(("VERB", action.verb().to_owned()));
-        self.out.audit.push(entry);
+        self.out.audit.push(entry.into());
     }
 
     pub(super) fn tell_ended(&mut self, now: Now, intent: &Intent, outcome: &Outcome) {
@@ -118,7 +114,7 @@ impl ArrayMachine {
         entry.fields.push(("OUTCOME", word.to_owned()));
         let micros = now.wall.since(intent.at).as_micros();
         entry.fields.push(("DURATION_USEC", micros.to_string()));
-        self.out.audit.push(entry);
+        self.out.audit.push(entry.into());
     }
 
     pub(super) fn tell_interrupted(&mut self, now: Now, intent: &Intent) {
@@ -132,7 +128,7 @@ impl ArrayMachine {
         entry.action = Some(intent.id);
         entry.fields.push(("VERB", intent.verb.clone()));
         entry.fields.push(("OUTCOME", "interrupted".to_owned()));
-        self.out.audit.push(entry);
+        self.out.audit.push(entry.into());
     }
 
     pub(super) fn tell_key(
@@ -146,7 +142,7 @@ impl ArrayMachine {
         let mut entry = self.entry(now, kind, severity, text);
         entry.fields.push(("REPLICA", owed.replica.to_string()));
         entry.fields.push(("REQUEST_ID", owed.key.to_string()));
-        self.out.audit.push(entry);
+        self.out.audit.push(entry.into());
     }
 
     /// One entry for every move of a repair.
@@ -161,245 +157,20 @@ impl ArrayMachine {
         let Some(repair) = self.repairs.get(&slot).cloned() else {
             return;
         };
-        let (kind, severity, what) = self.describe_move(now, &repair, from, to, signal);
-        let text = format!("{}: slot {slot}: {what}", self.name());
-        self.tell_slot(now, kind, severity, text, slot);
-        if let Some(entry) = self.out.audit.last_mut() {
-            entry.fields.push(("STATE_BEFORE", from.to_string()));
-            entry.fields.push(("STATE_AFTER", to.to_string()));
-            entry.fields.push(("RULE", signal.kind().to_string()));
-            entry.fields.push(("REASON", repair.cause.to_string()));
-        }
-    }
-
-    fn describe_move(
-        &self,
-        now: Now,
-        repair: &Repair,
-        from: PhaseKind,
-        to: PhaseKind,
-        signal: &Signal,
-    ) -> (AuditKind, Severity, String) {
-        let lost = repair.lost.as_ref().map_or_else(|| "its leg".to_owned(), describe);
-        let incoming = repair
-            .incoming
-            .as_ref()
-            .map_or_else(|| "a replica".to_owned(), |incoming| format!("replica {}", incoming.id));
-        if *signal == Signal::HoldEnded {
-            let text = format!("goes on: {to}");
-            return (AuditKind::RepairResumed, Severity::Notice, text);
-        }
-        match to {
-            PhaseKind::Whole if matches!(from, PhaseKind::Suspect | PhaseKind::Isolating) => {
-                (AuditKind::LegCleared, Severity::Notice, format!("{lost} is good again"))
-            }
-            PhaseKind::Whole => {
-                let text = if *signal == Signal::ArrayGone {
-                    "repair ended: the array was stopped"
-                } else if *signal == Signal::NoLongerNeeded {
-                    "repair ended: no longer wanted"
-                } else {
-                    "repair done"
-                };
-                (AuditKind::RepairEnded, Severity::Notice, text.to_owned())
-            }
-            PhaseKind::Suspect => {
-                let mut text = format!("{lost} is in doubt");
-                if let Phase::Suspect { why, .. } = &repair.phase {
-                    text = format!("{text}: {why}");
-                }
-                (AuditKind::LegSuspected, Severity::Warning, text)
-            }
-            PhaseKind::Isolating => {
-                let text =
-                    format!("frees the application's I/O from {lost}: {}", self.doubt(repair));
-                (AuditKind::LegIsolating, Severity::Warning, text)
-            }
-            PhaseKind::Reporting => {
-                (AuditKind::LegLost, Severity::Warning, format!("{lost} is lost"))
-            }
-            PhaseKind::Grace => self.describe_grace(now, repair, from, signal, &lost),
-            PhaseKind::Returning => {
-                (AuditKind::LegReturned, Severity::Notice, format!("{lost} is back"))
-            }
-            PhaseKind::Requesting => {
-                let text = format!("asks the provisioner to replace {lost}");
-                (AuditKind::ReplacementRequested, Severity::Notice, text)
-            }
-            PhaseKind::Connecting => {
-                let text = format!("{incoming} takes the place: connecting it");
-                (AuditKind::ReplacementConnecting, Severity::Notice, text)
-            }
-            PhaseKind::Verifying => {
-                let text = format!("{incoming} is there: verifying it");
-                (AuditKind::ReplacementVerifying, Severity::Notice, text)
-            }
-            PhaseKind::Adding => {
-                let text = format!("{incoming} is verified: adding it");
-                (AuditKind::ReplacementAdding, Severity::Notice, text)
-            }
-            PhaseKind::Rebuilding => {
-                (AuditKind::RebuildBegan, Severity::Notice, "MD rebuilds the leg".to_owned())
-            }
-            PhaseKind::Retiring if repair.cause == Cause::FewerCopies => {
-                let text = format!("{lost} is no longer wanted: puts it away");
-                (AuditKind::LegInSync, Severity::Notice, text)
-            }
-            PhaseKind::Retiring => {
-                (AuditKind::LegInSync, Severity::Notice, "the leg is in sync".to_owned())
-            }
-            PhaseKind::Held => describe_held(repair),
-            PhaseKind::Quarantined => {
-                let text = "stands still: the array is quarantined".to_owned();
-                (AuditKind::RepairHeld, Severity::Warning, text)
-            }
-        }
+        let doubt = self.doubt_about(slot);
+        let (scene, signal) = (self.scene(now), signal.clone());
+        self.out.audit.push(Move { scene, repair, from, to, signal, doubt }.into());
     }
 
     /// What speaks against the slot's leg now.
-    pub(super) fn doubt(&self, repair: &Repair) -> String {
-        match self.snapshot().map(|array| slot_view(array, repair.slot)) {
-            Some(SlotView::Doubtful(why)) => why.to_string(),
-            Some(
-                SlotView::Good(_)
-                | SlotView::Recovering
-                | SlotView::Failed
-                | SlotView::Vacant
-                | SlotView::Unclear,
-            )
-            | None => "in doubt".to_owned(),
+    pub(super) fn doubt_about(&self, slot: Slot) -> Option<DoubtWhy> {
+        match slot_view(self.snapshot()?, slot) {
+            SlotView::Doubtful(why) => Some(why),
+            SlotView::Good(_)
+            | SlotView::Recovering
+            | SlotView::Failed
+            | SlotView::Vacant
+            | SlotView::Unclear => None,
         }
-    }
-
-    fn describe_grace(
-        &self,
-        now: Now,
-        repair: &Repair,
-        from: PhaseKind,
-        signal: &Signal,
-        lost: &str,
-    ) -> (AuditKind, Severity, String) {
-        let until = match &repair.grace {
-            Some(deadline) => format!("for {} s", deadline.wall.since(now.wall).as_secs()),
-            None => "without end, as the policy says".to_owned(),
-        };
-        let text = match (from, signal) {
-            (_, Signal::StepRefused { verb, detail }) => {
-                format!("{lost} cannot be taken back ({verb}: {detail}): waits {until}")
-            }
-            (PhaseKind::Returning, _) => format!("{lost} left again: waits {until}"),
-            (_, Signal::ReplicaTerminating) => {
-                format!("{lost} is terminating: waits for its successor {until}")
-            }
-            (_, Signal::BadBlocks) => {
-                format!("{lost} is no full copy: waits for its blocks to be written {until}")
-            }
-            (_, _) => format!("waits for {lost} or the provisioner {until}"),
-        };
-        (AuditKind::GraceBegan, Severity::Notice, text)
-    }
-}
-
-fn describe_held(repair: &Repair) -> (AuditKind, Severity, String) {
-    let Phase::Held { why, .. } = &repair.phase else {
-        return (AuditKind::RepairHeld, Severity::Notice, "held".to_owned());
-    };
-    let severity = match why {
-        HeldWhy::Observing | HeldWhy::OneAtATime { .. } | HeldWhy::Budget => Severity::Notice,
-        HeldWhy::Guard { detail } if detail.starts_with("G1") => Severity::Critical,
-        HeldWhy::Operator { .. }
-        | HeldWhy::NoProvisioner
-        | HeldWhy::ArrayState(_)
-        | HeldWhy::ArrayBusy
-        | HeldWhy::Guard { .. }
-        | HeldWhy::Refused { .. }
-        | HeldWhy::Rejected { .. }
-        | HeldWhy::StepFailed { .. }
-        | HeldWhy::HostCutOff { .. }
-        | HeldWhy::Flapping { .. }
-        | HeldWhy::NotDurable { .. } => Severity::Warning,
-    };
-    let kind = match why {
-        HeldWhy::Rejected { .. } => AuditKind::ReplicaRejected,
-        HeldWhy::Operator { .. }
-        | HeldWhy::Observing
-        | HeldWhy::NoProvisioner
-        | HeldWhy::OneAtATime { .. }
-        | HeldWhy::Budget
-        | HeldWhy::ArrayState(_)
-        | HeldWhy::ArrayBusy
-        | HeldWhy::Guard { .. }
-        | HeldWhy::Refused { .. }
-        | HeldWhy::StepFailed { .. }
-        | HeldWhy::HostCutOff { .. }
-        | HeldWhy::Flapping { .. }
-        | HeldWhy::NotDurable { .. } => AuditKind::RepairHeld,
-    };
-    (kind, severity, format!("held: {why}"))
-}
-
-fn repair_fields(repair: &Repair) -> Vec<(&'static str, String)> {
-    let mut fields = Vec::new();
-    if let Some(lost) = &repair.lost {
-        if let Some(device) = &lost.device {
-            fields.push(("LEG", device.to_string()));
-        }
-        if let Some(namespace) = &lost.namespace {
-            fields.push(("LEG_NAMESPACE", namespace.to_string()));
-        }
-        if let Some(replica) = &lost.replica {
-            fields.push(("REPLICA", replica.to_string()));
-        }
-        if let Some(nqn) = &lost.nqn {
-            fields.push(("NQN", nqn.to_string()));
-        }
-    }
-    if let Some(incoming) = &repair.incoming {
-        fields.push(("INCOMING", incoming.id.to_string()));
-        fields.push(("INCOMING_NAMESPACE", incoming.target.namespace.to_string()));
-    }
-    if let Phase::Requesting { key, .. } = &repair.phase {
-        fields.push(("REQUEST_ID", key.to_string()));
-    }
-    fields
-}
-
-/// A member, as a person would name it.
-pub(super) fn describe(member: &Member) -> String {
-    match (&member.device, &member.replica) {
-        (Some(device), Some(replica)) => format!("leg {device} (replica {replica})"),
-        (Some(device), None) => format!("leg {device}"),
-        (None, Some(replica)) => format!("replica {replica}"),
-        (None, None) => "a leg".to_owned(),
-    }
-}
-
-/// What an action does, as a person would say it.
-fn sentence(action: &HostAction) -> String {
-    match action {
-        HostAction::Connect { target, .. } => format!("connect {}", target.nqn),
-        HostAction::Examine { device } => format!("examine {device}"),
-        HostAction::FailLeg { leg, .. } => format!("mark {} faulty", leg.device),
-        HostAction::RemoveLeg { leg, .. } => format!("unbind {}", leg.device),
-        HostAction::ReAddLeg { device, .. } => format!("re-add {device} by bitmap"),
-        HostAction::AddLeg { device, .. } => format!("add {device}"),
-        HostAction::ReplaceLeg { from, to, .. } => format!("move {} to {to}", from.device),
-        HostAction::ClearWantReplacement { leg, .. } => {
-            format!("take back MD's wish to replace {}", leg.device)
-        }
-        HostAction::SetRaidDisks { raid_disks, .. } => format!("set the slots to {raid_disks}"),
-        HostAction::SetFastIoFail { controller, value } => {
-            format!("set the fast failure of {controller} to {value}")
-        }
-        HostAction::IsolateLeg { leg, paths, .. } => {
-            let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
-            format!("destroy the sockets of {} through {}", leg.device, paths.join(", "))
-        }
-        HostAction::CutPath { controller, .. } => format!("destroy the sockets of {controller}"),
-        HostAction::DeleteController { controller, .. } => format!("delete {controller}"),
-        HostAction::Reconnect { params } => {
-            format!("connect {} at {} again", params.nqn, params.portal)
-        }
-        HostAction::Disconnect { nqn, .. } => format!("disconnect {nqn}"),
     }
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use heal_core::audit::AuditEntry;
 use heal_core::record::{ArrayRecord, Step};
-use heal_core::{Effect, EffectId, Event, Outbox};
+use heal_core::{Effect, EffectId, Event, Outbox, Telling};
 use heal_types::{
     ArrayId, FaultClass, HostAction, HostAnswer, HostPort, Outcome, ProvisionerCall,
     ProvisionerFault, RefusedWhy, ReplicaId, RetryWhy,
@@ -202,11 +201,11 @@ impl World {
         }
     }
 
-    fn tell(&mut self, array: ArrayId, audit: &[AuditEntry]) {
-        for entry in audit {
-            self.check_audit(array, entry);
+    fn tell(&mut self, array: ArrayId, audit: &[Telling]) {
+        for entry in audit.iter().map(Telling::entry) {
+            self.check_audit(array, &entry);
             if !self.transcript.is_silent() {
-                self.transcript.push(self.now.mono, LineKind::Audit, entry.message.clone());
+                self.transcript.push(self.now.mono, LineKind::Audit, entry.message);
             }
         }
     }

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use heal_core::LookCause;
+use heal_core::audit::AuditEntry;
 use heal_core::guards::Footing;
 use heal_core::record::{Intent, SCHEMA};
 use heal_core::{EffectId, Look};
@@ -254,7 +255,7 @@ async fn the_trail_is_bounded() {
         slot: None,
         fields: vec![],
     };
-    bench.actor.log(&vec![entry; TRAIL + 50], None);
+    bench.actor.log(&vec![entry.into(); TRAIL + 50], None);
     assert_eq!(bench.actor.trail.len(), TRAIL);
     assert_eq!(bench.actor.shared.journal.entries().len(), TRAIL + 50);
 }
@@ -272,7 +273,8 @@ async fn the_first_decision_after_mds_word_is_the_reaction_and_the_others_are_no
         slot: None,
         fields: vec![],
     };
-    let audit = [AuditKind::IncidentOpened, AuditKind::LegLost, AuditKind::LegLost].map(entry);
+    let audit = [AuditKind::IncidentOpened, AuditKind::LegLost, AuditKind::LegLost];
+    let audit = audit.map(|kind| Telling::from(entry(kind)));
     bench.actor.log(&audit, None);
     assert_eq!(bench.actor.shared.reactions.summary().count, 0);
     bench.actor.log(&audit, Some(clock::moment()));
