@@ -240,6 +240,13 @@ impl ArrayMachine {
         self.members.values().any(behind) || self.repairs.values().any(lost)
     }
 
+    /// Whether a leg, or a lost one, is behind this subsystem that the provisioner never named.
+    fn waits_for_unnamed(&self, nqn: &Nqn) -> bool {
+        let lost = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+        let mut waited = self.members.values().chain(lost);
+        waited.any(|member| member.nqn.as_ref() == Some(nqn) && member.replica.is_none())
+    }
+
     /// From now on it is ours to connect it again.
     pub(super) fn owe_connection(&mut self, now: Now, params: ConnectParams) {
         // In its place, if it is owed already: the first of them may be under way.
@@ -250,17 +257,19 @@ impl ArrayMachine {
         self.dirty = true;
     }
 
-    /// A controller that is back is owed nothing, and neither is one whose subsystem is no replica's.
+    /// A controller that is back is owed nothing, and neither is one whose subsystem is no replica's. One
+    /// of a leg that no answer ever named is: the answer may be older than that leg.
     fn forget_reconnected(&mut self, now: Now) {
         let volume = self.volume.known();
         let over: Vec<bool> = self
             .lapsed
             .iter()
             .map(|lapsed| {
+                let nqn = &lapsed.params.nqn;
                 let published = volume.is_none_or(|volume| {
-                    volume.replicas.iter().any(|replica| replica.target.nqn == lapsed.params.nqn)
+                    volume.replicas.iter().any(|replica| replica.target.nqn == *nqn)
                 });
-                self.is_connected(&lapsed.params) || !published
+                self.is_connected(&lapsed.params) || !(published || self.waits_for_unnamed(nqn))
             })
             .collect();
         if over.contains(&true) {

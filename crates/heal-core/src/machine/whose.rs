@@ -88,7 +88,7 @@ impl ArrayMachine {
             .collect();
         for (from, to) in moved {
             self.take_up_unseen_loss(now, array, to);
-            self.trade_slots(from, to);
+            self.trade_slots(array, from, to);
             self.dirty = true;
         }
     }
@@ -107,13 +107,19 @@ impl ArrayMachine {
         self.carry_loss(now, slot, PhaseKind::Whole);
     }
 
-    fn trade_slots(&mut self, from: Slot, to: Slot) {
+    fn trade_slots(&mut self, array: &ArraySnapshot, from: Slot, to: Slot) {
         let Some(mut repair) = self.repairs.remove(&from) else { return };
         let Some(mut waiting) = self.repairs.remove(&to) else {
             repair.slot = to;
             self.repairs.insert(to, repair);
             return;
         };
+        let own = on_its_way(&waiting).and_then(|id| leg_of(array, &id));
+        let filled = own.is_some_and(|leg| !leg.is_faulty());
+        if matches!(waiting.phase, Phase::Rebuilding { .. }) && !filled {
+            // What MD fills there had no name yet: it is the other one's.
+            waiting.phase = Phase::Grace;
+        }
         std::mem::swap(&mut repair.slot, &mut waiting.slot);
         if repair.cause != waiting.cause {
             // Only the replacement changes sides: what each slot lost, or has to give up, stays.

@@ -58,7 +58,7 @@ impl FakeKernel {
                         && !other.faulty
                         && !own(other.handle)
                         && md.may_stand_in(other.slot, rdev.slot)
-                        && self.queues(other.handle)
+                        && self.shows_to_queue(other.handle)
                 });
                 if rdev.slot.is_some() && !queues {
                     return Err(guarded(format!("nothing queues beside {}", rdev.name)));
@@ -68,13 +68,25 @@ impl FakeKernel {
         Ok(())
     }
 
-    /// Whether I/O to the device waits, however long its paths are away.
+    /// Whether I/O to the device waits, however long its paths are away: one path that never fails is
+    /// enough (`nvme_available_path`).
     pub(crate) fn queues(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
         let Some(head) = device.fabric.as_ref() else { return device.present };
         let own = |c: &&Controller| c.leads.target == head.target;
-        let mut paths = self.controllers.iter().filter(own).peekable();
-        device.present && paths.peek().is_some() && paths.all(|c| !c.would_fail())
+        device.present && self.controllers.iter().filter(own).any(|c| !c.would_fail())
+    }
+
+    /// Whether sysfs shows a path that carries I/O, and none that is set to fail: nobody can see from
+    /// there what a path that is away was told when it went.
+    fn shows_to_queue(&self, handle: usize) -> bool {
+        let device = &self.devices[handle];
+        let Some(head) = device.fabric.as_ref() else { return device.present };
+        let own = |c: &&Controller| c.leads.target == head.target;
+        let paths = || self.controllers.iter().filter(own);
+        device.present
+            && paths().all(|c| c.fast_io_fail == FastIoFail::Off)
+            && paths().any(|c| c.state == ControllerState::Live)
     }
 
     /// Legs whose error could be the last one's of its mirror set: in sync, armed, and nobody queues beside
@@ -194,16 +206,11 @@ impl FakeKernel {
         let md = &self.arrays[array];
         let slot = md.rdevs[index].slot;
         let works = md.rdevs.iter().enumerate().any(|(i, other)| {
-            let live = self.devices[other.handle].fabric.as_ref().is_none_or(|head| {
-                let of_leg = |c: &&Controller| c.leads.target == head.target;
-                self.controllers.iter().filter(of_leg).any(|c| c.state == ControllerState::Live)
-            });
             i != index
                 && other.in_sync
                 && !other.faulty
                 && md.may_stand_in(other.slot, slot)
-                && self.queues(other.handle)
-                && live
+                && self.shows_to_queue(other.handle)
         });
         if works { Ok(()) } else { Err(guarded("no other leg queues and is live".to_owned())) }
     }

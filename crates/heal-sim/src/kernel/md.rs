@@ -232,6 +232,12 @@ impl MdArray {
         self.rebuild / u32::from(BLOCKS)
     }
 
+    /// Legs other than `index`, and those that were.
+    fn others(&self, index: usize) -> impl Iterator<Item = &Rdev> {
+        let others = self.rdevs.iter().enumerate().filter(move |(i, _)| *i != index);
+        others.map(|(_, other)| other).filter(|o| o.saved_slot.is_some() || o.slot.is_some())
+    }
+
     /// Whether a leg other than `index` holds every block that it holds.
     pub(crate) fn has_another(&self, index: usize) -> bool {
         let Some(slot) = self.rdevs[index].slot else {
@@ -253,6 +259,8 @@ impl FakeKernel {
         let now = self.now;
         let device = &self.devices[self.arrays[array].rdevs[index].handle];
         let error = match (device.gone, self.io(self.arrays[array].rdevs[index].handle)) {
+            // Nothing may be behind it while the other one was there: MD's thread is stuck elsewhere.
+            (Some(Gone::Deleted), _) if self.is_partner_taken(array, index) => LastError::Isolated,
             (Some(why), _) => LastError::DeviceGone(why),
             (None, Io::Fails) if self.is_left_isolated(array, index) => LastError::Isolated,
             (None, Io::Fails) => LastError::FastIoFail,
@@ -290,18 +298,19 @@ impl FakeKernel {
         let head = self.devices[rdev.handle].fabric.as_ref();
         let own = |c: &&Controller| head.is_some_and(|h| h.target == c.leads.target);
         let paths: Vec<&Controller> = self.controllers.iter().filter(own).collect();
-        let others: Vec<&Rdev> = (md.rdevs.iter().enumerate())
-            .filter(|(i, other)| {
-                *i != index && (other.saved_slot.is_some() || other.slot.is_some())
-            })
-            .map(|(_, other)| other)
-            .collect();
-        let taken = |other: &&Rdev| {
+        // Unbound meanwhile: then it was taken before, or nobody could have heard that it is.
+        let unbound =
+            md.others(index).next().is_none() && paths.iter().all(|c| c.covered && !c.isolated);
+        paths.iter().all(|c| c.isolated || c.covered)
+            && (unbound || self.is_partner_taken(array, index))
+    }
+
+    /// Whether a leg that was to survive this one has no device any more, or was failed by a person.
+    fn is_partner_taken(&self, array: usize, index: usize) -> bool {
+        let taken = |other: &Rdev| {
             other.by_hand || other.is_recovering() || !self.devices[other.handle].present
         };
-        // Unbound meanwhile: then it was taken before, or nobody could have heard that it is.
-        let unbound = others.is_empty() && paths.iter().all(|c| c.covered && !c.isolated);
-        paths.iter().all(|c| c.isolated || c.covered) && (unbound || others.iter().any(taken))
+        self.arrays[array].others(index).any(taken)
     }
 
     /// `raid1_end_write_request`: a failed write also makes MD wish for a replacement of the leg.
