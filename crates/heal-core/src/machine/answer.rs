@@ -10,7 +10,7 @@ use heal_types::{
 use crate::audit::{AuditKind, Severity};
 use crate::ids::EffectId;
 use crate::phase::{Phase, Repair, Turn, TurnState};
-use crate::record::Intent;
+use crate::record::{Intent, Member};
 use crate::signal::Signal;
 use crate::view::leg_of;
 use crate::why::{Cause, QuarantinedWhy, RejectedWhy};
@@ -396,11 +396,14 @@ impl ArrayMachine {
         let begun = |leg: &&LegSnapshot| {
             !leg.is_in_sync() && !leg.is_faulty() && leg.slot.is_none_or(|own| own == slot)
         };
-        // One that failed on its way into this slot may be tried again.
-        let failed =
-            repair.also_retire.iter().any(|member| member.replica.as_ref() == Some(&replica.id));
+        // One that failed on its way may be tried again, unless another slot has it still.
         let leg = leg_of(array, &replica.target.namespace);
-        let again = |leg: &&LegSnapshot| leg.is_faulty() && failed;
+        let is_it = |member: &Member| member.replica.as_ref() == Some(&replica.id);
+        let elsewhere = self.repairs.values().filter(|other| other.slot != slot).any(|other| {
+            let incoming = other.incoming.as_ref().is_some_and(|own| own.id == replica.id);
+            incoming || other.lost.iter().chain(&other.also_retire).any(is_it)
+        });
+        let again = |leg: &&LegSnapshot| leg.is_faulty() && !elsewhere;
         if let Some(leg) = leg.filter(|leg| !begun(leg) && !again(leg)) {
             return Some(format!("it is {}, a leg of this array already", leg.device));
         }
