@@ -20,6 +20,10 @@ figure failed_after $(($(now_ms) - began)) ms
 journal_order leg.suspected leg.isolating act.begun leg.lost grace.began
 claim "a dead leg of an idle array is failed without waiting for I/O"
 
+# MD notes the loss in its bitmap in one of the next turns of 5 s: until then the array is not idle, and
+# that write would be the one that breaks it.
+sleep 12
+
 say "now the last one goes as well"
 replica_kill one
 journal_wait 20 --event repair.held --text G1
