@@ -426,6 +426,14 @@ impl ArrayMachine {
         if !repair.cause.moves_leg() {
             self.members.remove(&slot);
         }
+        // Another hand gave it another slot, where it serves: who is missing shows there.
+        let elsewhere = self.snapshot().zip(gone).and_then(|(array, id)| leg_of(array, &id));
+        if elsewhere.is_some_and(|leg| leg.is_in_sync() || leg.is_recovering()) {
+            if let Some(repair) = self.repairs.get_mut(&slot) {
+                repair.lost = repair.lost.take().filter(|lost| lost.namespace != gone);
+            }
+            return;
+        }
         self.owe(now, reported.as_ref(), OwedMessage::Report(Condition::Missing));
     }
 

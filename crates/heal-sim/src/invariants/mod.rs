@@ -127,6 +127,8 @@ pub(crate) struct Checker {
     unknowing: BTreeSet<ArrayId>,
     /// Since when an array has an armed leg and none that queues.
     exposed: BTreeMap<ArrayId, Moment>,
+    /// The daemon's present life began as one that only observes.
+    pub(crate) began_observing: bool,
     broken_told: BTreeSet<ArrayId>,
     /// What was done that explains loud words.
     troubles: BTreeSet<Trouble>,
@@ -280,8 +282,9 @@ fn exposed_for_long(world: &World, exposed: &[(ArrayId, String)]) -> Checked {
 ///
 /// - The leg that was to queue and the path of an armed one go in the same instant, and the signals are
 ///   lost: after how long I/O fails is read once, when the path goes, and no later act takes that back.
-/// - An earlier life armed it, and this one may not touch it: no daemon runs, or it has not been told yet
-///   whose the array is. What is not known to be ours is left as it is.
+/// - An earlier life armed it, and this one may not touch it: no daemon runs, it began as one that only
+///   observes, or it has not been told yet whose the array is. What is not known to be ours is left as it
+///   is.
 ///
 /// # Errors
 /// Which error it was.
@@ -290,7 +293,11 @@ pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked 
     if world.checker.handled.contains(&array) || world.kernel.blurs.iter().any(unread) {
         return Ok(());
     }
-    if world.policy.mode == Mode::Heal && !world.machine(array).is_some_and(ArrayMachine::heals) {
+    let may_not_touch_it = match world.policy.mode {
+        Mode::Heal => !world.machine(array).is_some_and(ArrayMachine::heals),
+        Mode::Observe => world.checker.began_observing,
+    };
+    if may_not_touch_it {
         return Ok(());
     }
     match world.kernel.broken_by(array) {

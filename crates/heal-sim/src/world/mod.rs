@@ -43,7 +43,7 @@ use heal_core::guards::Footing;
 use heal_core::paths::PathEvent;
 use heal_core::record::{ArrayRecord, Step};
 use heal_core::why::{HeldWhy, QuarantinedWhy};
-use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, PathNews, Policy};
+use heal_core::{ArrayMachine, EffectId, Event, Look, LookCause, Mode, PathNews, Policy};
 use heal_types::{
     ArrayId, BootId, ControllerName, DeviceName, HostAction, HostAnswer, HostPort, Moment, Now,
     Observed, ProvisionerAnswer, ProvisionerFault, UnknownWhy, WallTime,
@@ -593,6 +593,7 @@ impl World {
 
     fn start_daemon(&mut self) {
         self.transcript.push(self.now.mono, LineKind::Daemon, "the daemon starts".into());
+        self.checker.began_observing = self.policy.mode == Mode::Observe;
         self.next_scan = self.safety_scan.map(|every| self.now.mono.after(every));
         for (id, file) in self.disk.load() {
             let readable =
