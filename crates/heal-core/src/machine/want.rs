@@ -220,6 +220,10 @@ impl ArrayMachine {
             return Want::Act(action);
         }
         let mut told = self.leaving(repair).into_iter().filter(|member| member.replica.is_some());
+        if !self.sees_now {
+            // What was out at the last look may have been added again since, and it is given up for good.
+            return Want::Wait(self.policy.retry_max);
+        }
         if told.all(|member| self.is_provably_out(repair.slot, &member)) {
             Want::Signal(Signal::Settled)
         } else {

@@ -126,7 +126,10 @@ impl FakeKernel {
             let rdev = &self.arrays[array].rdevs[index];
             let disk = self.devices[rdev.handle].disk;
             let heals = rdev.bad_blocks && rdev.in_sync && !rdev.faulty && !rdev.stubborn;
-            if let Some(block) = self.disks[disk.0].bad.filter(|_| heals) {
+            // A write that is under way there left this leg out, and is the newest when it ends.
+            let flight = self.arrays[array].flight.as_ref().map(|flight| flight.block);
+            let bad = self.disks[disk.0].bad.filter(|block| heals && flight != Some(*block));
+            if let Some(block) = bad {
                 let newest = self.arrays[array].newest.get(block);
                 self.disks[disk.0].write(block, newest);
                 self.can_read(array, index);

@@ -111,11 +111,10 @@ impl World {
 
     /// The network is to be read again.
     pub(super) fn rewire(&mut self, after: Duration) {
-        let after = WIRING + after;
-        let due = self.now.mono.after(after);
-        let is_soon = |q: &Queued| q.what == What::Wiring && q.due <= due;
+        let (asked, due) = (self.now.mono.after(after), self.now.mono.after(WIRING + after));
+        let is_soon = |q: &Queued| q.what == What::Wiring && (asked..=due).contains(&q.due);
         if self.restart_at.is_none() && !self.queue.iter().any(is_soon) {
-            self.enqueue(after, What::Wiring);
+            self.enqueue(WIRING + after, What::Wiring);
         }
     }
 
