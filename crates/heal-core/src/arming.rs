@@ -5,8 +5,8 @@
 //! controller up, ten minutes by default. With it on, on every leg, a switch that reboots fails the
 //! last leg too, and MD answers every write with an error from then on, until the array is stopped
 //! (`MD_BROKEN`). So it is neither: in every mirror set one good leg, the *anchor*, queues whatever
-//! comes, and the others fail fast. That holds at rest, with the daemon dead, in every moment. A daemon
-//! that is stopped takes back what it armed: nobody would move the anchor.
+//! comes, and the others fail fast. That holds at rest, with the daemon dead, in every moment. A
+//! daemon that is stopped takes back what it armed: nobody would move the anchor.
 //!
 //! ```text
 //!   at rest                 slot 0 in doubt: the anchor moves        slot 0 is back
@@ -176,9 +176,9 @@ pub fn plan(snapshot: &HostSnapshot, wards: &BTreeMap<ArrayId, Ward>) -> Vec<Arm
     plan
 }
 
-/// Controllers that `armed` says we armed, for an array that is no ward any more, or that do not lead
-/// to one of its legs and nothing else any more: off again.
-/// `armed` is who armed what, remembered by whoever carries plans out.
+/// Controllers that `armed` says we armed, for an array that is no ward any more, or that do not
+/// lead to one of its legs and nothing else any more: off again. `armed` is who armed what,
+/// remembered by whoever carries plans out.
 #[must_use]
 pub fn released(
     snapshot: &HostSnapshot,
@@ -435,7 +435,8 @@ fn may_lose_a_leg(array: &ArraySnapshot) -> Result<(), ArmWhy> {
         return Err(ArmWhy::ArrayState);
     }
     match array.sync_action {
-        // A repair that was asked for compares legs that are equal; an unclean stop's resync does not.
+        // A repair that was asked for compares legs that are equal; an unclean stop's resync does
+        // not.
         Observed::Known(
             SyncAction::Idle | SyncAction::Recover | SyncAction::Check | SyncAction::Repair,
         ) => Ok(()),

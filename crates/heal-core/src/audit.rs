@@ -1,8 +1,9 @@
 //! The audit trail: one entry for every decision, one before and one after every act.
 //!
 //! An entry is a plain sentence that can stand alone in `journalctl -u nvme-heald`, and fields that
-//! a script can search. "Why did it pull that disk?" must be answered by one line: the entry carries
-//! the cause (what was seen), the rule (which part of the policy spoke) and the reason (the numbers).
+//! a script can search. "Why did it pull that disk?" must be answered by one line: the entry
+//! carries the cause (what was seen), the rule (which part of the policy spoke) and the reason (the
+//! numbers).
 
 use serde::{Deserialize, Serialize};
 

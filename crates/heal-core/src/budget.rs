@@ -10,11 +10,12 @@
 //!   machine ─ degraded ──► Budget ─ more than `storm_arrays` within `storm_window` ─► one alarm
 //! ```
 //!
-//! Taking a returned leg back needs no leave: it costs little and only ever adds a copy. A replacement
-//! that gets nowhere gives its leave back: after a step has failed three times, until the next try;
-//! when the kernel has not let a step return for [`Policy::retry_max`]; and when MD has filled nothing
-//! for twice that. One array in trouble is no reason for the others to wait. The price: what was begun,
-//! and may be added after all, goes on without leave, and for once one more array is being filled.
+//! Taking a returned leg back needs no leave: it costs little and only ever adds a copy. A
+//! replacement that gets nowhere gives its leave back: after a step has failed three times, until
+//! the next try; when the kernel has not let a step return for [`Policy::retry_max`]; and when MD
+//! has filled nothing for twice that. One array in trouble is no reason for the others to wait. The
+//! price: what was begun, and may be added after all, goes on without leave, and for once one more
+//! array is being filled.
 //!
 //! [`Policy::retry_max`]: crate::policy::Policy::retry_max
 

@@ -1,9 +1,9 @@
 //! Cuts: paths that nothing gets through and that do not know it, where nothing is lost with them.
 //!
 //! The kernel sends what waits on a dead path over another one only once it knows that the path is
-//! dead, and a controller whose cable is out goes on believing in it until its keep-alive fails: ten
-//! seconds and more in which an application waits although a path works. It believes its sockets. So
-//! the dead path's are destroyed, and what waited there goes on elsewhere at once:
+//! dead, and a controller whose cable is out goes on believing in it until its keep-alive fails:
+//! ten seconds and more in which an application waits although a path works. It believes its
+//! sockets. So the dead path's are destroyed, and what waited there goes on elsewhere at once:
 //!
 //! ```text
 //!   leg ─┬─ nvme1  live, link down    ◄── cut: live ► resetting ► connecting, again and again
@@ -11,14 +11,14 @@
 //! ```
 //!
 //! MD never hears of it, and nothing is armed for it: I/O that finds no path at all still queues or
-//! fails as [`crate::arming`] says. So a cut needs no survivor among the legs and is right on the last
-//! one too. What it needs is another path, to every namespace behind the controller.
+//! fails as [`crate::arming`] says. So a cut needs no survivor among the legs and is right on the
+//! last one too. What it needs is another path, to every namespace behind the controller.
 //!
 //! A leg that MD is still filling needs none. It is no copy yet, but every write of the application
 //! goes to it as well and would wait there; what it holds is written again when it is back.
 //!
-//! The price: a path that was dead by mistake connects again and costs two seconds without it. So none
-//! is cut twice within a minute ([`AGAIN`]).
+//! The price: a path that was dead by mistake connects again and costs two seconds without it. So
+//! none is cut twice within a minute ([`AGAIN`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,8 +59,8 @@ pub struct Cuts {
 }
 
 impl Cuts {
-    /// What is to be cut now, and when to ask again if nothing else happens. Each counts as cut from
-    /// now on, unless it was [missed](Self::missed).
+    /// What is to be cut now, and when to ask again if nothing else happens. Each counts as cut
+    /// from now on, unless it was [missed](Self::missed).
     pub fn due(
         &mut self,
         now: Moment,
@@ -91,7 +91,8 @@ impl Cuts {
     }
 }
 
-/// Every path that may be cut. `snapshot` is a look at the whole host, with the paths' verdicts in it.
+/// Every path that may be cut. `snapshot` is a look at the whole host, with the paths' verdicts in
+/// it.
 #[must_use]
 pub fn plan(snapshot: &HostSnapshot, wards: &BTreeMap<ArrayId, Ward>) -> Vec<Cut> {
     let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
@@ -154,9 +155,10 @@ pub fn permits(cut: &Cut, fresh: &HostSnapshot) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether I/O waits if the leg's other paths go as well: it queues itself, or another leg in sync that
-/// holds what it holds does. A leg queues while one path to it never fails (`nvme_available_path`). Who
-/// was to queue may be gone, and the next plan of arming is not carried out yet.
+/// Whether I/O waits if the leg's other paths go as well: it queues itself, or another leg in sync
+/// that holds what it holds does. A leg queues while one path to it never fails
+/// (`nvme_available_path`). Who was to queue may be gone, and the next plan of arming is not
+/// carried out yet.
 fn some_leg_queues(array: &ArraySnapshot, leg: &LegSnapshot) -> bool {
     let set = leg.slot.map(|slot| mirror_set(array, slot)).unwrap_or_default();
     let never_fails =

@@ -73,8 +73,9 @@ pub struct PathNews {
 }
 
 impl PathNews {
-    /// The verdicts that stand in `snapshot` ([`crate::paths::Paths::annotate`]). Where an array could not
-    /// be read, a path that is not shown is as it was `before`: it is no better for not being seen.
+    /// The verdicts that stand in `snapshot` ([`crate::paths::Paths::annotate`]). Where an array
+    /// could not be read, a path that is not shown is as it was `before`: it is no better for not
+    /// being seen.
     #[must_use]
     pub fn of(snapshot: &HostSnapshot, cut_off: Option<String>, before: &Self) -> Self {
         let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);

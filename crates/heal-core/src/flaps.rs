@@ -9,10 +9,10 @@
 //!       └┴─────────────────────────── time
 //! ```
 //!
-//! A bad optic that flaps makes each return look like a recovery, and each recovery costs a resync and
-//! an application's stall. The count is kept by namespace, on the wall clock and in the record: a
-//! crash in the middle of it must not make a bad leg look like a good one. A wall clock that steps
-//! back only makes the count stay longer.
+//! A bad optic that flaps makes each return look like a recovery, and each recovery costs a resync
+//! and an application's stall. The count is kept by namespace, on the wall clock and in the record:
+//! a crash in the middle of it must not make a bad leg look like a good one. A wall clock that
+//! steps back only makes the count stay longer.
 
 use std::collections::BTreeMap;
 

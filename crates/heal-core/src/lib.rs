@@ -20,8 +20,8 @@
 //! **Why this shape.** A healer that acts from inside its event handlers can only be tested against
 //! the machine it may destroy. Here every decision is a value that a test compares.
 //!
-//! **The price.** A step that takes three actions is written as three effects and three answers, and
-//! the machine has to be ready for anything in between. That is also the truth about the host.
+//! **The price.** A step that takes three actions is written as three effects and three answers,
+//! and the machine has to be ready for anything in between. That is also the truth about the host.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -38,8 +38,8 @@ pub struct Repair {
     pub incoming: Option<Replica>,
     /// Replacements that failed on the way and have to be retired as well.
     pub also_retire: Vec<Member>,
-    /// Another slot's loss that this repair asks to have replaced instead of its own, because what was
-    /// granted for its own fills that slot.
+    /// Another slot's loss that this repair asks to have replaced instead of its own, because what
+    /// was granted for its own fills that slot.
     pub asks_for: Option<Member>,
     /// Until when the lost replica may come back before another one is asked for; `None` before the
     /// loss is a fact, and for ever where the policy says never.

@@ -74,15 +74,16 @@ pub struct Policy {
     pub retry_max: Duration,
     /// How often a step on the host is tried before the repair is held.
     pub attempts: u32,
-    /// How long nothing must have got through to a leg before the application's I/O is freed from it.
+    /// How long nothing must have got through to a leg before the application's I/O is freed from
+    /// it.
     pub isolate_after: IsolateAfter,
     /// Why no leg of this host may be isolated, if that is so: what its kernel lacks.
     pub isolation_off: Option<String>,
-    /// I/O that is still stuck this long after a controller lost its connection is freed by deleting
-    /// the controller.
+    /// I/O that is still stuck this long after a controller lost its connection is freed by
+    /// deleting the controller.
     pub delete_after: Duration,
-    /// How long after an array was stopped the subsystems are disconnected that were connected for it
-    /// here. `None`: they stay, for whoever assembles it again.
+    /// How long after an array was stopped the subsystems are disconnected that were connected for
+    /// it here. `None`: they stay, for whoever assembles it again.
     pub put_away_after: Option<Duration>,
     /// Legs that come and go.
     pub flapping: Flapping,

@@ -1,8 +1,9 @@
 //! What survives a crash: our intents, never our observations.
 //!
-//! The kernel and the provisioner are the truth about arrays and volumes. The record holds only what
-//! neither of them can tell a fresh daemon: which incident this is, what we owe the provisioner,
-//! until when we wait, under which key we asked, which effects were begun and not ended.
+//! The kernel and the provisioner are the truth about arrays and volumes. The record holds only
+//! what neither of them can tell a fresh daemon: which incident this is, what we owe the
+//! provisioner, until when we wait, under which key we asked, which effects were begun and not
+//! ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,8 +38,8 @@ pub struct ArrayRecord {
     pub next_effect: u64,
     /// The open incident.
     pub incident: Option<Incident>,
-    /// The provisioner's last word on the volume. Not an intent, but the one observation that no one
-    /// can repeat while the provisioner is down.
+    /// The provisioner's last word on the volume. Not an intent, but the one observation that no
+    /// one can repeat while the provisioner is down.
     pub volume: Option<Volume>,
     /// Who held which slot when it was last good.
     pub members: Vec<(Slot, Member)>,
@@ -221,8 +222,8 @@ pub struct Intent {
     /// The subsystem it connects, if that is what it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connects: Option<Nqn>,
-    /// Whether nobody was seen to have connected that subsystem, by a namespace or a controller: if its
-    /// end is never heard of, what is connected is ours all the same.
+    /// Whether nobody was seen to have connected that subsystem, by a namespace or a controller: if
+    /// its end is never heard of, what is connected is ours all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first: bool,
     /// When it was begun.

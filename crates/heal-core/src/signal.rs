@@ -1,8 +1,8 @@
 //! What an event means for one repair.
 //!
-//! Events come from outside and say little: "look again", "call 17 came back". The machine reads the
-//! snapshot and turns each event into signals, one repair at a time. The transition table speaks of
-//! signals only, so it can be read without knowing how the kernel shows anything.
+//! Events come from outside and say little: "look again", "call 17 came back". The machine reads
+//! the snapshot and turns each event into signals, one repair at a time. The transition table
+//! speaks of signals only, so it can be read without knowing how the kernel shows anything.
 
 use std::fmt;
 

@@ -7,10 +7,10 @@
 //!                       Illegal       the signal contradicts the phase: the array is quarantined
 //! ```
 //!
-//! The table has no `_` arm: a new phase or signal does not compile until somebody has decided every
-//! cell. Its print-out is the golden file `tests/scenarios/transition-matrix.txt`, so every change of
-//! behaviour shows in review, and the state diagram in the project's documentation is generated from
-//! it. The machine looks every move up here and refuses to end up anywhere else.
+//! The table has no `_` arm: a new phase or signal does not compile until somebody has decided
+//! every cell. Its print-out is the golden file `tests/scenarios/transition-matrix.txt`, so every
+//! change of behaviour shows in review, and the state diagram in the project's documentation is
+//! generated from it. The machine looks every move up here and refuses to end up anywhere else.
 
 use std::fmt;
 use std::fmt::Write as _;

@@ -59,8 +59,8 @@ pub(crate) fn is_nameless(leg: &LegSnapshot) -> bool {
     }
 }
 
-/// How the paths to a namespace are, taken together: the best of them. `None` when none is usable and
-/// something about them is not known.
+/// How the paths to a namespace are, taken together: the best of them. `None` when none is usable
+/// and something about them is not known.
 pub(crate) fn leg_health(namespace: &NamespaceSnapshot) -> Option<PathHealth> {
     let mut best: Option<PathHealth> = None;
     let mut unknown = false;

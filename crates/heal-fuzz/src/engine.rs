@@ -1,4 +1,5 @@
-//! The explorer: libFuzzer, pointed at one target by `HEAL_FUZZ_TARGET`. `cargo xtask fuzz` runs it.
+//! The explorer: libFuzzer, pointed at one target by `HEAL_FUZZ_TARGET`. `cargo xtask fuzz` runs
+//! it.
 #![no_main]
 #![allow(clippy::print_stderr, reason = "a developer's tool")]
 

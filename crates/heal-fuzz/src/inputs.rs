@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// `value` written as JSON is read back as itself. On the way every newtype in it is checked anew, so
-/// a value that came in past its own gate does not get through here.
+/// `value` written as JSON is read back as itself. On the way every newtype in it is checked anew,
+/// so a value that came in past its own gate does not get through here.
 pub(crate) fn survives_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     let text = serde_json::to_string(value).expect("plain data can be written");
     let again: T = serde_json::from_str(&text)
@@ -21,8 +21,8 @@ pub(crate) fn fit_for_people(text: &str) {
     assert!(text.len() < 16 * 1024, "a message of {} bytes", text.len());
 }
 
-/// Some lengths to which something of `length` bytes may be cut: at both ends one byte at a time, in
-/// between further apart, so that the number of tries is bounded.
+/// Some lengths to which something of `length` bytes may be cut: at both ends one byte at a time,
+/// in between further apart, so that the number of tries is bounded.
 pub(crate) fn cuts(length: usize) -> impl Iterator<Item = usize> {
     let step = (length / 64).max(1);
     let ends = (0..length.min(24)).chain(length.saturating_sub(24)..length);

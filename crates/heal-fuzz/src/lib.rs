@@ -2,8 +2,8 @@
 //!
 //! A daemon that runs as root and acts on disks reads what a kernel, a target over the network, a
 //! vendor, a person and its own crashed former life wrote. Each of these is a [`Target`]: a plain
-//! function that takes bytes, reads them as the product does, and panics when what comes out breaks a
-//! promise. That it does not panic by itself is the least of it:
+//! function that takes bytes, reads them as the product does, and panics when what comes out breaks
+//! a promise. That it does not panic by itself is the least of it:
 //!
 //! - **What was read can be written and read again**, and is the same, where we write it at all.
 //! - **Less is never more.** Of a message that was cut, nothing is believed that the whole does not

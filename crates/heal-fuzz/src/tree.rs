@@ -1,8 +1,8 @@
 //! A host's `/sys`, `/proc` and `/run` on disk, whose files an input changes.
 //!
-//! The trees are those that `heal-host`'s own tests read, most of them captured from real kernels. One
-//! is unfolded once per process, in memory where the machine has such a place; each input changes some
-//! of its files, and everything is put back afterwards.
+//! The trees are those that `heal-host`'s own tests read, most of them captured from real kernels.
+//! One is unfolded once per process, in memory where the machine has such a place; each input
+//! changes some of its files, and everything is put back afterwards.
 //!
 //! ```text
 //!   input:  which file │ how long │ its new content │ which file │ …      (length 255: it is removed)

@@ -51,8 +51,8 @@ pub(crate) fn words(bytes: &[u8]) {
     assert_eq!(LegFlags::parse(&flags.to_string()), flags);
 }
 
-/// A name: what it takes it keeps as it is, and it takes nothing that a terminal, a path or an option
-/// parser would read as something else.
+/// A name: what it takes it keeps as it is, and it takes nothing that a terminal, a path or an
+/// option parser would read as something else.
 fn name<T>(text: &str, longest: usize) -> Option<T>
 where
     T: FromStr<Err: Display> + Display + Clone + PartialEq + Debug + Serialize + DeserializeOwned,
@@ -73,8 +73,8 @@ where
     Some(value)
 }
 
-/// An id of hexadecimal digits: what was read prints as something that reads as the same, in the one
-/// form that is compared and shown.
+/// An id of hexadecimal digits: what was read prints as something that reads as the same, in the
+/// one form that is compared and shown.
 fn hexadecimal<T>(text: &str) -> Option<T>
 where
     T: FromStr<Err: Display> + Display + Clone + PartialEq + Debug + Serialize + DeserializeOwned,

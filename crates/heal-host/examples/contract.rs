@@ -1,9 +1,10 @@
-//! The host's contract on a real kernel: one case of `heal_sim::contract`, on a stage that was set for
-//! it. `tests/kernel/scenarios/lab-contract.sh` sets the stage, in a VM.
+//! The host's contract on a real kernel: one case of `heal_sim::contract`, on a stage that was set
+//! for it. `tests/kernel/scenarios/lab-contract.sh` sets the stage, in a VM.
 //!
-//! `contract` lists the cases, and whether each leaves its stage as it was. `contract CASE ARRAY DEVICE LEG LEG SPARE` plays one, counted from 0, on the
-//! array with that UUID at `/dev/DEVICE`; a leg or spare is `NQN,NAMESPACE,PORTAL`, served by this machine's
-//! own nvmet, so that the rig can take its namespace away.
+//! `contract` lists the cases, and whether each leaves its stage as it was. `contract CASE ARRAY
+//! DEVICE LEG LEG SPARE` plays one, counted from 0, on the array with that UUID at `/dev/DEVICE`; a
+//! leg or spare is `NQN,NAMESPACE,PORTAL`, served by this machine's own nvmet, so that the rig can
+//! take its namespace away.
 #![allow(clippy::print_stdout, reason = "a tool for a terminal")]
 #![allow(
     clippy::disallowed_methods,

@@ -1,6 +1,7 @@
 //! Prints what this host shows, and then what makes the daemon look again.
 //!
-//! `look [--root TREE]` prints one look. `look --follow` goes on with the event stream and the counters.
+//! `look [--root TREE]` prints one look. `look --follow` goes on with the event stream and the
+//! counters.
 #![allow(clippy::print_stdout, reason = "a tool for a terminal")]
 
 use std::error::Error;

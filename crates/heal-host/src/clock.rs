@@ -31,8 +31,8 @@ pub fn boot_id(root: &Root) -> Observed<BootId> {
     root.dir("proc/sys/kernel/random").text("boot_id").map(BootId)
 }
 
-/// Rings at a moment of [`moment`]'s clock. The runtime's own timers keep to milliseconds, come one or
-/// two late, and stand still while the machine sleeps.
+/// Rings at a moment of [`moment`]'s clock. The runtime's own timers keep to milliseconds, come one
+/// or two late, and stand still while the machine sleeps.
 #[derive(Debug)]
 pub struct Alarm {
     timer: AsyncFd<OwnedFd>,

@@ -5,17 +5,19 @@
 //!    connect, assemble / stop, disconnect                                        look, guards, one act
 //! ```
 //!
-//! os-brick holds an exclusive record lock (`fcntl`) from the first `nvme connect` of a volume until its
-//! array runs, and from `mdadm --stop` until the last controller is gone. While that is so, the host
-//! is half changed, and nothing may be concluded from it. A *shared* lock keeps os-brick out just as
-//! well, and has two merits: it needs the file readable only, where the daemon's sandbox lets it write
-//! nothing; and acts for several arrays do not wait for each other.
+//! os-brick holds an exclusive record lock (`fcntl`) from the first `nvme connect` of a volume
+//! until its array runs, and from `mdadm --stop` until the last controller is gone. While that is
+//! so, the host is half changed, and nothing may be concluded from it. A *shared* lock keeps
+//! os-brick out just as well, and has two merits: it needs the file readable only, where the
+//! daemon's sandbox lets it write nothing; and acts for several arrays do not wait for each other.
 //!
-//! Record locks belong to a process, and closing *any* descriptor of the file lets go of all of them. So
-//! there is one set of open files in this process, counted: the first who holds opens, the last closes.
+//! Record locks belong to a process, and closing *any* descriptor of the file lets go of all of
+//! them. So there is one set of open files in this process, counted: the first who holds opens, the
+//! last closes.
 //!
-//! A file that is not there yet is no obstacle: os-brick makes it with its first attach, and until then
-//! it has attached nothing. One that is there and cannot be opened is: nobody knows who is at work.
+//! A file that is not there yet is no obstacle: os-brick makes it with its first attach, and until
+//! then it has attached nothing. One that is there and cannot be opened is: nobody knows who is at
+//! work.
 //!
 //! The price: os-brick polls (every 10 to 100 ms), and so could starve behind many short acts that
 //! overlap. So a turn ends after a second, and is followed by a pause, in which only os-brick can

@@ -10,13 +10,13 @@
 //!                                            ──► TimedOut    the caller decides
 //! ```
 //!
-//! libudev's objects must not leave their thread, so there is one thread that owns all of them and is
-//! asked over a channel. It sleeps in `poll` while nobody waits.
+//! libudev's objects must not leave their thread, so there is one thread that owns all of them and
+//! is asked over a channel. It sleeps in `poll` while nobody waits.
 //!
-//! The price: udev tells nobody when its queue becomes empty, so while somebody waits, and only then,
-//! the thread looks twenty times a second. And a worker of udev that hangs on another device keeps the
-//! queue full: then only the monitor's word counts, and a device whose rules were done before the
-//! question came is waited for in vain until the time-out.
+//! The price: udev tells nobody when its queue becomes empty, so while somebody waits, and only
+//! then, the thread looks twenty times a second. And a worker of udev that hangs on another device
+//! keeps the queue full: then only the monitor's word counts, and a device whose rules were done
+//! before the question came is waited for in vain until the time-out.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -6,10 +6,11 @@
 //!   LinkSocket ───┘
 //! ```
 //!
-//! No source can starve another: each is asked at every poll, and the turn goes round. A source that
-//! lost events says so once, as [`SourceEvent::Overrun`]; whoever gets it looks at everything.
+//! No source can starve another: each is asked at every poll, and the turn goes round. A source
+//! that lost events says so once, as [`SourceEvent::Overrun`]; whoever gets it looks at everything.
 //!
-//! The price: events are not in the order in which they happened. Nobody may conclude from their order.
+//! The price: events are not in the order in which they happened. Nobody may conclude from their
+//! order.
 
 use std::future::poll_fn;
 use std::io;

@@ -1,14 +1,14 @@
 //! One file that a person edits: says when it changed.
 //!
-//! Editors write a new file and rename it over the old one, so the file's own inode tells nothing. The
-//! directory is watched, and what concerns another name in it is left out.
+//! Editors write a new file and rename it over the old one, so the file's own inode tells nothing.
+//! The directory is watched, and what concerns another name in it is left out.
 //!
 //! ```text
 //!   directory ── inotify: written, renamed, removed ──► that name? ──► quiet for a moment? ──► changed()
 //! ```
 //!
-//! The price: a directory that is removed and made again is another one. That is told as an error, and
-//! the caller watches anew.
+//! The price: a directory that is removed and made again is another one. That is told as an error,
+//! and the caller watches anew.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

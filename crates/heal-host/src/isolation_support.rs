@@ -11,20 +11,20 @@
 //! ```
 //!
 //! The fourth is about data: without that function the driver completes a cancelled write while its
-//! pages may still be sent, and what is sent later is whatever the pages hold by then. Such a kernel is
-//! not hurried. `nvme_tcp_stop_queue_nowait` came with the same change and counts as well: a compiler
-//! may have put one of the two into its callers.
+//! pages may still be sent, and what is sent later is whatever the pages hold by then. Such a
+//! kernel is not hurried. `nvme_tcp_stop_queue_nowait` came with the same change and counts as
+//! well: a compiler may have put one of the two into its callers.
 //!
-//! Some questions have no answer **yet**: the symbols of a module that is not loaded, the attributes of
-//! a controller that is not there. That is [`UndecidedWhy`]: ask again when the first controller
-//! appears. Until then there is nothing to isolate.
+//! Some questions have no answer **yet**: the symbols of a module that is not loaded, the
+//! attributes of a controller that is not there. That is [`UndecidedWhy`]: ask again when the first
+//! controller appears. Until then there is nothing to isolate.
 //!
-//! **RDMA has no sockets.** On a host whose fabrics controllers are all over RDMA only the last question
-//! is asked, because arming is all that is done there; the others are asked when the first controller
-//! over TCP appears, and until then no socket may be ended.
+//! **RDMA has no sockets.** On a host whose fabrics controllers are all over RDMA only the last
+//! question is asked, because arming is all that is done there; the others are asked when the first
+//! controller over TCP appears, and until then no socket may be ended.
 //!
-//! The price: the kernel's symbols are some megabytes of text, made while they are read (a tenth of a
-//! second, more under emulation). This is for start-up, off the event loop.
+//! The price: the kernel's symbols are some megabytes of text, made while they are read (a tenth of
+//! a second, more under emulation). This is for start-up, off the event loop.
 
 use std::collections::BTreeSet;
 use std::fmt;

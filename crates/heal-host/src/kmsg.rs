@@ -1,8 +1,9 @@
 //! The kernel's log, read for the few lines by which NVMe tells of trouble.
 //!
-//! The kernel sends no event when a controller loses its connection; it only writes a line. The line
-//! comes late, may be rate limited or lost, and its wording is no interface. So it is **a hint and never truth**: a reason to look at once instead of at
-//! the next safety scan. What is not understood is no hint.
+//! The kernel sends no event when a controller loses its connection; it only writes a line. The
+//! line comes late, may be rate limited or lost, and its wording is no interface. So it is **a hint
+//! and never truth**: a reason to look at once instead of at the next safety scan. What is not
+//! understood is no hint.
 //!
 //! ```text
 //!   /dev/kmsg  ──► one record per read ──►  4,1234,5678901,-;nvme nvme3: starting error recovery
@@ -10,8 +11,8 @@
 //!                                           └ facility * 8 + level
 //! ```
 //!
-//! **Only the kernel is heard.** Whoever may write `/dev/kmsg` may write such a line, but not as the
-//! kernel: a line from user space has a facility other than 0 (`devkmsg_write`,
+//! **Only the kernel is heard.** Whoever may write `/dev/kmsg` may write such a line, but not as
+//! the kernel: a line from user space has a facility other than 0 (`devkmsg_write`,
 //! `kernel/printk/printk.c`).
 //!
 //! A reader that is overtaken gets `EPIPE` and goes on with the oldest record there is; that is
@@ -111,7 +112,8 @@ impl KernelLog {
         Ok(Self { log: readable(log)?, record: vec![0; RECORD] })
     }
 
-    /// The next thing the kernel says of NVMe. May be dropped while it waits; nothing is lost by that.
+    /// The next thing the kernel says of NVMe. May be dropped while it waits; nothing is lost by
+    /// that.
     pub async fn next(&mut self) -> KernelSaid {
         loop {
             let read = match self.log.readable().await {

@@ -20,10 +20,10 @@
 //!
 //! - **An event is a hint, a look is the truth.** No event carries state to anybody. A lost event
 //!   costs time; a look built from sysfs alone says what is so.
-//! - **Reading never opens a block device**, neither an array nor a member: such an open can hang for
-//!   ever while a leg's controller is not live. All of it is text below `/sys`, `/proc` and
-//!   `/run/udev/data`, and the one attribute whose reader can wait (a controller's `address`) is read
-//!   once in a controller's life, while it is live.
+//! - **Reading never opens a block device**, neither an array nor a member: such an open can hang
+//!   for ever while a leg's controller is not live. All of it is text below `/sys`, `/proc` and
+//!   `/run/udev/data`, and the one attribute whose reader can wait (a controller's `address`) is
+//!   read once in a controller's life, while it is live.
 //! - **Everything is read below a root path**, so a tree captured from a real kernel is test data.
 //!
 //! The price: one look reads some twenty small files for each array and ten for each namespace,

@@ -12,10 +12,10 @@
 //! Several messages may come in one datagram. A message that does not fit ends the reading of its
 //! datagram, which then counts as lost.
 //!
-//! **The bridge speaks of its ports in the same words.** When a port leaves a bridge, the same group
-//! carries an `RTM_DELLINK` of family `AF_BRIDGE` (`br_ifinfo_notify`, `net/bridge/br_netlink.c`): the
-//! interface is still there. What a port's own state is, the kernel tells with no family at all, so
-//! messages of a family are passed over.
+//! **The bridge speaks of its ports in the same words.** When a port leaves a bridge, the same
+//! group carries an `RTM_DELLINK` of family `AF_BRIDGE` (`br_ifinfo_notify`,
+//! `net/bridge/br_netlink.c`): the interface is still there. What a port's own state is, the kernel
+//! tells with no family at all, so messages of a family are passed over.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,7 +1,8 @@
 //! MD's own notifications: the only signal that comes at the moment a leg fails.
 //!
-//! MD sends no uevent for fail, remove or recovery. It wakes whoever polls `/proc/mdstat`, and whoever
-//! polls or watches one of its attributes in sysfs. So files are held open, of every array and leg:
+//! MD sends no uevent for fail, remove or recovery. It wakes whoever polls `/proc/mdstat`, and
+//! whoever polls or watches one of its attributes in sysfs. So files are held open, of every array
+//! and leg:
 //!
 //! ```text
 //!   /proc/mdstat ───────────────── POLLPRI ─┐
@@ -11,24 +12,26 @@
 //!   inotify on the same files ── POLLIN ────┘
 //! ```
 //!
-//! - **A wake stays until it is answered.** A file of sysfs is ready until it is read again from its
-//!   beginning, mdstat until it is opened again. The inner epoll is level-triggered, so a caller who drops [`MdWatch::wake`]
-//!   half-way loses nothing: the next call finds the same files ready.
-//! - **Re-armed before it is told.** Each file is read, or opened again, when it wakes; the caller looks afterwards. What
-//!   changes in between wakes again.
-//! - **mdstat is never read.** Its reader takes a lock of every array's bitmap (`md_seq_show`), which
-//!   raid1 holds while a bitmap page waits for a dead leg: a read in that moment hangs in the kernel,
-//!   and with it whoever has to free that leg. Opening takes no lock and notes "seen up to here"
-//!   (`md_seq_open`), so each wake opens it anew. The content is of no interest: the look has it.
+//! - **A wake stays until it is answered.** A file of sysfs is ready until it is read again from
+//!   its beginning, mdstat until it is opened again. The inner epoll is level-triggered, so a
+//!   caller who drops [`MdWatch::wake`] half-way loses nothing: the next call finds the same files
+//!   ready.
+//! - **Re-armed before it is told.** Each file is read, or opened again, when it wakes; the caller
+//!   looks afterwards. What changes in between wakes again.
+//! - **mdstat is never read.** Its reader takes a lock of every array's bitmap (`md_seq_show`),
+//!   which raid1 holds while a bitmap page waits for a dead leg: a read in that moment hangs in the
+//!   kernel, and with it whoever has to free that leg. Opening takes no lock and notes "seen up to
+//!   here" (`md_seq_open`), so each wake opens it anew. The content is of no interest: the look has
+//!   it.
 //! - **Removal wakes nobody.** kernfs takes a file away from under whoever polls it without a word;
-//!   only the next read says `ENODEV`. MD wakes mdstat when it lets go of a leg or an array, so each
-//!   wake of mdstat lists everything again: what is new is held, and what is held but no longer the
-//!   file at its path is let go.
+//!   only the next read says `ENODEV`. MD wakes mdstat when it lets go of a leg or an array, so
+//!   each wake of mdstat lists everything again: what is new is held, and what is held but no
+//!   longer the file at its path is let go.
 //! - **inotify is the second witness.** It is later and it coalesces. What it says within
 //!   [`ECHO`] of a poll on the same file is the same news.
-//! - **`sync_completed` is noisy**: twice at each sixteenth of a rebuild, on some kernels far more. An
-//!   array that has nothing else to say is reported once a second at most; the last news is held back,
-//!   not lost.
+//! - **`sync_completed` is noisy**: twice at each sixteenth of a rebuild, on some kernels far more.
+//!   An array that has nothing else to say is reported once a second at most; the last news is held
+//!   back, not lost.
 //!
 //! The price: four open files for each array and one for each leg, and as many inotify watches.
 
@@ -209,9 +212,9 @@ impl MdWatch {
         }
     }
 
-    /// Lists arrays and legs again, holds what is new and lets go of what is gone. Done by itself when
-    /// mdstat wakes; the caller does it when something else says that an array came or went, such as a
-    /// uevent, and looks afterwards.
+    /// Lists arrays and legs again, holds what is new and lets go of what is gone. Done by itself
+    /// when mdstat wakes; the caller does it when something else says that an array came or went,
+    /// such as a uevent, and looks afterwards.
     pub fn relist(&mut self) {
         self.open_mdstat();
         self.let_go();
@@ -306,8 +309,8 @@ impl MdWatch {
         self.files.insert(token, held);
     }
 
-    /// Lets go of every file that is no longer the one at its path. Asked without reading: a read would
-    /// swallow a wake that nobody has taken yet.
+    /// Lets go of every file that is no longer the one at its path. Asked without reading: a read
+    /// would swallow a wake that nobody has taken yet.
     fn let_go(&mut self) {
         let gone: Vec<u64> = self
             .files
@@ -471,8 +474,8 @@ impl Progress {
 async fn wait(epoll: &AsyncFd<OwnedFd>, due: Option<Moment>) -> io::Result<()> {
     let readable = async {
         let mut ready = epoll.readable().await?;
-        // Readiness is edge-triggered out here and level-triggered within: what is not drained now is
-        // asked for again before the next wait.
+        // Readiness is edge-triggered out here and level-triggered within: what is not drained now
+        // is asked for again before the next wait.
         if ready_tokens(epoll.get_ref()).is_empty() {
             ready.clear_ready();
         }

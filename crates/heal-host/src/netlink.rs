@@ -1,11 +1,12 @@
 //! One kernel multicast socket, with the discipline both listeners need.
 //!
 //! - **Only the kernel is heard.** Any process may send to a netlink socket. The kernel writes the
-//!   sender's port into the address, and only its own port is 0: a process is given another one when
-//!   it binds or sends (`netlink_autobind`, `net/netlink/af_netlink.c`). So the address proves the
-//!   sender; credentials would prove the same again.
-//! - **A loss is an event.** When the receive buffer is full, the kernel drops messages and the next
-//!   read says `ENOBUFS`. That, a message that was cut, and an error nobody has seen yet all become
+//!   sender's port into the address, and only its own port is 0: a process is given another one
+//!   when it binds or sends (`netlink_autobind`, `net/netlink/af_netlink.c`). So the address proves
+//!   the sender; credentials would prove the same again.
+//! - **A loss is an event.** When the receive buffer is full, the kernel drops messages and the
+//!   next read says `ENOBUFS`. That, a message that was cut, and an error nobody has seen yet all
+//!   become
 //!   [`Datagram::Overrun`]: look at everything again.
 //! - **The buffer is forced large** (`SO_RCVBUFFORCE` goes past the host's limit and needs
 //!   `CAP_NET_ADMIN`); without the right to, as large as the host allows.

@@ -8,14 +8,14 @@
 //!   RTM_GETROUTE, target ──► egress    the index at the top    (On)   (AnyOf) └─► eth1
 //! ```
 //!
-//! and after that each [`LinkEvent`] is followed in place ([`follow`]), without a question to anybody:
-//! the way from the event to the verdict has to be short. Only when the shape of the stack changed, or
-//! events were lost, is all of it read again.
+//! and after that each [`LinkEvent`] is followed in place ([`follow`]), without a question to
+//! anybody: the way from the event to the verdict has to be short. Only when the shape of the stack
+//! changed, or events were lost, is all of it read again.
 //!
 //! - A controller bound to an interface leaves through that one. Otherwise the kernel's routing is
 //!   asked, with the address it connects from where that is known.
-//! - **No way out is an answer** (`None`): no route, or its source address is not ours any more. "Could
-//!   not ask" is an error.
+//! - **No way out is an answer** (`None`): no route, or its source address is not ours any more.
+//!   "Could not ask" is an error.
 //! - A `veth`, and whatever has its lower end in another network namespace, stands on itself.
 //!
 //! The price: with several equal routes the kernel names one of them, which need not be the one a
@@ -72,12 +72,13 @@ pub enum Followed {
     Same,
     /// It stands in it.
     Changed,
-    /// What the event says of an interface that is known stands in it; the rest has to be read again.
+    /// What the event says of an interface that is known stands in it; the rest has to be read
+    /// again.
     ReadAgain,
 }
 
-/// Takes `event` into `network`. Routes and addresses are no part of it: after such an event the way
-/// out to a target may be another one.
+/// Takes `event` into `network`. Routes and addresses are no part of it: after such an event the
+/// way out to a target may be another one.
 pub fn follow(network: &mut Network, event: &LinkEvent) -> Followed {
     match event {
         LinkEvent::Address { .. } | LinkEvent::Route => Followed::Same,
@@ -210,9 +211,9 @@ impl NetworkReader {
         }
     }
 
-    /// The interface a connection to `portal` leaves through: the one it is bound to, or the one the
-    /// kernel routes it to, coming from `local` (or from the portal's own host address) where that is
-    /// known. Nothing when no way leads there.
+    /// The interface a connection to `portal` leaves through: the one it is bound to, or the one
+    /// the kernel routes it to, coming from `local` (or from the portal's own host address) where
+    /// that is known. Nothing when no way leads there.
     ///
     /// # Errors
     /// When the kernel cannot be asked, or the portal's address is no IP address.

@@ -1,9 +1,9 @@
 //! How far the I/O of one path has come.
 //!
-//! A path's own disk counts its commands: `nvme1c3n1` below the controller where native multipath is
-//! on, `nvme3n1` where it is off. The numbers are read from two small files that take no lock and
-//! never wait for the device (`part_inflight_show`, `part_stat_show`, `block/genhd.c`), so a path may
-//! be asked while it is dead.
+//! A path's own disk counts its commands: `nvme1c3n1` below the controller where native multipath
+//! is on, `nvme3n1` where it is off. The numbers are read from two small files that take no lock
+//! and never wait for the device (`part_inflight_show`, `part_stat_show`, `block/genhd.c`), so a
+//! path may be asked while it is dead.
 
 use heal_types::{ControllerName, IoReading, Observed};
 

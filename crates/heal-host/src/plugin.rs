@@ -1,15 +1,16 @@
 //! Runs a vendor's plugin: a program that is not ours, and is not trusted with anything.
 //!
-//! The service manager starts it, not we: as a user of its own, in a unit of its own, with a deadline
-//! that holds even if this daemon dies meanwhile. What it gets is one document; what it may do to the
-//! host is nothing.
+//! The service manager starts it, not we: as a user of its own, in a unit of its own, with a
+//! deadline that holds even if this daemon dies meanwhile. What it gets is one document; what it
+//! may do to the host is nothing.
 //!
 //! ```text
 //!   document ──► systemd-run --pipe ──► service manager ──► unit: own user, no devices, read-only host,
 //!   answer   ◄──────────────────────────────────────────      bounded memory, tasks and time
 //! ```
 //!
-//! The price: no plugin where the service manager is not systemd, and some milliseconds for the unit.
+//! The price: no plugin where the service manager is not systemd, and some milliseconds for the
+//! unit.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -129,7 +130,8 @@ impl Plugin {
     }
 }
 
-/// Whether the program is root's alone to change: whoever can write it could answer for the provisioner.
+/// Whether the program is root's alone to change: whoever can write it could answer for the
+/// provisioner.
 fn trusted(program: &Path) -> Result<(), String> {
     let name = program.display();
     if !program.is_absolute() {
@@ -169,7 +171,8 @@ async fn converse(mut command: Command, input: &[u8], limit: Duration, most: u64
         let hear = async {
             let mut heard = Vec::new();
             if let Some(stdout) = stdout {
-                // Dropped behind the bound: whoever writes on gets an error, and nobody's memory grows.
+                // Dropped behind the bound: whoever writes on gets an error, and nobody's memory
+                // grows.
                 let _ = stdout.take(most).read_to_end(&mut heard).await;
             }
             heard

@@ -1,8 +1,9 @@
 //! Who of this program goes first.
 //!
-//! On a busy host the way from a lost carrier to destroyed sockets consists of waiting for a processor:
-//! the application that stalls, MD and the NVMe driver's own workers are all awake at that moment. So the
-//! few threads on that way stand ahead of everybody, and every thread whose work can wait does not:
+//! On a busy host the way from a lost carrier to destroyed sockets consists of waiting for a
+//! processor: the application that stalls, MD and the NVMe driver's own workers are all awake at
+//! that moment. So the few threads on that way stand ahead of everybody, and every thread whose
+//! work can wait does not:
 //!
 //! ```text
 //!   step_ahead()   SCHED_RR, least rank of it     the reactor, and the threads for what is urgent
@@ -10,12 +11,13 @@
 //!   step_back()    Nice=0                         looks, tools, the journal, the ledger
 //! ```
 //!
-//! As `multipathd` and `corosync` do, and for their reason. A thread ahead of everybody that does not stop
-//! would keep a processor, so it is bounded from outside: the unit's `LimitRTTIME=` ends such a process,
-//! and the kernel leaves a twentieth of each second to others (`sched_rt_runtime_us`, sched(7)).
+//! As `multipathd` and `corosync` do, and for their reason. A thread ahead of everybody that does
+//! not stop would keep a processor, so it is bounded from outside: the unit's `LimitRTTIME=` ends
+//! such a process, and the kernel leaves a twentieth of each second to others
+//! (`sched_rt_runtime_us`, sched(7)).
 //!
-//! A child and a new thread have the nice value of the thread that starts them, but never its real-time
-//! rank (`SCHED_RESET_ON_FORK`, sched(7)): no tool runs ahead of the application.
+//! A child and a new thread have the nice value of the thread that starts them, but never its
+//! real-time rank (`SCHED_RESET_ON_FORK`, sched(7)): no tool runs ahead of the application.
 //!
 //! The price: one more system call that the sandbox lets through, and a host whose kernel shares
 //! real-time out among groups (`CONFIG_RT_GROUP_SCHED`) refuses it: there the nice value has to do.
@@ -28,7 +30,8 @@ use rustix::process::{getpriority_process, setpriority_process};
 /// The rank of an ordinary process.
 const ORDINARY: i32 = 0;
 
-/// The least of real time: it goes before everybody ordinary, and behind every other one of its kind.
+/// The least of real time: it goes before everybody ordinary, and behind every other one of its
+/// kind.
 const LEAST: libc::c_int = 1;
 
 /// Where a thread stands.
@@ -70,16 +73,16 @@ pub fn step_ahead() -> Standing {
 fn real_time() -> io::Result<()> {
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     let rank = libc::sched_param { sched_priority: LEAST };
-    // SAFETY: the pointer is to a `sched_param` that lives through the call, which only reads it; 0 is
-    // the calling thread.
+    // SAFETY: the pointer is to a `sched_param` that lives through the call, which only reads it; 0
+    // is the calling thread.
     match unsafe { libc::sched_setscheduler(0, policy, &raw const rank) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The calling thread takes its place among everybody else. One that stands there already, or behind,
-/// stays where it is.
+/// The calling thread takes its place among everybody else. One that stands there already, or
+/// behind, stays where it is.
 pub fn step_back() {
     // On Linux the "process" without a name is the calling thread: setpriority(2), C library/kernel
     // differences.

@@ -15,8 +15,8 @@ impl OwnsFd for netlink_sys::Socket {}
 /// Hands `fd` to the runtime this is called in, to wait until it is readable.
 #[allow(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
 pub(crate) fn readable<T: OwnsFd>(fd: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: the `AsyncFd` owns `fd` until it is dropped. An `OwnsFd` is open, keeps its number and
-    // its file description, and nobody in this crate takes it out, replaces it or clones it.
+    // SAFETY: the `AsyncFd` owns `fd` until it is dropped. An `OwnsFd` is open, keeps its number
+    // and its file description, and nobody in this crate takes it out, replaces it or clones it.
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     Ok(registered?)
 }

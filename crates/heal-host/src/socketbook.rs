@@ -1,9 +1,9 @@
 //! Which sockets are whose: a controller's, all of them, and nobody else's.
 //!
-//! A leg is isolated by ending the sockets of its controllers. No file says which those are: a socket
-//! of the kernel's shows where it leads and nothing more, and two controllers may lead to one portal
-//! (two subsystems behind it, one leg each: ending the wrong three sockets ends the good leg). So the
-//! book counts, and never guesses:
+//! A leg is isolated by ending the sockets of its controllers. No file says which those are: a
+//! socket of the kernel's shows where it leads and nothing more, and two controllers may lead to
+//! one portal (two subsystems behind it, one leg each: ending the wrong three sockets ends the good
+//! leg). So the book counts, and never guesses:
 //!
 //! ```text
 //!   group   controllers that could own each other's sockets: one target, and host address and
@@ -17,27 +17,28 @@
 //! ```
 //!
 //! - **A live controller has as many sockets as queues**, the admin queue's among them. A group's
-//!   sockets that nobody has claimed yet are those of its live controllers that have no claim, if and
-//!   only if the numbers agree. One socket too many, of whichever tool, and there is no claim.
-//! - **What is claimed once stays claimed** for as long as its cookies live, so a claim made while the
-//!   numbers agreed outlives a tool that connects later.
-//! - **Claims grow finer.** Sockets that appear when exactly one controller becomes live are its own,
-//!   if its group was quiet for two looks before; what remains of a joint claim when a controller loses
-//!   its connection is the others'.
-//! - **A look is not taken at one moment.** Between its two halves one controller's sockets may go and
-//!   another's come, and the numbers agree by accident. So a claim is made only when the next look shows
-//!   the same again: its controllers, read after the first look's sockets, close the bracket around
-//!   them. While [`SocketBook::wants_another_look`], whoever looks does so once more at once.
-//! - **Only what a kernel thread can hold counts**: sockets of user 0, connected. A user's socket is a
-//!   user's, and one that is being closed belongs to no live controller.
+//!   sockets that nobody has claimed yet are those of its live controllers that have no claim, if
+//!   and only if the numbers agree. One socket too many, of whichever tool, and there is no claim.
+//! - **What is claimed once stays claimed** for as long as its cookies live, so a claim made while
+//!   the numbers agreed outlives a tool that connects later.
+//! - **Claims grow finer.** Sockets that appear when exactly one controller becomes live are its
+//!   own, if its group was quiet for two looks before; what remains of a joint claim when a
+//!   controller loses its connection is the others'.
+//! - **A look is not taken at one moment.** Between its two halves one controller's sockets may go
+//!   and another's come, and the numbers agree by accident. So a claim is made only when the next
+//!   look shows the same again: its controllers, read after the first look's sockets, close the
+//!   bracket around them. While [`SocketBook::wants_another_look`], whoever looks does so once more
+//!   at once.
+//! - **Only what a kernel thread can hold counts**: sockets of user 0, connected. A user's socket
+//!   is a user's, and one that is being closed belongs to no live controller.
 //!
-//! The controllers are to be read *before* the sockets, all of the host that lead over TCP (discovery
-//! controllers too); what is missing in the list makes the numbers disagree, which costs isolation and
-//! nothing else.
+//! The controllers are to be read *before* the sockets, all of the host that lead over TCP
+//! (discovery controllers too); what is missing in the list makes the numbers disagree, which costs
+//! isolation and nothing else.
 //!
-//! The price: every claim takes two looks. And two legs behind one portal that were connected before
-//! the daemon started are one claim: one of them alone is not isolated until one of the two has
-//! connected anew.
+//! The price: every claim takes two looks. And two legs behind one portal that were connected
+//! before the daemon started are one claim: one of them alone is not isolated until one of the two
+//! has connected anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -205,8 +206,8 @@ impl SocketBook {
         Self::default()
     }
 
-    /// Takes one look into the book: every controller of the host, and every socket to their portals
-    /// (read after the controllers).
+    /// Takes one look into the book: every controller of the host, and every socket to their
+    /// portals (read after the controllers).
     pub fn reconcile(&mut self, controllers: &[LiveController], sockets: &[TcpSocket]) {
         self.why.clear();
         let seen = Seen::of(controllers, sockets);
@@ -267,8 +268,9 @@ impl SocketBook {
         claim.into_iter().flat_map(|claim| claim.sockets.values().copied())
     }
 
-    /// How the sockets of `name` fare, from fresh news of each of them that there still is: those of the
-    /// one that fares worst. What is claimed jointly reads jointly. Nothing, if its sockets are not known.
+    /// How the sockets of `name` fare, from fresh news of each of them that there still is: those
+    /// of the one that fares worst. What is claimed jointly reads jointly. Nothing, if its sockets
+    /// are not known.
     #[must_use]
     pub fn reading(&self, name: &ControllerName, sockets: &[TcpSocket]) -> Option<SocketReading> {
         let claim = self.claims.iter().find(|claim| claim.members.contains_key(name))?;
@@ -311,7 +313,8 @@ impl SocketBook {
                 .filter(|(name, _)| seen.member(name).is_some_and(Member::settled))
                 .map(|(name, instance)| (name.clone(), *instance))
                 .collect();
-            // Of those that are not live nothing is left as soon as the rest is enough for the others.
+            // Of those that are not live nothing is left as soon as the rest is enough for the
+            // others.
             claim.whole = !live.is_empty() && claim.sockets.len() == seen.queues(&live);
             if claim.whole || live.is_empty() {
                 claim.members = live;
@@ -373,8 +376,8 @@ impl SocketBook {
 
     /// Sockets that were not there at the last look belong to the one controller that was not live
     /// then, if nothing else in its group changed: also where the others' numbers do not agree. The
-    /// two looks before have to show the same of the group, or its sockets may have come before it was
-    /// seen to be live.
+    /// two looks before have to show the same of the group, or its sockets may have come before it
+    /// was seen to be live.
     fn propose_arrival(&mut self, seen: &Seen<'_>, group: &[&Member<'_>]) {
         let (Some(last), Some(older)) = (&self.last, &self.older) else { return };
         if !group.iter().all(|member| member.settled()) || !last.agrees_with(older, group) {
@@ -395,8 +398,8 @@ impl SocketBook {
         }
     }
 
-    /// A newcomer that is still there, in a group where nobody's state changed, with the sockets that
-    /// came with it.
+    /// A newcomer that is still there, in a group where nobody's state changed, with the sockets
+    /// that came with it.
     fn confirm_arrival(&mut self, seen: &Seen<'_>, group: &[&Member<'_>], before: &[Candidate]) {
         for candidate in before.iter().filter(|candidate| candidate.speaks == Speaks::Arrival) {
             let claim = &candidate.claim;
@@ -473,8 +476,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether a kernel thread can hold it for a live controller. One that the other end has closed still
-/// is the controller's for a moment.
+/// Whether a kernel thread can hold it for a live controller. One that the other end has closed
+/// still is the controller's for a moment.
 fn counts(socket: &TcpSocket) -> bool {
     socket.uid == 0 && matches!(socket.state, TcpState::Established | TcpState::CloseWait)
 }

@@ -321,8 +321,8 @@ fn the_reading_is_that_of_the_worst_socket_and_not_a_mixture() {
     assert!(book.reading(&name("nvme1"), &list).unwrap().closed);
 }
 
-/// A host whose truth is known: controllers that come, go, lose and find their connection, and tools
-/// that come and go.
+/// A host whose truth is known: controllers that come, go, lose and find their connection, and
+/// tools that come and go.
 struct Truth {
     seed: u64,
     step: u64,

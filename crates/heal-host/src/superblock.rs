@@ -35,8 +35,9 @@ const MAX_ROLES: usize = (ROOM - FIXED) / 2;
 /// `MD_FEATURE_BAD_BLOCKS`. The kernel sets it only while the log is not empty.
 const FEATURE_BAD_BLOCKS: u32 = 8;
 
-/// What a leg of a plain mirror may have: a bitmap, a recovery that it was in the middle of, a log of bad
-/// blocks (`MD_FEATURE_BITMAP_OFFSET`, `MD_FEATURE_RECOVERY_OFFSET`, `MD_FEATURE_RECOVERY_BITMAP`).
+/// What a leg of a plain mirror may have: a bitmap, a recovery that it was in the middle of, a log
+/// of bad blocks (`MD_FEATURE_BITMAP_OFFSET`, `MD_FEATURE_RECOVERY_OFFSET`,
+/// `MD_FEATURE_RECOVERY_BITMAP`).
 const FEATURES_PLAIN: u32 = 1 | 2 | 128 | FEATURE_BAD_BLOCKS;
 
 /// `WriteMostly1` and `FailFast1`, of `devflags`.
@@ -139,8 +140,8 @@ pub(crate) struct Manners {
     pub(crate) fail_fast: bool,
 }
 
-/// The manners that stand in a superblock which [`parse`] takes; `None` if it has more to it than a leg of
-/// a plain mirror has: a reshape, a journal, a cluster, another leg's replacement.
+/// The manners that stand in a superblock which [`parse`] takes; `None` if it has more to it than a
+/// leg of a plain mirror has: a reshape, a journal, a cluster, another leg's replacement.
 pub(crate) fn manners(bytes: &[u8]) -> Option<Manners> {
     let plain = u32_at(bytes, 8)? & !FEATURES_PLAIN == 0;
     let flags = *bytes.get(184)?;
@@ -179,8 +180,8 @@ fn fields(whole: &[u8], roles: usize) -> Result<MdSuperblock, DamageWhy> {
     })
 }
 
-/// The members that held a slot when this was written: MD gives those their slot as a role that are in
-/// sync or are being filled (`super_1_sync`).
+/// The members that held a slot when this was written: MD gives those their slot as a role that are
+/// in sync or are being filled (`super_1_sync`).
 fn active(whole: &[u8], roles: usize) -> Vec<u32> {
     let holds_a_slot =
         |index: &usize| u16_at(whole, FIXED + index * 2).is_some_and(|role| role <= ROLE_MAX);

@@ -1,7 +1,7 @@
 //! Typed reading of kernel attributes, all of it below one root path.
 //!
-//! An attribute is a small text file whose content is made at the moment of reading, by code that can
-//! fail, and whose object can vanish between `open` and `read`. So every read answers with
+//! An attribute is a small text file whose content is made at the moment of reading, by code that
+//! can fail, and whose object can vanish between `open` and `read`. So every read answers with
 //! [`Observed`], and the reason of an `Unknown` says what the kernel said:
 //!
 //! ```text
@@ -15,13 +15,14 @@
 //! `EBUSY` counts as vanished because MD answers with it for an array that is being freed
 //! (`md_attr_show`, `drivers/md/md.c`).
 //!
-//! [`Dir`] is a path, and what stands there may be another object at the next read. `Held` is an open
-//! directory: everything read and written through it belongs to one object, and once that is gone there
-//! is nothing behind it any more, whoever has the name then. Acts and quick looks go through it.
+//! [`Dir`] is a path, and what stands there may be another object at the next read. `Held` is an
+//! open directory: everything read and written through it belongs to one object, and once that is
+//! gone there is nothing behind it any more, whoever has the name then. Acts and quick looks go
+//! through it.
 //!
-//! The last part of a path is never followed if it is a symbolic link: attributes are plain files, and
-//! a link to a device node must not be opened by accident. The price: a link has to be asked for as a
-//! link ([`Dir::link_target`]).
+//! The last part of a path is never followed if it is a symbolic link: attributes are plain files,
+//! and a link to a device node must not be opened by accident. The price: a link has to be asked
+//! for as a link ([`Dir::link_target`]).
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -150,8 +151,8 @@ impl Dir {
         }
     }
 
-    /// Where the link `name` points, as it is written. For a link below `/sys` the kernel writes the
-    /// target's path anew at each reading, even if the target is gone.
+    /// Where the link `name` points, as it is written. For a link below `/sys` the kernel writes
+    /// the target's path anew at each reading, even if the target is gone.
     #[must_use]
     pub fn link_target(&self, name: &str) -> Observed<PathBuf> {
         match std::fs::read_link(self.path.join(name)) {
@@ -160,8 +161,8 @@ impl Dir {
         }
     }
 
-    /// The inode of the directory. Below `/sys` it is the kernel's own number of the object, which is
-    /// not given out again for a new object of the same name (`kernfs_ino`, 64 bits wide).
+    /// The inode of the directory. Below `/sys` it is the kernel's own number of the object, which
+    /// is not given out again for a new object of the same name (`kernfs_ino`, 64 bits wide).
     #[must_use]
     pub fn inode(&self) -> Observed<u64> {
         match rustix::fs::stat(&self.path) {
@@ -220,7 +221,8 @@ impl Held {
         Ok(Listing(Mutex::new(fd)))
     }
 
-    /// Writes `text` to an attribute, in one `write`: the kernel takes each as a command of its own.
+    /// Writes `text` to an attribute, in one `write`: the kernel takes each as a command of its
+    /// own.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), Errno> {
         // To the kernel truncating says nothing; in a captured tree it makes room for the new text.
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -228,8 +230,8 @@ impl Held {
         write_whole(&fd, text)
     }
 
-    /// An attribute that can be written to again and again. Not one of a captured tree, where a shorter
-    /// text leaves the end of a longer one.
+    /// An attribute that can be written to again and again. Not one of a captured tree, where a
+    /// shorter text leaves the end of a longer one.
     pub(crate) fn writable(&self, name: &str) -> Result<Writable, Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map(Writable)
@@ -248,8 +250,8 @@ impl Held {
     }
 }
 
-/// One attribute of one object, held open: when the object is gone it says so (`ENODEV`), whoever has
-/// its name by then.
+/// One attribute of one object, held open: when the object is gone it says so (`ENODEV`), whoever
+/// has its name by then.
 #[derive(Debug)]
 pub(crate) struct Attribute(OwnedFd);
 
@@ -297,8 +299,8 @@ impl Listing {
     }
 }
 
-/// Tells `take` every name in an open directory, from the first, in no order. Every object has some:
-/// where there are none it is gone.
+/// Tells `take` every name in an open directory, from the first, in no order. Every object has
+/// some: where there are none it is gone.
 pub(crate) fn each_name(
     fd: &OwnedFd,
     mut take: impl FnMut(&CStr) -> Result<(), Errno>,
@@ -337,9 +339,9 @@ const ASK: OFlags = OFlags::RDONLY
 
 const HOLD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Reads until there is no more. An attribute comes whole with the first read: `kernfs` keeps a page
-/// of it, so an answer that does not fill the room is its end, and asking again would cost as much
-/// as the read itself.
+/// Reads until there is no more. An attribute comes whole with the first read: `kernfs` keeps a
+/// page of it, so an answer that does not fill the room is its end, and asking again would cost as
+/// much as the read itself.
 fn fill(fd: &OwnedFd, room: &mut [u8]) -> Result<usize, Errno> {
     loop {
         match rustix::io::read(fd, &mut *room) {
@@ -372,8 +374,8 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// Reads a file from its beginning, at most `bound` bytes and one more: whoever gets more than `bound`
-/// knows that it was too long.
+/// Reads a file from its beginning, at most `bound` bytes and one more: whoever gets more than
+/// `bound` knows that it was too long.
 pub(crate) fn read_whole(fd: &OwnedFd, bound: usize) -> Result<Vec<u8>, Errno> {
     let mut content = vec![0; 4096.min(bound + 1)];
     let mut filled = 0;

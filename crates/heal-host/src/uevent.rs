@@ -5,14 +5,14 @@
 //!   ACTION=change \0 SUBSYSTEM=nvme \0 DEVNAME=nvme2 \0 NVME_EVENT=connected \0 SEQNUM=4711 \0
 //! ```
 //!
-//! They are taken from the kernel's own multicast group, not from udev's: udev forwards an event only
-//! when its rules are done, and a rule that reads a stuck device holds it back.
+//! They are taken from the kernel's own multicast group, not from udev's: udev forwards an event
+//! only when its rules are done, and a rule that reads a stuck device holds it back.
 //!
 //! What an event *is about* is typed ([`Subject`]); what it *says* is little, because an event is a
 //! hint. The kernel sends none for a lost path or a failed leg.
 //!
-//! The parser takes bytes: nothing says that a path or a value is UTF-8. A message that is not of the
-//! form, or was cut, is counted and dropped; a property of a bad form is as good as missing.
+//! The parser takes bytes: nothing says that a path or a value is UTF-8. A message that is not of
+//! the form, or was cut, is counted and dropped; a property of a bad form is as good as missing.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! A provisioner that cannot be set up: every call says why.
 //!
-//! A wrong file of the vendor's must not keep the daemon from starting, and must not look like a host
-//! without a provisioner either: such a host may take legs back by itself.
+//! A wrong file of the vendor's must not keep the daemon from starting, and must not look like a
+//! host without a provisioner either: such a host may take legs back by itself.
 
 use async_trait::async_trait;
 use heal_types::{

@@ -1,8 +1,8 @@
 //! The one way from the daemon to a backend.
 //!
 //! A backend is somebody else's code talking to somebody else's machine. Whatever comes back is
-//! believed only after it passed this module: in time, free of contradictions, and an answer to what
-//! was asked. Everything else becomes a fault, and a fault is never an answer.
+//! believed only after it passed this module: in time, free of contradictions, and an answer to
+//! what was asked. Everything else becomes a fault, and a fault is never an answer.
 //!
 //! ```text
 //!   call, limit ──►  deadline ──►  backend ──►  kind of answer ──►  contradictions ──►  answer
@@ -232,7 +232,8 @@ fn check_granted(
             )));
         }
     }
-    // A volume of this one replica, so that a granted replica passes the gate that a listed one does.
+    // A volume of this one replica, so that a granted replica passes the gate that a listed one
+    // does.
     let alone = Volume {
         id: volume.clone(),
         array: None,

@@ -1,7 +1,7 @@
 //! The protocol over a program's standard input and output: one process, one question, one answer.
 //!
-//! This crate starts no processes. Whoever makes the backend hands it a [`Spawner`]; the daemon's runs
-//! the program as a user of its own, locked in, with a deadline.
+//! This crate starts no processes. Whoever makes the backend hands it a [`Spawner`]; the daemon's
+//! runs the program as a user of its own, locked in, with a deadline.
 //!
 //! ```text
 //!   Document ──stdin──► program (own user, sandbox, deadline) ──stdout, bounded──► answer
@@ -10,9 +10,9 @@
 //!                       a fault: the array goes on as if the provisioner were away
 //! ```
 //!
-//! One program runs at a time. A program that hangs is ended at the call's deadline and costs that call;
-//! one that hung five times in a row is left alone for a minute, so that a host in trouble does not
-//! spend its time starting programs.
+//! One program runs at a time. A program that hangs is ended at the call's deadline and costs that
+//! call; one that hung five times in a row is left alone for a minute, so that a host in trouble
+//! does not spend its time starting programs.
 
 use std::fmt;
 use std::sync::{Arc, Mutex as Cache, PoisonError};

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Status 200 goes with every document, faults included; any other status comes from something in
-//! between and is judged as such: 401 and 403 are credentials, 408, 429 and 500 up are a provisioner that
-//! is away, the rest is not this protocol. The interface is written down as an OpenAPI 3.1 document,
-//! which ships with the package.
+//! between and is judged as such: 401 and 403 are credentials, 408, 429 and 500 up are a
+//! provisioner that is away, the rest is not this protocol. The interface is written down as an
+//! OpenAPI 3.1 document, which ships with the package.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,8 +64,8 @@ fn body(reply: &Reply) -> Result<Vec<u8>, ProvisionerFault> {
 }
 
 impl Https {
-    /// Waits until something changed since `revision`, at most until the call's deadline. The answer is
-    /// the revision now; the same one means that nothing did.
+    /// Waits until something changed since `revision`, at most until the call's deadline. The
+    /// answer is the revision now; the same one means that nothing did.
     ///
     /// # Errors
     /// As every call. A provisioner without this call answers with status 404, which is `Invalid`.

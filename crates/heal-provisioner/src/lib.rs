@@ -2,9 +2,9 @@
 //!
 //! A provisioner knows which volume an MD array is, which replicas the volume has, and can give it
 //! another one. The daemon knows nothing of vendors: it hands a [`ProvisionerCall`] to
-//! [`dispatch::call`] and gets back an answer that has been checked, or a fault with a class. What a
-//! backend must promise is written at the trait, [`Provisioner`], and every promise there is a case
-//! of the [`contract`] suite, which runs against any backend through a [`contract::Fixture`].
+//! [`dispatch::call`] and gets back an answer that has been checked, or a fault with a class. What
+//! a backend must promise is written at the trait, [`Provisioner`], and every promise there is a
+//! case of the [`contract`] suite, which runs against any backend through a [`contract::Fixture`].
 //!
 //! ```text
 //!   machine ── ProvisionerCall ──►  dispatch::call  ── typed call, deadline ──►  dyn Provisioner
@@ -13,8 +13,8 @@
 //!                                               it keeps the contract
 //! ```
 //!
-//! A backend sees ids, text and a deadline. It cannot see MD, NVMe or the host, because they are not
-//! in its dependency graph: the worst a wrong backend can do is to give a wrong answer, and the
+//! A backend sees ids, text and a deadline. It cannot see MD, NVMe or the host, because they are
+//! not in its dependency graph: the worst a wrong backend can do is to give a wrong answer, and the
 //! answer is checked twice, here for contradictions and on the host against the device itself.
 //!
 //! The price: a vendor whose API knows better (tasks, events, bulk reads) is squeezed through a few

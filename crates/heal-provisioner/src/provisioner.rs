@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 /// A storage provisioner, as the healing agent of one host sees it.
 ///
-/// The agent loses calls, repeats them, dies between two of them and starts again with a ledger that
-/// may be one step old. All of that must end in *one* replacement. Neither side can do it alone, so
-/// here is the half of the bargain that a vendor keeps. Each promise is a case of the
+/// The agent loses calls, repeats them, dies between two of them and starts again with a ledger
+/// that may be one step old. All of that must end in *one* replacement. Neither side can do it
+/// alone, so here is the half of the bargain that a vendor keeps. Each promise is a case of the
 /// [contract suite](crate::contract).
 ///
 /// ```text
@@ -28,38 +28,40 @@ use tokio::time::Instant;
 /// ```
 ///
 /// **One key, one effect.** `report`, `request_replacement` and `confirm_removed` carry a
-/// [`CallKey`]. The same call under the same key has one effect, however often it comes, at the same
-/// time or months apart, and across restarts of the backend. A late repetition of an old report does
-/// not undo a newer one. A key that comes again with *another* request is refused or answered as the
-/// first one was; it never yields a second replica.
+/// [`CallKey`]. The same call under the same key has one effect, however often it comes, at the
+/// same time or months apart, and across restarts of the backend. A late repetition of an old
+/// report does not undo a newer one. A key that comes again with *another* request is refused or
+/// answered as the first one was; it never yields a second replica.
 ///
 /// **One lost replica, one replacement.** A request for a replica that already has an open request
-/// under another key gets the same replica or is refused. The agent uses another key when its ledger
-/// was lost, and must not cost a second spare by that.
+/// under another key gets the same replica or is refused. The agent uses another key when its
+/// ledger was lost, and must not cost a second spare by that.
 ///
 /// **A grant is lasting.** What was granted is listed in the volume from then on, as
 /// [`Synchronizing`](heal_types::ReplicaState::Synchronizing), and survives any crash between the
 /// grant and the host's first word of it. The lost replica stays listed until its removal is
 /// confirmed, but never as good.
 ///
-/// **A request is over when the lost replica's removal is confirmed**, or when it is withdrawn or closed
-/// as below. Until then every further request for that replica is answered with the same one, wherever the
-/// host has put it. MD fills the first empty slot, so what was granted for one replica may end up in
-/// the place of another: then the host asks for that other one's successor, and confirms both removals at
-/// the end. A lost replica that the host reports `Available` while its successor is in use stays lost
-/// here, and the host goes on using it: whoever wants the two to agree replaces it again.
+/// **A request is over when the lost replica's removal is confirmed**, or when it is withdrawn or
+/// closed as below. Until then every further request for that replica is answered with the same
+/// one, wherever the host has put it. MD fills the first empty slot, so what was granted for one
+/// replica may end up in the place of another: then the host asks for that other one's successor,
+/// and confirms both removals at the end. A lost replica that the host reports `Available` while
+/// its successor is in use stays lost here, and the host goes on using it: whoever wants the two to
+/// agree replaces it again.
 ///
 /// **The lost one may come back.** A report of `Available` for the lost replica withdraws a request
-/// that the host has not taken up: the granted replica leaves the volume and may be given out again,
-/// and the old key is refused from then on. Taken up is a replica that the host reported
+/// that the host has not taken up: the granted replica leaves the volume and may be given out
+/// again, and the old key is refused from then on. Taken up is a replica that the host reported
 /// `Synchronizing` or `Available`; such a request is not withdrawn.
 ///
 /// **Unusable means unusable.** A report of `Unusable` for a granted replica closes the request and
 /// marks the replica bad. A new key may get another one; this one is never offered again.
 ///
-/// **Removed means no longer used.** After `confirm_removed` the host touches that replica in no way,
-/// and it may be deleted. It leaves the volume and is never offered again as it is. Confirming twice,
-/// and confirming the removal of a replica nobody knows, is success: what was asked for is so.
+/// **Removed means no longer used.** After `confirm_removed` the host touches that replica in no
+/// way, and it may be deleted. It leaves the volume and is never offered again as it is. Confirming
+/// twice, and confirming the removal of a replica nobody knows, is success: what was asked for is
+/// so.
 ///
 /// **"No" is not "I do not know".** `find_volume` says `None` only when it *knows* that there is no
 /// volume for the array. Whatever stands between it and that knowledge is a fault:
@@ -74,8 +76,8 @@ use tokio::time::Instant;
 /// | `Unsupported` | no such call here | does not ask again |
 ///
 /// **Never block.** A call is a future that yields; what blocks goes to a thread of its own. A call
-/// that outlives its deadline is dropped at its next yield, and may have had its effect: that is what
-/// keys are for.
+/// that outlives its deadline is dropped at its next yield, and may have had its effect: that is
+/// what keys are for.
 ///
 /// **Text is text.** `why` comes from a host in trouble and may be long and ugly. It is shown to
 /// people, shortened, and never interpreted. No secret goes into a fault's detail.
@@ -90,8 +92,8 @@ pub trait Provisioner: Send + Sync + fmt::Debug {
     /// Says that this host lives, and finds out whether the provisioner does.
     async fn probe(&self, context: &CallContext, host: &HostInfo) -> Result<(), ProvisionerFault>;
 
-    /// Which volume is this array? By its UUID first, then by its name. `None` is the clear word that
-    /// there is none.
+    /// Which volume is this array? By its UUID first, then by its name. `None` is the clear word
+    /// that there is none.
     async fn find_volume(
         &self,
         context: &CallContext,

@@ -14,8 +14,8 @@
 //! [`RonTextError::with_excerpt`]. `Some(…)` may be left out: `grace: "10m"` reads as
 //! `grace: Some("10m")`.
 //!
-//! The price: a value refused by its own type (a bad UUID) is pointed at where the parser stood when
-//! it was refused, which is the value's end on the right line, not always its first character.
+//! The price: a value refused by its own type (a bad UUID) is pointed at where the parser stood
+//! when it was refused, which is the value's end on the right line, not always its first character.
 
 use std::fmt;
 
@@ -220,7 +220,8 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// How many slips of the keyboard (a letter more, less, other, or two swapped) lie between two words.
+/// How many slips of the keyboard (a letter more, less, other, or two swapped) lie between two
+/// words.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

@@ -1,8 +1,9 @@
 //! The notes a backend keeps for itself, and the one place of this crate that writes a file.
 //!
-//! Files are written by `heal-host` everywhere else. These are a backend's own store, the stand-in for
-//! what a vendor's provisioner does not remember, and `heal-provisioner` cannot depend on the host: so
-//! the same rule (temp, fsync, rename, fsync the directory) is kept here, for these files alone.
+//! Files are written by `heal-host` everywhere else. These are a backend's own store, the stand-in
+//! for what a vendor's provisioner does not remember, and `heal-provisioner` cannot depend on the
+//! host: so the same rule (temp, fsync, rename, fsync the directory) is kept here, for these files
+//! alone.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -53,8 +54,8 @@ fn fault(class: FaultClass, detail: impl std::fmt::Display) -> ProvisionerFault 
     ProvisionerFault::new(class, detail)
 }
 
-/// A file that cannot be read is a provisioner that is away, whatever the reason: it may be mounted,
-/// restored or repaired. It is never a provisioner without volumes.
+/// A file that cannot be read is a provisioner that is away, whatever the reason: it may be
+/// mounted, restored or repaired. It is never a provisioner without volumes.
 pub(crate) fn away(path: &Path, error: &io::Error) -> ProvisionerFault {
     fault(FaultClass::Unreachable, format_args!("{}: {error}", path.display()))
 }
@@ -159,8 +160,8 @@ pub(crate) struct Notebook<N> {
     path: Arc<PathBuf>,
     /// What is on disk.
     known: Arc<Cache<Option<Arc<N>>>>,
-    /// One writer at a time. Held by the thread that may hang, so that a file system that hangs holds
-    /// one thread and not one for every retry.
+    /// One writer at a time. Held by the thread that may hang, so that a file system that hangs
+    /// holds one thread and not one for every retry.
     pen: Arc<Mutex<()>>,
 }
 
@@ -191,7 +192,8 @@ impl<N: Notes + Send + Sync + 'static> Notebook<N> {
         notes: N,
     ) -> Result<(), ProvisionerFault> {
         let (path, known) = (Arc::clone(&self.path), Arc::clone(&self.known));
-        // Until it is known to be on disk, nothing is known: a write that is given up on may arrive.
+        // Until it is known to be on disk, nothing is known: a write that is given up on may
+        // arrive.
         *known.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.work(context, move || {
             write_notes(&path, &notes)?;

@@ -1,5 +1,5 @@
-//! What the `kumoscale` backend sends, and what it makes of each form an answer can have: the rows of
-//! `src/kumoscale/QUIRKS.md` that no other test shows.
+//! What the `kumoscale` backend sends, and what it makes of each form an answer can have: the rows
+//! of `src/kumoscale/QUIRKS.md` that no other test shows.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -151,7 +151,8 @@ impl FakeProvisioner {
         self.requests.values().filter(granted).count()
     }
 
-    /// Whether what was granted for that replica has been taken up: then it is not good again for anybody.
+    /// Whether what was granted for that replica has been taken up: then it is not good again for
+    /// anybody.
     #[must_use]
     pub fn has_a_successor_in_use(&self, lost: &ReplicaId) -> bool {
         self.requests.values().filter(|request| request.lost == *lost).any(|request| match &request

@@ -189,7 +189,8 @@ fn minutes(n: u64) -> Duration {
     seconds(n * 60)
 }
 
-/// Lets a story run until nothing is left to do, and a little longer, so that a late surprise shows.
+/// Lets a story run until nothing is left to do, and a little longer, so that a late surprise
+/// shows.
 fn settle(world: &mut World) {
     // What was just done to the world is not an incident yet.
     world.run_for(seconds(10));

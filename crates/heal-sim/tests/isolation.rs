@@ -595,7 +595,8 @@ fn observing_arms_nothing() {
     }
 }
 
-/// No isolation is begun while a copy is under way, but the leg that has to go is armed like any other.
+/// No isolation is begun while a copy is under way, but the leg that has to go is armed like any
+/// other.
 #[test]
 fn a_leg_that_is_copied_beside_costs_no_more_than_a_keep_alive_when_it_loses_its_path() {
     for (leg, link) in [("vol1-a", "to-vol1-a"), ("vol1-b", "to-vol1-b")] {

@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask hunt` writes such a file when it finds something; it goes into that folder together
 //! with the fix. What is found and not fixed yet is in `open`, and has to break its rule still: who
-//! fixes it moves the log. `cargo run -p heal-sim --bin heal-replay -- FILE` tells one step by step.
+//! fixes it moves the log. `cargo run -p heal-sim --bin heal-replay -- FILE` tells one step by
+//! step.
 
 use std::fs;
 use std::path::PathBuf;

@@ -317,8 +317,8 @@ fn is_connected(world: &World, replica: &str) -> bool {
     world.kernel.has_controllers(&world.nqn(replica))
 }
 
-/// os-brick stops the array at every moment of a repair, and attaches it again a minute later: by then
-/// nothing of it is left, and the repair goes on where it was.
+/// os-brick stops the array at every moment of a repair, and attaches it again a minute later: by
+/// then nothing of it is left, and the repair goes on where it was.
 #[test]
 fn a_detach_at_any_moment_of_a_repair_leaves_nothing_connected() {
     for tenths in (0..=500_u64).step_by(7) {

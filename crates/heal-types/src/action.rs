@@ -87,8 +87,8 @@ pub enum HostAction {
         /// The value.
         value: FastIoFail,
     },
-    /// Free the application's I/O from a leg none of whose paths gets anything through: make sure that
-    /// the survivors queue, let the leg fail at once, and destroy its sockets.
+    /// Free the application's I/O from a leg none of whose paths gets anything through: make sure
+    /// that the survivors queue, let the leg fail at once, and destroy its sockets.
     IsolateLeg {
         /// The array.
         array: ArrayId,
@@ -99,8 +99,8 @@ pub enum HostAction {
         /// Every path to every other leg that is in sync: they must queue from now on.
         survivors: Vec<ControllerRef>,
     },
-    /// Destroy the sockets of a path that nothing gets through, while each leg behind it has another
-    /// one, over which goes on what waits there, or is still being filled.
+    /// Destroy the sockets of a path that nothing gets through, while each leg behind it has
+    /// another one, over which goes on what waits there, or is still being filled.
     CutPath {
         /// The array.
         array: ArrayId,
@@ -176,8 +176,8 @@ impl HostAction {
         }
     }
 
-    /// Whether it must not wait for a disk, and need not: whatever becomes of it stands in the kernel
-    /// and nowhere else, and nobody has to finish or undo it after a crash.
+    /// Whether it must not wait for a disk, and need not: whatever becomes of it stands in the
+    /// kernel and nowhere else, and nobody has to finish or undo it after a crash.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         match self {
@@ -297,7 +297,8 @@ pub trait HostPort: Send {
     }
 }
 
-/// What [`HostPort::act_if`] does, for hosts that have something of their own for some actions only.
+/// What [`HostPort::act_if`] does, for hosts that have something of their own for some actions
+/// only.
 pub fn ask_then_act<H: HostPort + ?Sized>(
     host: &mut H,
     array: ArrayId,
@@ -311,6 +312,6 @@ pub fn ask_then_act<H: HostPort + ?Sized>(
     }
 }
 
-/// The caller's guards on a snapshot of this moment, to which they may add what only the caller knows.
-/// The error says what is against the act.
+/// The caller's guards on a snapshot of this moment, to which they may add what only the caller
+/// knows. The error says what is against the act.
 pub type Permits<'a> = dyn FnMut(&mut HostSnapshot) -> Result<(), String> + 'a;

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! An OSD's id is a small number that a cluster gives again once an OSD is purged, so it never says
-//! alone which data are meant: the OSD's own fsid and the cluster's stand beside it wherever a disk is
-//! about to be started.
+//! alone which data are meant: the OSD's own fsid and the cluster's stand beside it wherever a disk
+//! is about to be started.
 //!
 //! The price: three names for what people call "osd 3".
 
@@ -138,8 +138,9 @@ impl fmt::Display for OsdId {
 
 /// The fencing token of one device: counts its moves, and never goes back.
 ///
-/// Whoever changes who may write to a device says for which generation. A target that has seen a newer
-/// one refuses, so a leader that slept through its own replacement cannot undo what the next one did.
+/// Whoever changes who may write to a device says for which generation. A target that has seen a
+/// newer one refuses, so a leader that slept through its own replacement cannot undo what the next
+/// one did.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

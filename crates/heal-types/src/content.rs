@@ -70,11 +70,11 @@ pub enum History {
 impl MdSuperblock {
     /// How this leg, which is outside, stands to one that the running array is read from.
     ///
-    /// After a start from a stale leg the one that comes late has writes that nobody else has. MD takes
-    /// such a leg back by the stale one's bitmap, which knows nothing of them (`super_1_validate` refuses
-    /// older event counts only). Its event count is no proof either way: the stale one may have counted
-    /// past it. Its roles are: a leg that left counts those that stayed as members for ever, and one
-    /// that went on without them does not.
+    /// After a start from a stale leg the one that comes late has writes that nobody else has. MD
+    /// takes such a leg back by the stale one's bitmap, which knows nothing of them
+    /// (`super_1_validate` refuses older event counts only). Its event count is no proof either
+    /// way: the stale one may have counted past it. Its roles are: a leg that left counts those
+    /// that stayed as members for ever, and one that went on without them does not.
     #[must_use]
     pub fn history_with(&self, running: &Self) -> History {
         if self.events > running.events {

@@ -292,7 +292,8 @@ impl FromStr for DevT {
 }
 
 /// The kernel's disk sequence number: never reused while the machine runs (Linux 5.15,
-/// `Documentation/ABI/testing/sysfs-block`, `diskseq`), so it tells a reused name from the old disk.
+/// `Documentation/ABI/testing/sysfs-block`, `diskseq`), so it tells a reused name from the old
+/// disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DiskSeq(pub u64);
 

@@ -3,8 +3,8 @@
 //! Everything that crosses a border in this product is a type of this crate, and everything in this
 //! crate is plain data: no I/O, no clock, no runtime. A value that came from outside (sysfs text, a
 //! provisioner's answer, a configuration file, a superblock) becomes one of these types at the
-//! border or it does not come in. Behind the border nobody has to ask again whether an NQN may start
-//! with a dash or whether a name contains a slash.
+//! border or it does not come in. Behind the border nobody has to ask again whether an NQN may
+//! start with a dash or whether a name contains a slash.
 //!
 //! ```text
 //!    heal-host ──── HostSnapshot, HostAnswer ───►┐                 ┌◄── Volume, ProvisionerFault ── heal-provisioner

@@ -1,9 +1,10 @@
 //! Paths: what is known of one way from this host to a namespace, beyond what sysfs calls "live".
 //!
-//! A controller that says `live` may have been dead for seconds: the kernel finds out by a keep-alive
-//! that gets no answer. What else speaks of a path (its interface, its sockets, its I/O, the kernel's
-//! log) is weighed by `heal-core`'s path machine, and the verdict stands in every snapshot as
-//! [`PathHealth`], so that whoever asks "is this path usable" gets the same answer everywhere.
+//! A controller that says `live` may have been dead for seconds: the kernel finds out by a
+//! keep-alive that gets no answer. What else speaks of a path (its interface, its sockets, its I/O,
+//! the kernel's log) is weighed by `heal-core`'s path machine, and the verdict stands in every
+//! snapshot as [`PathHealth`], so that whoever asks "is this path usable" gets the same answer
+//! everywhere.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -150,8 +151,8 @@ impl fmt::Display for ControllerRef {
 
 /// Everything needed to make a controller like this one again, once the kernel has let it go.
 ///
-/// No kernel up to 6.18 shows digests: they are as the configuration says. A key is named, never held:
-/// the secret stays where `nvme-cli` finds it.
+/// No kernel up to 6.18 shows digests: they are as the configuration says. A key is named, never
+/// held: the secret stays where `nvme-cli` finds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectParams {
     /// The subsystem.

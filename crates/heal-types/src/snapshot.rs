@@ -35,8 +35,8 @@ pub struct HostSnapshot {
 }
 
 impl HostSnapshot {
-    /// Whether MD is filling `namespace` from a leg that it counts complete, and it is nobody's copy
-    /// yet.
+    /// Whether MD is filling `namespace` from a leg that it counts complete, and it is nobody's
+    /// copy yet.
     #[must_use]
     pub fn is_filled(&self, namespace: &NamespaceSnapshot) -> bool {
         let is_it =
@@ -316,8 +316,8 @@ impl LegSnapshot {
         self.slot.is_some() && !self.flags.has(LegFlag::InSync) && !self.is_faulty()
     }
 
-    /// Whether nothing is lost with it: MD is filling it. One that takes another leg's place does so in
-    /// one step, and counts as that leg.
+    /// Whether nothing is lost with it: MD is filling it. One that takes another leg's place does
+    /// so in one step, and counts as that leg.
     #[must_use]
     pub fn is_no_copy_yet(&self) -> bool {
         self.is_recovering() && !self.flags.has(LegFlag::Replacement)
@@ -412,7 +412,8 @@ impl LegFlag {
     ];
 }
 
-/// The set of flags of one member. A flag this version has no word for is ignored: kernels add some.
+/// The set of flags of one member. A flag this version has no word for is ignored: kernels add
+/// some.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct LegFlags(u16);
@@ -427,8 +428,9 @@ impl LegFlags {
     /// Reads the comma-separated list of `md/dev-NAME/state`.
     ///
     /// MD shows "faulty" also of a leg with bad blocks that its superblock does not list yet
-    /// (`state_show`, `drivers/md/md.c`), for as long as it takes to write that. Such a leg is still in
-    /// sync, and one that failed never is (`raid1_error`, `raid10_error`): so it is not faulty.
+    /// (`state_show`, `drivers/md/md.c`), for as long as it takes to write that. Such a leg is
+    /// still in sync, and one that failed never is (`raid1_error`, `raid10_error`): so it is not
+    /// faulty.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut set = 0;

@@ -27,7 +27,8 @@ pub struct HostStatus {
     pub arrays: Vec<ArrayStatus>,
     /// From MD's notification to the decision in the journal.
     pub reaction: Reaction,
-    /// From the first sign of a dead path to its sockets destroyed, without the wait the policy asks for.
+    /// From the first sign of a dead path to its sockets destroyed, without the wait the policy
+    /// asks for.
     #[serde(default)]
     pub isolation: Reaction,
     /// Counters that say whether anything was lost on the way.

@@ -57,8 +57,8 @@ pub(crate) fn unsigned(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// A newtype over checked text: parse, print, and serde through the same gate. A clone shares the text:
-/// a look names the same devices again and again.
+/// A newtype over checked text: parse, print, and serde through the same gate. A clone shares the
+/// text: a look names the same devices again and again.
 ///
 /// A fifth argument is one more rule, which says what is wrong with a text or nothing.
 macro_rules! text_newtype {
@@ -75,8 +75,8 @@ macro_rules! text_newtype {
             /// Takes `text` if it is valid.
             ///
             /// # Errors
-            /// When it is empty, too long, starts with a dash, holds a character that is not allowed
-            /// or breaks a rule of its own.
+            /// When it is empty, too long, starts with a dash, holds a character that is not
+            /// allowed or breaks a rule of its own.
             pub fn new(text: impl Into<String>) -> Result<Self, $crate::InvalidText> {
                 let text = text.into();
                 $crate::text::check($what, &text, $max, $allowed)?;

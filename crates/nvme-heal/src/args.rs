@@ -69,8 +69,8 @@ pub(crate) enum Ask {
 /// What a vendor wants.
 #[derive(Debug, PartialEq, Eq, clap::Subcommand)]
 pub(crate) enum ProvisionerTask {
-    /// Hold a provisioner to every promise of the contract, case by case. It must be in its test mode:
-    /// every case makes it forget everything.
+    /// Hold a provisioner to every promise of the contract, case by case. It must be in its test
+    /// mode: every case makes it forget everything.
     Conformance(Conformance),
 }
 

@@ -4,9 +4,10 @@
 //!   arguments ─► one request ─► control.sock ─► one response ─► render (pure) ─► printer ─► exit code
 //! ```
 //!
-//! Everything it knows comes over the daemon's socket; it reads no sysfs and opens no device, so it is
-//! safe to run on a host where every open of an array hangs. What it prints is made by pure functions
-//! of the answer, the terminal's width and the time, and those are compared with golden files.
+//! Everything it knows comes over the daemon's socket; it reads no sysfs and opens no device, so it
+//! is safe to run on a host where every open of an array hangs. What it prints is made by pure
+//! functions of the answer, the terminal's width and the time, and those are compared with golden
+//! files.
 //!
 //! Exit codes, as monitoring expects them: 0 all well · 1 somebody should look (healing, held) ·
 //! 2 data is at risk, or a person is needed · 3 cannot tell.

@@ -8,13 +8,13 @@
 //!                              ─────────► ledger, on disk ───────────┘ only then
 //! ```
 //!
-//! The order is the whole safety of it: what is to be done is on disk before anybody is told that it
-//! will be done, and it is told before it is done. When the disk says no, or nothing within five
+//! The order is the whole safety of it: what is to be done is on disk before anybody is told that
+//! it will be done, and it is told before it is done. When the disk says no, or nothing within five
 //! seconds, the machine hears [`Event::NotDurable`], and nothing that rested on the record happens.
 //! The record that could not be written is tried again by itself.
 //!
-//! **A look that is older than the end of our last act is thrown away.** It shows the array as it was
-//! before, and the reactor makes another one because of the act.
+//! **A look that is older than the end of our last act is thrown away.** It shows the array as it
+//! was before, and the reactor makes another one because of the act.
 //!
 //! The price: one array's events are handled one after the other, each as slow as its `fsync`.
 //! Questions (`status`, `explain`) are answered meanwhile.
@@ -218,8 +218,8 @@ impl Actor {
                 if self.path_sign.is_none() {
                     self.path_sign = Some(heard_at);
                 }
-                // Policy counts from when the path was lost, not from when somebody had time for it; but to
-                // the machine time never runs back.
+                // Policy counts from when the path was lost, not from when somebody had time for
+                // it; but to the machine time never runs back.
                 let mono = heard_at.max(self.handled);
                 self.handle_at(Now { mono, ..clock::now() }, Event::Paths(news), None).await;
                 if !self.machine.doubts_a_path() {
@@ -302,9 +302,9 @@ impl Actor {
         self.settle(outbox, signalled_at).await;
     }
 
-    /// Record, audit, effects: in this order. What is urgent goes before all of it, and a record that
-    /// nothing rests on is written aside: the disk it goes to may wait for the very leg that is in
-    /// doubt.
+    /// Record, audit, effects: in this order. What is urgent goes before all of it, and a record
+    /// that nothing rests on is written aside: the disk it goes to may wait for the very leg that
+    /// is in doubt.
     async fn settle(&mut self, mut outbox: Outbox, signalled_at: Option<Moment>) {
         let (urgent, effects): (Vec<Effect>, Vec<Effect>) =
             outbox.effects.into_iter().partition(is_urgent);
@@ -328,7 +328,8 @@ impl Actor {
             self.begin(outbox.effects);
             return;
         };
-        // The machine must hear this before anything else: its next event means that it was durable.
+        // The machine must hear this before anything else: its next event means that it was
+        // durable.
         let after = self.machine.handle(clock::now(), Event::NotDurable { why });
         self.log(&after.audit, None);
         self.unsaved = after.record.or(self.unsaved.take());
@@ -418,8 +419,8 @@ impl Actor {
         }
     }
 
-    /// Tries again what could not be written. The machine holds meanwhile, and looks for itself when to
-    /// go on.
+    /// Tries again what could not be written. The machine holds meanwhile, and looks for itself
+    /// when to go on.
     fn save_waiting(&mut self) {
         self.save_again = None;
         if let Some(record) = self.unsaved.take() {
@@ -591,8 +592,8 @@ impl Actor {
         Course::End
     }
 
-    /// Begins nothing more, waits for the act under way and writes down what came of it. The array and
-    /// its connections stay as they are.
+    /// Begins nothing more, waits for the act under way and writes down what came of it. The array
+    /// and its connections stay as they are.
     async fn stop(&mut self) {
         self.executor.close().await;
         if let Some(Saving(saving)) = self.saving.take() {
@@ -630,9 +631,9 @@ fn is_urgent(effect: &Effect) -> bool {
     }
 }
 
-/// Whether anything must not happen before `record` is on disk: an act, a call, a loss that is told to
-/// be recorded, a person's word that is acknowledged. A doubt is none of these: the next look finds it
-/// again.
+/// Whether anything must not happen before `record` is on disk: an act, a call, a loss that is told
+/// to be recorded, a person's word that is acknowledged. A doubt is none of these: the next look
+/// finds it again.
 fn rests_on(record: &ArrayRecord, durable: Option<&ArrayRecord>, effects: &[Effect]) -> bool {
     let begins = effects.iter().any(|effect| match effect {
         Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => true,

@@ -6,8 +6,8 @@
 //!                  └──► announce: this host lives
 //! ```
 //!
-//! A backend that cannot be set up is one that is away, and says why with every call: a wrong file of a
-//! vendor's never keeps the daemon from starting.
+//! A backend that cannot be set up is one that is away, and says why with every call: a wrong file
+//! of a vendor's never keeps the daemon from starting.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -169,7 +169,8 @@ pub(crate) async fn announce(opened: Opened, host: HostInfo) {
     }
 }
 
-/// Who this host is, as it introduces itself. None without an NQN: then nobody could let it in anyway.
+/// Who this host is, as it introduces itself. None without an NQN: then nobody could let it in
+/// anyway.
 pub(crate) fn host_info(nqn: Option<&Nqn>) -> Option<HostInfo> {
     let read = |path: &str| {
         let text = std::fs::read_to_string(path).ok()?;
@@ -259,8 +260,8 @@ pub(crate) async fn watch(path: PathBuf, news: mpsc::Sender<()>) {
     }
 }
 
-/// Checks what the backend reads. Says what was found, or what is wrong; a file that is not there is a
-/// provisioner that is away, which is no error of the configuration.
+/// Checks what the backend reads. Says what was found, or what is wrong; a file that is not there
+/// is a provisioner that is away, which is no error of the configuration.
 pub(crate) fn check(config: &ProvisionerConfig) -> Result<Option<String>, String> {
     match config {
         ProvisionerConfig::None

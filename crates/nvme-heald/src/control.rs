@@ -6,12 +6,12 @@
 //!          ◄── line of JSON ──────────────◄──── Response ───────┘
 //! ```
 //!
-//! Whoever can open the socket may read: that is root and the group `nvme-heal`. Only root may change
-//! anything, and what may be changed is to do *less*, or to end that. There is no way in to make the
-//! daemon act on a device of somebody's choice.
+//! Whoever can open the socket may read: that is root and the group `nvme-heal`. Only root may
+//! change anything, and what may be changed is to do *less*, or to end that. There is no way in to
+//! make the daemon act on a device of somebody's choice.
 //!
-//! A client that sends nothing, too much, or reads nothing costs one connection for some seconds. The
-//! number of connections is bounded, so it cannot cost more.
+//! A client that sends nothing, too much, or reads nothing costs one connection for some seconds.
+//! The number of connections is bounded, so it cannot cost more.
 //!
 //! Beside it is a second socket, [`knock`], for those who may do nothing but ask for a look.
 

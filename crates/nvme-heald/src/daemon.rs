@@ -1,8 +1,8 @@
 //! Puts the daemon together on the host it runs on, and takes it apart again.
 //!
-//! The order of the start is the order of trust: the journal, so that everything after it is told; the
-//! ledger, because nothing may act without it; the control socket, because two daemons must not run;
-//! the sources before the first look, so that nothing falls in between.
+//! The order of the start is the order of trust: the journal, so that everything after it is told;
+//! the ledger, because nothing may act without it; the control socket, because two daemons must not
+//! run; the sources before the first look, so that nothing falls in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ pub(crate) fn run(loaded: Loaded, config_path: PathBuf) -> anyhow::Result<()> {
     // This thread hears of a lost path and decides; those of the pool are ordinary.
     let standing = priority::step_ahead();
     tracing::info!(%standing, "the thread that decides");
-    // A task like the others: to wake the future that the runtime itself waits for takes a system call.
+    // A task like the others: to wake the future that the runtime itself waits for takes a system
+    // call.
     let life = runtime.spawn(live(loaded, config_path, journal.clone()));
     let result = runtime.block_on(life).context("the daemon broke off").and_then(|lived| lived);
     if let Err(error) = &result {

@@ -10,18 +10,19 @@
 //! between a second leg may have died. So the guards speak again, on a look of this moment, on the
 //! very thread that acts.
 //!
-//! What is urgent, to free an application from a dead leg, has a lane of its own: it waits for no disk
-//! and for no tool that is at the array, and its guards speak on a glance, which reads again only what
-//! can have changed.
+//! What is urgent, to free an application from a dead leg, has a lane of its own: it waits for no
+//! disk and for no tool that is at the array, and its guards speak on a glance, which reads again
+//! only what can have changed.
 //!
-//! Where os-brick attaches volumes to the same host, the ordinary lane keeps it out: from before the
-//! fresh look until the act has ended, and for [`HOLD_LIMIT`] at most. The provisioner is told of a
-//! connect before the lock is taken and not under it, so no attach ever waits for a provisioner.
+//! Where os-brick attaches volumes to the same host, the ordinary lane keeps it out: from before
+//! the fresh look until the act has ended, and for [`HOLD_LIMIT`] at most. The provisioner is told
+//! of a connect before the lock is taken and not under it, so no attach ever waits for a
+//! provisioner.
 //!
 //! Each array has one such thread a lane and no share in anybody else's: a device that holds its
 //! caller in the kernel holds its own array only. An act that does not come back in time is
-//! answered `Unknown`, its thread is written off, and until it returns every further act of that array
-//! is answered "stuck".
+//! answered `Unknown`, its thread is written off, and until it returns every further act of that
+//! array is answered "stuck".
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -52,7 +53,8 @@ const ACT_LIMIT: Duration = Duration::from_secs(180);
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// How often it looks whether that is over.
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
-/// No attach waits longer for one act of ours: one that takes so long hangs, and its guards have spoken.
+/// No attach waits longer for one act of ours: one that takes so long hangs, and its guards have
+/// spoken.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);
 /// When to try again after an act that never came back.
 const STUCK_AGAIN: Duration = Duration::from_secs(30);
@@ -78,8 +80,8 @@ pub(crate) struct Answered {
     pub(crate) decided: Moment,
 }
 
-/// For so long nothing else is begun beside an urgent act: a look, a log line, a record that is written
-/// would only take the processor from somebody whose write waits.
+/// For so long nothing else is begun beside an urgent act: a look, a log line, a record that is
+/// written would only take the processor from somebody whose write waits.
 const FIRST: Duration = Duration::from_millis(50);
 
 /// What all executors share of the host: its paths, and who else changes it.
@@ -153,8 +155,8 @@ impl Board {
         self.urgent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From the first sign of a dead path to its sockets destroyed, without the wait that policy asks
-    /// for.
+    /// From the first sign of a dead path to its sockets destroyed, without the wait that policy
+    /// asks for.
     pub(crate) fn isolations(&self) -> &Reactions {
         &self.isolations
     }
@@ -189,7 +191,8 @@ impl std::fmt::Debug for Urgent {
 }
 
 impl Executor {
-    /// Acts on `host`; answers go to `mailbox`, and the reactor hears that there is a reason to look.
+    /// Acts on `host`; answers go to `mailbox`, and the reactor hears that there is a reason to
+    /// look.
     pub(crate) fn start<H: Host>(
         host: H,
         array: ArrayId,
@@ -216,8 +219,8 @@ impl Executor {
         }
     }
 
-    /// Carries `orders` out now, beside whatever is under way. Answers when they have ended, or when
-    /// that takes too long to wait for.
+    /// Carries `orders` out now, beside whatever is under way. Answers when they have ended, or
+    /// when that takes too long to wait for.
     pub(crate) fn act_now(&self, orders: Vec<Order>) -> impl Future<Output = ()> + use<> {
         let ended: Vec<_> = orders.into_iter().map(&*self.urgent.0).collect();
         async move {
@@ -247,13 +250,14 @@ struct Lane<H> {
     board: Board,
     mailbox: Mailbox,
     reports: mpsc::UnboundedSender<Report>,
-    /// Urgent acts that were answered for because they do not come back, and have not come back yet.
+    /// Urgent acts that were answered for because they do not come back, and have not come back
+    /// yet.
     hung: Arc<AtomicUsize>,
 }
 
 impl<H: Host> Lane<H> {
-    /// The thread begins before the caller goes on: whatever the caller does next would only take time
-    /// from somebody who waits.
+    /// The thread begins before the caller goes on: whatever the caller does next would only take
+    /// time from somebody who waits.
     fn hurry(self, order: Order) -> oneshot::Receiver<()> {
         let Self { mut host, array, board, mailbox, reports, hung } = self;
         let (id, verb) = (order.id, order.action.verb());
@@ -294,8 +298,8 @@ impl<H: Host> Lane<H> {
         let lock = self.board.attaching.clone();
         let publisher = self.board.publisher.clone();
         while let Some(order) = inbox.recv().await {
-            // Orders behind the one under way are not begun after `close`: their intents are durable,
-            // and the next life of the daemon takes them up.
+            // Orders behind the one under way are not begun after `close`: their intents are
+            // durable, and the next life of the daemon takes them up.
             if inbox.is_closed() {
                 return;
             }
@@ -338,9 +342,9 @@ async fn held(hold: Hold, act: impl Future<Output = HostAnswer>) -> HostAnswer {
     }
 }
 
-/// Lets this host reach the volume, before anything of it is connected. A replica that its provisioner put
-/// in another's place by itself may not be published yet; one that is, is published again. Whether
-/// it worked shows when it is connected.
+/// Lets this host reach the volume, before anything of it is connected. A replica that its
+/// provisioner put in another's place by itself may not be published yet; one that is, is published
+/// again. Whether it worked shows when it is connected.
 async fn publish(publisher: Option<&Publisher>, order: &Order) {
     let (Some(publisher), HostAction::Connect { .. }) = (publisher, &order.action) else { return };
     let Some(volume) = &order.footing.volume else { return };
@@ -452,7 +456,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// How an act stands to udev, which opens a device that has just appeared, at times for itself alone.
+/// How an act stands to udev, which opens a device that has just appeared, at times for itself
+/// alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtUdev {
     /// It is no new device's, or only reads, which is in nobody's way.

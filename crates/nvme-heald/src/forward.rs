@@ -7,13 +7,13 @@
 //! ```
 //!
 //! The loss that is told here is reported in the same breath, by whoever's duty that is: a second
-//! connection at that moment, with its handshake, would only take time from the first. So an event waits
-//! a moment before it goes.
+//! connection at that moment, with its handshake, would only take time from the first. So an event
+//! waits a moment before it goes.
 //!
-//! This is a courtesy, and it is built like one. The journal is the record, reports are the duty, and both
-//! are safe elsewhere; so nothing waits here, nothing is kept over a restart, and what the provisioner
-//! does not take is not sent again. The messages are its vendor's words where there are such, because
-//! people have alarms on them.
+//! This is a courtesy, and it is built like one. The journal is the record, reports are the duty,
+//! and both are safe elsewhere; so nothing waits here, nothing is kept over a restart, and what the
+//! provisioner does not take is not sent again. The messages are its vendor's words where there are
+//! such, because people have alarms on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -13,7 +13,8 @@ use heal_host::uevent::{Action, NvmeEvent, Subject, Uevent};
 use heal_types::Moment;
 use tokio::sync::mpsc;
 
-/// Hints that may wait for the reactor; more of them wait in the kernel, whose overrun is a hint too.
+/// Hints that may wait for the reactor; more of them wait in the kernel, whose overrun is a hint
+/// too.
 pub(crate) const ROOM: usize = 1024;
 
 /// One reason to look.
@@ -77,8 +78,8 @@ pub(crate) async fn pump(mut sources: Sources, told: mpsc::Sender<Told>, counted
     }
 }
 
-/// Passes on what the kernel's log says of controllers. A host whose log cannot be read is slower to
-/// notice what has no other sign, and loses nothing.
+/// Passes on what the kernel's log says of controllers. A host whose log cannot be read is slower
+/// to notice what has no other sign, and loses nothing.
 pub(crate) async fn pump_log(told: mpsc::Sender<Told>) {
     let mut log = match KernelLog::open() {
         Ok(log) => log,

@@ -33,8 +33,8 @@ pub(crate) trait Host: HostPort + Clone + Send + 'static {
     /// How far the I/O of these controllers has come.
     fn read_io(&mut self, controllers: &[ControllerName]) -> Vec<(ControllerName, IoReading)>;
 
-    /// Goes through everything an isolation of `array` needs, and changes nothing: what was never run is
-    /// slow the first time, and the first time is the one that counts.
+    /// Goes through everything an isolation of `array` needs, and changes nothing: what was never
+    /// run is slow the first time, and the first time is the one that counts.
     fn rehearse(&mut self, array: ArrayId, how: Rehearsal);
 
     /// Over which fabrics legs can be isolated safely, as the kernel answers now.

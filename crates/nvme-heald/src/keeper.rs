@@ -1,9 +1,9 @@
 //! The ledger on a thread of its own, so that a disk that hangs holds nobody but the act it should.
 //!
-//! `fsync` on a dying disk takes minutes, and no deadline can be put on a system call. So one thread
-//! owns the ledger, and whoever saves waits for it only so long. A save that is given up on is not
-//! done later, when its decision is old; one that already began may still end, which is harmless:
-//! the newest generation counts.
+//! `fsync` on a dying disk takes minutes, and no deadline can be put on a system call. So one
+//! thread owns the ledger, and whoever saves waits for it only so long. A save that is given up on
+//! is not done later, when its decision is old; one that already began may still end, which is
+//! harmless: the newest generation counts.
 //!
 //! The price: one disk for all arrays, and one thread. An array whose record waits behind another
 //! one's stalled `fsync` waits as well; its own would have stalled on the same disk.
@@ -79,8 +79,8 @@ impl Keeper {
         self.ask(Task::Remove { array, answer }, answered).await
     }
 
-    /// Moves to the durable place if it is there by now, however long its disk takes: what was found
-    /// there is told once. `None`: the ledger's thread is gone.
+    /// Moves to the durable place if it is there by now, however long its disk takes: what was
+    /// found there is told once. `None`: the ledger's thread is gone.
     pub(crate) async fn settle(self) -> Option<Home> {
         let (answer, answered) = oneshot::channel();
         self.tasks.send(Task::Settle { answer }).ok()?;

@@ -1,9 +1,9 @@
 //! nvme-heald: heals MD arrays whose legs are NVMe-oF namespaces.
 //!
 //! The machine in heal-core decides, heal-host reads and acts, heal-provisioner talks to vendors.
-//! What is left for this program is to carry values between them in the right order, and to be a good
-//! citizen of the host: a configuration that is checked, a journal that never stalls it, a socket for
-//! people, a clean end.
+//! What is left for this program is to carry values between them in the right order, and to be a
+//! good citizen of the host: a configuration that is checked, a journal that never stalls it, a
+//! socket for people, a clean end.
 //!
 //! ```text
 //!   uevents, md, links ─► hints ─► reactor ─► mailbox ─► actor ── machine ──► Outbox
@@ -13,11 +13,11 @@
 //!                                     └─► systemd          └── answers ◄────────┴─► executor (acts, calls)
 //! ```
 //!
-//! One thread runs all of it; what may block (looks, acts, the ledger, the journal) has threads of its
-//! own. There is no clean start: every start reads what an earlier life left and takes it up.
+//! One thread runs all of it; what may block (looks, acts, the ledger, the journal) has threads of
+//! its own. There is no clean start: every start reads what an earlier life left and takes it up.
 //!
-//! It is a library with a `main` of one line, so that what reads outside bytes here can be fuzzed from
-//! a crate of its own. Nothing else may depend on it.
+//! It is a library with a `main` of one line, so that what reads outside bytes here can be fuzzed
+//! from a crate of its own. Nothing else may depend on it.
 //!
 //! Exit codes: 0 ended well · 1 cannot run · 2 wrong arguments or configuration.
 #![forbid(unsafe_code)]

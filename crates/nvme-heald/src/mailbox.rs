@@ -8,9 +8,9 @@
 //!   people    ──►  a short queue; full is said to the person
 //! ```
 //!
-//! A snapshot that was overtaken is worth nothing, so looks cannot pile up behind a slow array. What
-//! a look carried beside the facts, the moment of MD's notification, stays with the newer one, so
-//! that the reaction is measured from the first sign.
+//! A snapshot that was overtaken is worth nothing, so looks cannot pile up behind a slow array.
+//! What a look carried beside the facts, the moment of MD's notification, stays with the newer one,
+//! so that the reaction is measured from the first sign.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,8 +115,8 @@ impl Mailbox {
         self.shared.mail.notify_one();
     }
 
-    /// The verdict on some path changed, for a reason that was heard at that moment. It replaces one
-    /// that still waits: each names every verdict.
+    /// The verdict on some path changed, for a reason that was heard at that moment. It replaces
+    /// one that still waits: each names every verdict.
     pub(crate) fn paths(&self, news: PathNews, heard_at: Moment) {
         let mut slots = self.lock();
         let first = slots.paths.take().map_or(heard_at, |(_, at)| at.min(heard_at));
@@ -184,8 +184,8 @@ impl Mailbox {
         }
     }
 
-    /// The next mail. Answers come before looks: a look that was posted after an answer is newer than
-    /// the act. Safe to drop while it waits.
+    /// The next mail. Answers come before looks: a look that was posted after an answer is newer
+    /// than the act. Safe to drop while it waits.
     pub(crate) async fn next(&self) -> Mail {
         loop {
             if let Some(mail) = self.take() {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::report::Brief;
 
-/// The status text changes no more often than this: each one is a message to everybody who listens on
-/// systemd's bus.
+/// The status text changes no more often than this: each one is a message to everybody who listens
+/// on systemd's bus.
 const STATUS_REST: Duration = Duration::from_secs(2);
 
 /// What systemd was told.

@@ -6,13 +6,13 @@
 //!                        └──► a new one, which stays if few do
 //! ```
 //!
-//! An isolation takes a few milliseconds, and a new thread would be a good part of that: its stack and
-//! its heap are touched for the first time just then. So a few stay, with what they ran last still warm,
-//! and they step ahead of everybody ([`heal_host::priority`]); the threads of the runtime's pool step
-//! back, because looks and tools can wait.
+//! An isolation takes a few milliseconds, and a new thread would be a good part of that: its stack
+//! and its heap are touched for the first time just then. So a few stay, with what they ran last
+//! still warm, and they step ahead of everybody ([`heal_host::priority`]); the threads of the
+//! runtime's pool step back, because looks and tools can wait.
 //!
-//! A job that hangs in the kernel keeps its thread and nobody else's: the next job finds another one.
-//! The price: up to [`READY`] stacks that do nothing.
+//! A job that hangs in the kernel keeps its thread and nobody else's: the next job finds another
+//! one. The price: up to [`READY`] stacks that do nothing.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,7 +6,8 @@
 //!   ask_fence DIR NAME admit NQN GENERATION HOST-NQN
 //! ```
 //!
-//! A report is examined as the plan examines it: only what proves that nobody can write ends with 0.
+//! A report is examined as the plan examines it: only what proves that nobody can write ends with
+//! 0.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,

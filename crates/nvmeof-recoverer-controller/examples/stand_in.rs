@@ -1,6 +1,6 @@
 //! The programs around the controller, for scenarios on a real API server: `ceph`, a fence, `nvme`,
-//! `ceph-bluestore-tool` and `ceph-osd`. Which of them it is, the name says that it was started by; the
-//! folder of that name holds the state they share.
+//! `ceph-bluestore-tool` and `ceph-osd`. Which of them it is, the name says that it was started by;
+//! the folder of that name holds the state they share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -209,8 +209,8 @@ fn has_ceph(fabric: &Fabric) -> bool {
     fabric.dir().join("ceph.conf").exists()
 }
 
-/// Becomes a real OSD on the device that its node shows, as `ceph-volume raw activate` would begin it, in
-/// a world that has its node's name.
+/// Becomes a real OSD on the device that its node shows, as `ceph-volume raw activate` would begin
+/// it, in a world that has its node's name.
 fn real_osd(fabric: &Fabric, id: &str, fsid: &str, node: &str) -> ExitCode {
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;

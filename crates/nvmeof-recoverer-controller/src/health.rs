@@ -1,9 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz`, over plain HTTP inside the cluster.
 //!
 //! A replica is healthy while its loop turns, whether or not it leads and whether or not anybody
-//! answers it: starting it again would not bring an API server back, and would lose what it has seen.
-//! It is ready from the moment at which it has begun to listen; nothing is sent to it but questions
-//! about itself.
+//! answers it: starting it again would not bring an API server back, and would lose what it has
+//! seen. It is ready from the moment at which it has begun to listen; nothing is sent to it but
+//! questions about itself.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -14,9 +14,9 @@
 //!     fence: { nvmet: { host: array-a.example } }
 //! ```
 //!
-//! It becomes `FabricTarget`s, which are the record from then on; the file is read once. Everything is
-//! checked before anything is made: a node that nobody knows on the fabric, a host or a device that
-//! stands there twice.
+//! It becomes `FabricTarget`s, which are the record from then on; the file is read once. Everything
+//! is checked before anything is made: a node that nobody knows on the fabric, a host or a device
+//! that stands there twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -6,16 +6,17 @@
 //!                                                        no, for its whole duration: take it
 //! ```
 //!
-//! What stands in a Lease was written by another machine's clock; here it is only compared with what
-//! stood there before, never with the time of day. Every write carries the resource version that it was
-//! decided from, so of two that take it at once one is refused. A leader counts from the moment *before*
-//! it asked, and stops by itself when no answer comes.
+//! What stands in a Lease was written by another machine's clock; here it is only compared with
+//! what stood there before, never with the time of day. Every write carries the resource version
+//! that it was decided from, so of two that take it at once one is refused. A leader counts from
+//! the moment *before* it asked, and stops by itself when no answer comes.
 //!
-//! The renewal is also our echo. The Lease lies among those of the nodes and comes back to us through
-//! the same watch: once we see it, everything else the watch has shown is at least as fresh.
+//! The renewal is also our echo. The Lease lies among those of the nodes and comes back to us
+//! through the same watch: once we see it, everything else the watch has shown is at least as
+//! fresh.
 //!
-//! Leadership only saves work. Two leaders are not a danger: objects are written by version, and every
-//! target keeps the newest token.
+//! Leadership only saves work. Two leaders are not a danger: objects are written by version, and
+//! every target keeps the newest token.
 
 use heal_types::Moment;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};

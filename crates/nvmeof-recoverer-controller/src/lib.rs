@@ -8,11 +8,12 @@
 //!                                               └──── answer ◄────┘
 //! ```
 //!
-//! Nothing is decided here. A controller looks ([`world`]), lets the plan say what follows, writes the
-//! new phase into the object if nobody else has written since, and only then acts ([`controller`]). It
-//! may die between any two of these: the object says what was begun, every step can be done twice, and
-//! whoever leads next goes on. That the plan is safe is shown in its own simulator; what is shown here,
-//! on a real API server, is that the hands do what the plan believes they do.
+//! Nothing is decided here. A controller looks ([`world`]), lets the plan say what follows, writes
+//! the new phase into the object if nobody else has written since, and only then acts
+//! ([`controller`]). It may die between any two of these: the object says what was begun, every
+//! step can be done twice, and whoever leads next goes on. That the plan is safe is shown in its
+//! own simulator; what is shown here, on a real API server, is that the hands do what the plan
+//! believes they do.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,9 +1,10 @@
 //! What Rook's objects say, and the patches they get. Pure: values in, values out.
 //!
 //! An OSD is moved by changing the Deployment that Rook made for it, and never by making a new one:
-//! Rook then keeps the OSD's id, its UUID and the place in the CRUSH map that stands in its arguments.
-//! Both objects are Rook's and people's, so they are patched and not written: every patch begins with a
-//! `test` of what it was made from, and the API server refuses it when somebody else was faster.
+//! Rook then keeps the OSD's id, its UUID and the place in the CRUSH map that stands in its
+//! arguments. Both objects are Rook's and people's, so they are patched and not written: every
+//! patch begins with a `test` of what it was made from, and the API server refuses it when somebody
+//! else was faster.
 //!
 //! | where | what of ours |
 //! |---|---|
@@ -253,9 +254,9 @@ fn add(path: &str, value: &Value) -> Value {
     json!({ "op": "add", "path": path, "value": value })
 }
 
-/// A patch of a CephCluster's list of nodes that moves our device to `to`: nothing where the list does
-/// not name nodes, or says so already. Every entry that is touched is tested first, so what others
-/// write meanwhile is kept or the patch is refused.
+/// A patch of a CephCluster's list of nodes that moves our device to `to`: nothing where the list
+/// does not name nodes, or says so already. Every entry that is touched is tested first, so what
+/// others write meanwhile is kept or the patch is refused.
 #[must_use]
 pub fn move_device(
     cluster: &Value,

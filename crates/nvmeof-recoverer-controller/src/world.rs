@@ -6,10 +6,11 @@
 //!   mons ── uuid, up, host ─┘
 //! ```
 //!
-//! An OSD is in the view only if a `FabricTarget` lists its device, a Deployment of Rook's runs it and
-//! the mons know it by the same UUID. A number alone is given again after a purge, and moving by number
-//! would start somebody else's data. What does not fit together is left out, with a reason that status
-//! and logs show; what is merely not known is `Unknown`, and the plan does nothing about it.
+//! An OSD is in the view only if a `FabricTarget` lists its device, a Deployment of Rook's runs it
+//! and the mons know it by the same UUID. A number alone is given again after a purge, and moving
+//! by number would start somebody else's data. What does not fit together is left out, with a
+//! reason that status and logs show; what is merely not known is `Unknown`, and the plan does
+//! nothing about it.
 
 use heal_types::cluster::{DomainName, Generation, NodeName, OsdId};
 use heal_types::{Moment, Now, Observed, UnknownWhy, WallTime};
@@ -256,7 +257,8 @@ fn with_moves(view: &mut OsdView, moves: &[Relocation], noout: bool, now: WallTi
     view.generation = view.generation.max(last.generation);
     view.holders = last.holders_after();
     view.tried = Some(last.since);
-    // A command that was late may set `noout` again after its move. Later than that it was a person.
+    // A command that was late may set `noout` again after its move. Later than that it was a
+    // person.
     if noout && view.marked.is_none() && now.since(last.since) < HOUR {
         view.marked = Some(Generation(0));
     }

@@ -1,5 +1,6 @@
-//! The Helm chart installs what the manifests beside it do. Its templates have nothing but places for
-//! values, so that this can be said without Helm: filled in, they are the manifests, letter by letter.
+//! The Helm chart installs what the manifests beside it do. Its templates have nothing but places
+//! for values, so that this can be said without Helm: filled in, they are the manifests, letter by
+//! letter.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,8 @@
 //!   question ─► one of ours? ─► an older token? refused ─► nobody else at it? ─► decision kept ─► done
 //! ```
 //!
-//! What is kept is also kept so: [`Fence::tend`] compares every record with the tree, now and then, and
-//! says so when somebody has changed what a move had decided.
+//! What is kept is also kept so: [`Fence::tend`] compares every record with the tree, now and then,
+//! and says so when somebody has changed what a move had decided.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -334,8 +334,9 @@ impl Fence {
         }
     }
 
-    /// Takes what is open to one host into its records, as it is: what was adopted is opened to that host
-    /// after a reboot by us, and the saved configuration need not name anybody. A line for each.
+    /// Takes what is open to one host into its records, as it is: what was adopted is opened to
+    /// that host after a reboot by us, and the saved configuration need not name anybody. A line
+    /// for each.
     ///
     /// # Errors
     /// When the tree or the records cannot be read or written.

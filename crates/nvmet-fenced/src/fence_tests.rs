@@ -80,8 +80,9 @@ fn torn(blocks: &[Block]) -> bool {
     last.len() != turns.len()
 }
 
-/// The contract: the old host writes, is fenced in some way, the new one is admitted and writes, and the
-/// old one goes on with whatever it has. Whether its writes failed, and none came after the new one's.
+/// The contract: the old host writes, is fenced in some way, the new one is admitted and writes,
+/// and the old one goes on with whatever it has. Whether its writes failed, and none came after the
+/// new one's.
 fn holds(test: &str, change_hands: impl Fn(&Target)) -> bool {
     let target = Target::new(test);
     let old = target.connect(OLD).unwrap();

@@ -16,14 +16,16 @@
 //!   admit    a new subsystem of the same name: one host on its list, then the namespace, then the ports
 //! ```
 //!
-//! A controller keeps the subsystem object it connected to, and looks its namespace up there. So the
-//! old host's connections never meet the device again, not even those that nobody has noticed yet: they
-//! end in the old object, the device hangs on the new one. That is all the proof there is, and it does
-//! not depend on timing. A fake target keeps these rules in the tests, and the lab keeps the fake honest.
+//! A controller keeps the subsystem object it connected to, and looks its namespace up there. So
+//! the old host's connections never meet the device again, not even those that nobody has noticed
+//! yet: they end in the old object, the device hangs on the new one. That is all the proof there
+//! is, and it does not depend on timing. A fake target keeps these rules in the tests, and the lab
+//! keeps the fake honest.
 //!
-//! What the subsystem looked like is written down, durably, before anything of it is taken away, with
-//! the token of the move ([`record`]). An older token is refused for ever. What is written down is kept
-//! so: after a reboot of the target, and when somebody restores an old configuration over it.
+//! What the subsystem looked like is written down, durably, before anything of it is taken away,
+//! with the token of the move ([`record`]). An older token is refused for ever. What is written
+//! down is kept so: after a reboot of the target, and when somebody restores an old configuration
+//! over it.
 //!
 //! | module | what |
 //! |---|---|
@@ -34,8 +36,8 @@
 //! | [`server`] | the one way in: TLS with certificates on both sides |
 //! | [`config`] | the file |
 //!
-//! The price: a host that is admitted again connects anew, and a target with a thousand devices keeps a
-//! thousand small files.
+//! The price: a host that is admitted again connects anew, and a target with a thousand devices
+//! keeps a thousand small files.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

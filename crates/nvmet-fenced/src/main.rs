@@ -43,8 +43,8 @@ enum Task {
         /// The subsystem.
         subsystem: Nqn,
     },
-    /// Take what is open to one host into the records: after a reboot it is opened to that host from there,
-    /// and the saved configuration should name nobody.
+    /// Take what is open to one host into the records: after a reboot it is opened to that host
+    /// from there, and the saved configuration should name nobody.
     Adopt,
 }
 

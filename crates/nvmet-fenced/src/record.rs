@@ -6,9 +6,10 @@
 //!                                             └───────────┘
 //! ```
 //!
-//! A decision is written before the first thing is done for it. Whoever finds `Closed` takes down what
-//! is up, whoever finds `Opening` builds anew: nothing is ever read from an object that may be half a
-//! one. Only in `Open`, and where nothing was decided yet, does the tree say what a subsystem looks like.
+//! A decision is written before the first thing is done for it. Whoever finds `Closed` takes down
+//! what is up, whoever finds `Opening` builds anew: nothing is ever read from an object that may be
+//! half a one. Only in `Open`, and where nothing was decided yet, does the tree say what a
+//! subsystem looks like.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

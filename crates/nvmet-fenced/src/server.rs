@@ -1,9 +1,9 @@
 //! The one way in: a question for each request, over TLS 1.3 with certificates on both sides.
 //!
-//! Who has no certificate of the right authority does not come as far as HTTP. Everything is bounded:
-//! how many ask at once, how long they may take to ask, how much they may say. How long an answer takes
-//! is up to the kernel: a write that hangs on a dead disk is waited for, because nobody knows when it
-//! lands. Whoever asks again meanwhile is told so.
+//! Who has no certificate of the right authority does not come as far as HTTP. Everything is
+//! bounded: how many ask at once, how long they may take to ask, how much they may say. How long an
+//! answer takes is up to the kernel: a write that hangs on a dead disk is waited for, because
+//! nobody knows when it lands. Whoever asks again meanwhile is told so.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,9 +1,9 @@
 //! What a subsystem looks like, taking it down, and putting it up again.
 //!
-//! Every step may be done twice and from the middle: whoever died half way begins again, and what is
-//! gone already is gone. The order is what counts. Going down: ports, lists, namespaces, the object.
-//! Coming up: the object, the list of one, namespaces, and the ports last, so that there is no moment
-//! at which somebody could come in who is not on the list.
+//! Every step may be done twice and from the middle: whoever died half way begins again, and what
+//! is gone already is gone. The order is what counts. Going down: ports, lists, namespaces, the
+//! object. Coming up: the object, the list of one, namespaces, and the ports last, so that there is
+//! no moment at which somebody could come in who is not on the list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -60,8 +60,8 @@ pub struct Standing {
     pub any_host: bool,
     /// Whether a namespace is on.
     pub serves: bool,
-    /// Whether there is a namespace at all. One that is off shows so before the kernel has waited for
-    /// what came in while it was on; it can be removed only afterwards.
+    /// Whether there is a namespace at all. One that is off shows so before the kernel has waited
+    /// for what came in while it was on; it can be removed only afterwards.
     pub leads: bool,
 }
 
@@ -252,8 +252,8 @@ impl<'a> Subsystem<'a> {
         at("remove", &self.dir, self.tree.remove(&self.dir))
     }
 
-    /// Puts it up as `definition` says, for `host` and nobody else. It must not be there, or be what
-    /// an earlier try left.
+    /// Puts it up as `definition` says, for `host` and nobody else. It must not be there, or be
+    /// what an earlier try left.
     ///
     /// # Errors
     /// When the kernel does not do it, or a port is missing.

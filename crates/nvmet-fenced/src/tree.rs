@@ -1,7 +1,7 @@
 //! The kernel's configuration tree of its NVMe target, as far as it is needed here.
 //!
-//! Paths are below `/sys/kernel/config/nvmet`. It looks like a file system and is none: a directory is
-//! an object with attributes, a link is a relation, and both come and go with effects.
+//! Paths are below `/sys/kernel/config/nvmet`. It looks like a file system and is none: a directory
+//! is an object with attributes, a link is a relation, and both come and go with effects.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

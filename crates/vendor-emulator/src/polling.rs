@@ -1,8 +1,8 @@
 //! A model of the vendor's polling agent: when it would see and do what.
 //!
 //! **It is a model, not the agent.** It has the agent's schedule (a first pass one second after the
-//! start, the next one thirty seconds after the end of the one before) and the order of steps in a pass,
-//! and nothing else. It is there to be compared with, for one leg of one array:
+//! start, the next one thirty seconds after the end of the one before) and the order of steps in a
+//! pass, and nothing else. It is there to be compared with, for one leg of one array:
 //!
 //! ```text
 //!   fault ─────────────► pass: --fail, then Missing is told ─────► next pass: "degraded" is told
@@ -49,7 +49,8 @@ pub struct Story {
 /// When the agent did what, after its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeline {
-    /// The leg is failed in the array and told as `Missing`; none if it was back before a pass saw it gone.
+    /// The leg is failed in the array and told as `Missing`; none if it was back before a pass saw
+    /// it gone.
     pub missing: Option<Duration>,
     /// The leg is added again.
     pub added: Option<Duration>,
@@ -96,7 +97,8 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    /// Delays from the fault to `Missing`, and from the return to the add, over faults at every phase.
+    /// Delays from the fault to `Missing`, and from the return to the add, over faults at every
+    /// phase.
     fn delays() -> Vec<(f64, f64)> {
         (0..3000)
             .map(|step| {

@@ -5,12 +5,13 @@
 //!   the test programs, with the map of their regions ─────────────── llvm-cov ──► table, a line a file
 //! ```
 //!
-//! Only the simulator's tests run, so a line that no story reaches is seen, however well a unit test knows
-//! it. A region is a piece of code that is run as a whole: an arm of a match, one side of an `if`, what
-//! follows a `?`. Branches proper the stable compiler does not count; regions are what it has for them.
+//! Only the simulator's tests run, so a line that no story reaches is seen, however well a unit
+//! test knows it. A region is a piece of code that is run as a whole: an arm of a match, one side
+//! of an `if`, what follows a `?`. Branches proper the stable compiler does not count; regions are
+//! what it has for them.
 //!
-//! LLVM's two programs must be of the compiler's own version: `rustup component add llvm-tools`, or the
-//! distribution's package of that number.
+//! LLVM's two programs must be of the compiler's own version: `rustup component add llvm-tools`, or
+//! the distribution's package of that number.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,7 +48,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the tests and prints the table. Answers with how much of a hundred lines and regions is reached.
+/// Runs the tests and prints the table. Answers with how much of a hundred lines and regions is
+/// reached.
 pub(crate) fn measured(missing: bool) -> anyhow::Result<(f64, f64)> {
     let tools = Tools::find()?;
     let place = workspace::target().join("coverage");

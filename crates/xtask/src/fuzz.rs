@@ -7,12 +7,13 @@
 //!   target/fuzz/found/TARGET  ◄── what broke a promise ────┘   the run ends with an error
 //! ```
 //!
-//! The stable compiler takes LLVM's coverage pass as an ordinary code generation flag (`-C passes`),
-//! and libFuzzer needs nothing else, so this is for whoever has a C++ compiler. Sanitizers are not on:
-//! of them the stable compiler has none, and there is no `unsafe` here that they could watch.
+//! The stable compiler takes LLVM's coverage pass as an ordinary code generation flag (`-C
+//! passes`), and libFuzzer needs nothing else, so this is for whoever has a C++ compiler.
+//! Sanitizers are not on: of them the stable compiler has none, and there is no `unsafe` here that
+//! they could watch.
 //!
-//! Tests replay what is committed, on every run; this explores, for as long as somebody wants to wait.
-//! Whatever it finds is copied by hand to `corpus/TARGET/found-…`, beside the fix.
+//! Tests replay what is committed, on every run; this explores, for as long as somebody wants to
+//! wait. Whatever it finds is copied by hand to `corpus/TARGET/found-…`, beside the fix.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -97,7 +97,8 @@ static LAYERS: &[Layer] = &[
         tests_may: &["nvmet-fenced"],
         outside: Outside::Any,
     },
-    // On the target host, alone: it shares the words of a fence with the controller, and nothing else.
+    // On the target host, alone: it shares the words of a fence with the controller, and nothing
+    // else.
     Layer { name: "nvmet-fenced", may: &["heal-types"], tests_may: &[], outside: Outside::Any },
     Layer { name: "xtask", may: &["vendor-emulator"], tests_may: &[], outside: Outside::Any },
 ];

@@ -17,8 +17,8 @@
 //!   guest     what runs inside the lab's VM: workload, leg checksums
 //! ```
 //!
-//! Nothing here ships in a package. A task says what it installs or builds before it does so, prints
-//! progress on standard output, and ends with one line that says how it went.
+//! Nothing here ships in a package. A task says what it installs or builds before it does so,
+//! prints progress on standard output, and ends with one line that says how it went.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,

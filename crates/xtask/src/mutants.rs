@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A simulator that never fails proves nothing. So each rule is taken out once, in a copy, and the
-//! simulator has to find it, or another long test that the mutant names (`by TARGET TEST`); the unit tests,
-//! which would fail as well, are not asked. A mutant is text in a file, so nothing of it is in the product,
-//! and one that no longer matches is an error.
+//! simulator has to find it, or another long test that the mutant names (`by TARGET TEST`); the
+//! unit tests, which would fail as well, are not asked. A mutant is text in a file, so nothing of
+//! it is in the product, and one that no longer matches is an error.
 //!
 //! The price: each mutant is a build.
 

@@ -1,5 +1,5 @@
-//! `cargo xtask prove heal|stall|vendors|recoverer|safety`: what the product claims, shown on what is
-//! built here and now.
+//! `cargo xtask prove heal|stall|vendors|recoverer|safety`: what the product claims, shown on what
+//! is built here and now.
 //!
 //! ```text
 //!   cargo test -p heal-sim ──► each test is a claim, its name the sentence ─┐
@@ -7,13 +7,14 @@
 //!                               stall-*.sh        └─► bounds: figures that must not be worse
 //! ```
 //!
-//! A [`Proof`] is a table: which scenarios, on which kernels, how often, and what bounds their figures
-//! must keep. The default runs two VMs at a time and is over in twenty minutes; `--full` is all of it, one
-//! VM after the other.
+//! A [`Proof`] is a table: which scenarios, on which kernels, how often, and what bounds their
+//! figures must keep. The default runs two VMs at a time and is over in twenty minutes; `--full` is
+//! all of it, one VM after the other.
 //!
 //! A claim is nothing but a line that a scenario prints once it has shown it, with the figures it
-//! measured on the way. A scenario that fails is one claim that does not hold, and so is one that is
-//! expected here and not there: a proof that quietly left something out would be worse than none.
+//! measured on the way. A scenario that fails is one claim that does not hold, and so is one that
+//! is expected here and not there: a proof that quietly left something out would be worse than
+//! none.
 
 mod defects;
 mod lanes;
@@ -42,7 +43,8 @@ pub(crate) struct Args {
     /// Only what the lab shows: for `tests/run`, which has run the simulator's tests already.
     #[arg(long)]
     lab_only: bool,
-    /// Only what matters most, once each, on the stock kernel: for `tests/run`, beside the other proof.
+    /// Only what matters most, once each, on the stock kernel: for `tests/run`, beside the other
+    /// proof.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// Take this package instead of building one.
@@ -57,7 +59,8 @@ pub(crate) struct Args {
 enum What {
     /// A lost leg is healed, and everything that could go wrong on the way is held or refused.
     Heal,
-    /// A pulled cable stalls the application for a second or two, and the last copy is never risked.
+    /// A pulled cable stalls the application for a second or two, and the last copy is never
+    /// risked.
     Stall,
     /// Any vendor's provisioner can be put behind it, and it heals beside OpenStack's os-brick.
     Vendors,
@@ -119,12 +122,13 @@ type Bounds = fn(&[Figure]) -> Vec<Claim>;
 struct Proof {
     name: &'static str,
     scenarios: &'static [(&'static str, Where)],
-    /// Run [`TIMES`] times by `--full`: where the moment of a fault is a matter of luck. Others repeat
-    /// within themselves.
+    /// Run [`TIMES`] times by `--full`: where the moment of a fault is a matter of luck. Others
+    /// repeat within themselves.
     again: &'static [&'static str],
     /// Whether the simulator's tests are claims of it.
     simulated: bool,
-    /// Wherever this scenario is shown: what the figures of that kernel must keep, over all scenarios.
+    /// Wherever this scenario is shown: what the figures of that kernel must keep, over all
+    /// scenarios.
     bounds: Option<(&'static str, Bounds)>,
 }
 
@@ -328,8 +332,8 @@ fn in_the_lab(proof: &Proof, args: &Args, much: Much) -> anyhow::Result<Vec<Show
 }
 
 impl Proof {
-    /// What came of its scenarios on each kernel: two VMs at a time, but one where everything is shown,
-    /// what is measured to the millisecond included.
+    /// What came of its scenarios on each kernel: two VMs at a time, but one where everything is
+    /// shown, what is measured to the millisecond included.
     fn run(
         &self,
         deb: Option<&Path>,

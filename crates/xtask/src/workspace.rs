@@ -16,9 +16,9 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Cargo, as whoever started us would start it. What `cargo run` says of our own package is taken away:
-/// build scripts that look at it (that of `ring` does) would run again, and everything above them be built
-/// anew, each time that the two take turns.
+/// Cargo, as whoever started us would start it. What `cargo run` says of our own package is taken
+/// away: build scripts that look at it (that of `ring` does) would run again, and everything above
+/// them be built anew, each time that the two take turns.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {

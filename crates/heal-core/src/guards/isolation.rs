@@ -1,10 +1,10 @@
 //! The guards of everything that takes I/O away from a leg that MD still counts in sync.
 //!
-//! These acts make the kernel fail what it would otherwise keep for the leg. Done to the wrong leg, or
-//! to the last one, they are the loss they should have prevented: an error on the last leg sets
-//! `MD_BROKEN`, and every write fails until the array is stopped. So they need more than the others:
-//! a witness that nothing gets through, a survivor that is named and proven, and nobody else behind
-//! the same controller.
+//! These acts make the kernel fail what it would otherwise keep for the leg. Done to the wrong leg,
+//! or to the last one, they are the loss they should have prevented: an error on the last leg sets
+//! `MD_BROKEN`, and every write fails until the array is stopped. So they need more than the
+//! others: a witness that nothing gets through, a survivor that is named and proven, and nobody
+//! else behind the same controller.
 
 use heal_types::{
     ArraySnapshot, Backing, Bitmap, ControllerRef, ControllerState, LegRef, LegSnapshot,
@@ -58,9 +58,9 @@ pub(super) fn same_controllers(a: &[ControllerRef], b: &[ControllerRef]) -> bool
     a.len() == b.len() && a.iter().all(|controller| b.contains(controller))
 }
 
-/// What must hold before the application's I/O is freed from a leg: nothing gets through to it, it is
-/// nobody else's path, another leg holds every block and its path is up, and the leg that stays is
-/// the one that was meant to stay.
+/// What must hold before the application's I/O is freed from a leg: nothing gets through to it, it
+/// is nobody else's path, another leg holds every block and its path is up, and the leg that stays
+/// is the one that was meant to stay.
 pub(super) fn free_from(
     array: &ArraySnapshot,
     namespaces: &[NamespaceSnapshot],

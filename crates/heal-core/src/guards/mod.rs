@@ -226,8 +226,8 @@ impl Footing {
                 given_up(array, leg, controller)
             }
             HostAction::Reconnect { params } => self.wanted_subsystem(&params.nqn),
-            // Which controller fails its I/O how soon, and which path is cut, is decided for the whole
-            // host at once (`crate::arming`, `crate::cuts`).
+            // Which controller fails its I/O how soon, and which path is cut, is decided for the
+            // whole host at once (`crate::arming`, `crate::cuts`).
             HostAction::SetFastIoFail { controller, .. } => {
                 Err(GuardWhy::NotOurs { detail: format!("{controller} is armed by the host") })
             }
@@ -401,8 +401,8 @@ pub(crate) fn mirror_set(array: &ArraySnapshot, slot: Slot) -> Vec<Slot> {
     }
 }
 
-/// G1. With `slot`, a good leg must hold the blocks of that slot besides it; without, every block of
-/// the array must be held by some good leg.
+/// G1. With `slot`, a good leg must hold the blocks of that slot besides it; without, every block
+/// of the array must be held by some good leg.
 fn a_good_leg_other_than(array: &ArraySnapshot, slot: Option<Slot>) -> Guarded {
     let taken = slot.is_some();
     let good = |s: &Slot| {

@@ -59,9 +59,9 @@ impl ArrayMachine {
         }
     }
 
-    /// What we connected is ours to disconnect, whatever became of the repair meanwhile, and what was
-    /// connected already is not. It is no longer ours once it is gone, or once the host refused: then
-    /// somebody else has a part in it.
+    /// What we connected is ours to disconnect, whatever became of the repair meanwhile, and what
+    /// was connected already is not. It is no longer ours once it is gone, or once the host
+    /// refused: then somebody else has a part in it.
     fn note_connections(&mut self, intent: &Intent, outcome: &Outcome) {
         match outcome {
             Outcome::Changed => self.note_connected(intent.connects.as_ref()),
@@ -77,8 +77,8 @@ impl ArrayMachine {
         }
     }
 
-    /// A connect whose end nobody heard of may have made a controller, and it is as good as certain that
-    /// it is ours if there was none before. One that was not made costs nothing to put away.
+    /// A connect whose end nobody heard of may have made a controller, and it is as good as certain
+    /// that it is ours if there was none before. One that was not made costs nothing to put away.
     pub(super) fn note_unheard(&mut self, intent: &Intent) {
         self.note_connected(intent.connects.as_ref().filter(|_| intent.first));
     }
@@ -165,8 +165,8 @@ impl ArrayMachine {
         }
     }
 
-    /// Another hand took a leg out and added it again: it is a member of another UUID by now, and goes by
-    /// its name until that is read.
+    /// Another hand took a leg out and added it again: it is a member of another UUID by now, and
+    /// goes by its name until that is read.
     fn forget_member_uuid(&mut self, slot: Slot) {
         let Some(repair) = self.repairs.get_mut(&slot) else { return };
         for member in repair.lost.iter_mut().chain(&mut repair.also_retire) {
@@ -279,7 +279,8 @@ impl ArrayMachine {
                 self.request_failed(now, slot, out_of_turn());
             }
             Err(fault) => match fault.class {
-                // It has taken back whom we ask to replace: then it is another one that we are without.
+                // It has taken back whom we ask to replace: then it is another one that we are
+                // without.
                 FaultClass::NotFound if self.asks_for_who_is_missing(slot) => {
                     self.ask_anew(now, slot);
                 }
@@ -330,9 +331,9 @@ impl ArrayMachine {
         }
     }
 
-    /// What was granted for this slot's loss may be on its way into another slot, which took it when
-    /// the volume showed it. Then the two trade their losses: the provisioner counts the one it named
-    /// as replaced, and the other one is still to be asked for.
+    /// What was granted for this slot's loss may be on its way into another slot, which took it
+    /// when the volume showed it. Then the two trade their losses: the provisioner counts the one
+    /// it named as replaced, and the other one is still to be asked for.
     fn trade_losses(&mut self, slot: Slot, replica: &Replica) -> bool {
         let taker = self.repairs.values().find(|other| {
             let incoming = other.incoming.as_ref().is_some_and(|own| own.id == replica.id);
@@ -367,8 +368,8 @@ impl ArrayMachine {
         self.signal(now, slot, Signal::StepAgain);
     }
 
-    /// What was granted for a loss may have been taken, when the volume showed it, for a leg that has to go.
-    /// That one still serves, and waits for the next one.
+    /// What was granted for a loss may have been taken, when the volume showed it, for a leg that
+    /// has to go. That one still serves, and waits for the next one.
     fn take_from_a_leg_that_serves(&mut self, now: Now, slot: Slot, replica: &Replica) {
         let id = &replica.target.namespace;
         let bound = self.snapshot().is_none_or(|array| leg_of(array, id).is_some());
@@ -387,7 +388,8 @@ impl ArrayMachine {
     fn contradiction(&self, slot: Slot, replica: &Replica) -> Option<String> {
         let repair = self.repairs.get(&slot)?;
         let array = self.snapshot()?;
-        // Unless it was asked for another one's successor, and is that: then it was lost on its way in.
+        // Unless it was asked for another one's successor, and is that: then it was lost on its way
+        // in.
         let own = repair.lost.as_ref().filter(|lost| lost.replica.as_ref() == Some(&replica.id));
         if own.is_some() && repair.asks_to_replace() == Some(&replica.id) {
             return Some("it is the replica that was lost".to_owned());

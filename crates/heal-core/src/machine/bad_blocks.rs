@@ -1,8 +1,8 @@
 //! Legs with blocks that MD must not read: they look whole and are not.
 //!
-//! A write that failed for a moment leaves an entry in a leg's bad-block list. The leg stays in sync, MD
-//! reads those blocks from elsewhere, and nothing in `/proc/mdstat` shows that one copy of them is
-//! missing. Two things make it whole again:
+//! A write that failed for a moment leaves an entry in a leg's bad-block list. The leg stays in
+//! sync, MD reads those blocks from elsewhere, and nothing in `/proc/mdstat` shows that one copy of
+//! them is missing. Two things make it whole again:
 //!
 //! ```text
 //!                    ┌── the application writes there, and MD clears the entry ──► whole, nothing asked
@@ -10,14 +10,15 @@
 //!                    └── nobody does ──► ask for a replacement ──► copy beside the old leg ──► it goes
 //! ```
 //!
-//! The copy is MD's own replacement (`--replace`): the old leg serves until its successor is complete, so
-//! redundancy is never less than it is now, and MD reads what the old one lacks from another leg
-//! (`raid1_sync_request`). MD's `repair` is *not* a cure. It writes to such blocks from pages that nobody
-//! has filled and then clears the list (`process_checks`; shown by the lab's `lab-repair`).
+//! The copy is MD's own replacement (`--replace`): the old leg serves until its successor is
+//! complete, so redundancy is never less than it is now, and MD reads what the old one lacks from
+//! another leg (`raid1_sync_request`). MD's `repair` is *not* a cure. It writes to such blocks from
+//! pages that nobody has filled and then clears the list (`process_checks`; shown by the lab's
+//! `lab-repair`).
 //!
-//! The price: a leg beside which no full copy stands is left as it is (G1), and what was replaced is not
-//! given up while neither its successor nor another leg is known to hold every block. Both wait for a
-//! person or for a write.
+//! The price: a leg beside which no full copy stands is left as it is (G1), and what was replaced
+//! is not given up while neither its successor nor another leg is known to hold every block. Both
+//! wait for a person or for a write.
 
 use heal_types::{ArraySnapshot, LegSnapshot, Now, Observed, Slot};
 
@@ -95,8 +96,8 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether nobody is known to have what a leg that is to be replaced lacks. Then it stays, and no
-    /// successor is asked for.
+    /// Whether nobody is known to have what a leg that is to be replaced lacks. Then it stays, and
+    /// no successor is asked for.
     pub(super) fn waits_for_full_copy(&self, repair: &Repair) -> bool {
         let held = |array| guards::is_held_elsewhere(array, repair.slot);
         repair.cause == Cause::BadBlocks && !self.snapshot().is_some_and(held)

@@ -6,8 +6,9 @@
 //! | call | the array was assembled without a replica of its volume that nobody had connected | it was connected, or is no replica any more |
 //! | put away | the array was stopped, and we had connected something for it | it is disconnected, or somebody uses it |
 //!
-//! They are driven like a repair's steps: derived from the look, let through by the same guards, one
-//! at a time, each with a durable intent. What is owed to a controller survives a crash in the record.
+//! They are driven like a repair's steps: derived from the look, let through by the same guards,
+//! one at a time, each with a durable intent. What is owed to a controller survives a crash in the
+//! record.
 
 use std::collections::BTreeSet;
 
@@ -63,8 +64,8 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether something is still connected that was connected for an array which is gone. It was ours
-    /// when we connected it; whether it still is, nobody can be asked any more.
+    /// Whether something is still connected that was connected for an array which is gone. It was
+    /// ours when we connected it; whether it still is, nobody can be asked any more.
     pub(super) fn leaves_something(&self) -> bool {
         let healed = match self.standing {
             Standing::Managed | Standing::Undecided => self.policy.mode == Mode::Heal,
@@ -74,8 +75,9 @@ impl ArrayMachine {
         gone && self.policy.put_away_after.is_some() && !self.connected.is_empty()
     }
 
-    /// A replica that the volume lists and the array was assembled without, because nobody had connected
-    /// it: whoever attached the volume had an older list. One that was a leg here and went is waited for.
+    /// A replica that the volume lists and the array was assembled without, because nobody had
+    /// connected it: whoever attached the volume had an older list. One that was a leg here and
+    /// went is waited for.
     fn never_connected(&self) -> Option<&Replica> {
         let volume = self.volume.known().filter(|_| self.standing == Standing::Managed)?;
         let waits = |repair: &&Repair| {
@@ -188,10 +190,10 @@ impl ArrayMachine {
         true
     }
 
-    /// The kernel connects a lost controller anew for a while (`ctrl_loss_tmo`), and then for good no
-    /// more. One that was seen in that state, and is gone without having come back, is connected again
-    /// by us for as long as its subsystem is a replica's: whoever put it away for a reason takes the
-    /// replica away as well.
+    /// The kernel connects a lost controller anew for a while (`ctrl_loss_tmo`), and then for good
+    /// no more. One that was seen in that state, and is gone without having come back, is connected
+    /// again by us for as long as its subsystem is a replica's: whoever put it away for a reason
+    /// takes the replica away as well.
     pub(super) fn note_given_up(&mut self, now: Now) {
         let mut there = BTreeSet::new();
         for namespace in &self.namespaces {
@@ -257,8 +259,8 @@ impl ArrayMachine {
         self.dirty = true;
     }
 
-    /// A controller that is back is owed nothing, and neither is one whose subsystem is no replica's. One
-    /// of a leg that no answer ever named is: the answer may be older than that leg.
+    /// A controller that is back is owed nothing, and neither is one whose subsystem is no
+    /// replica's. One of a leg that no answer ever named is: the answer may be older than that leg.
     fn forget_reconnected(&mut self, now: Now) {
         let volume = self.volume.known();
         let over: Vec<bool> = self

@@ -490,8 +490,8 @@ impl ArrayMachine {
         since.after(self.policy.retry_max * 2)
     }
 
-    /// A step that the kernel does not let return, or that failed again and again and is waited with, or a
-    /// rebuild that stands still: the others do not wait for it as well.
+    /// A step that the kernel does not let return, or that failed again and again and is waited
+    /// with, or a rebuild that stands still: the others do not wait for it as well.
     fn gets_nowhere(&self, repair: &Repair) -> bool {
         if matches!(repair.phase, Phase::Rebuilding { .. }) {
             let since = self.fills.get(&repair.slot).map(|(_, since)| *since);
@@ -529,8 +529,8 @@ fn effect_under_way(repair: &Repair) -> Option<EffectId> {
     }
 }
 
-/// Whether `other` replaces a leg and the repair of `slot` has to wait for it: it has begun, or it is
-/// the lower slot, which MD fills first.
+/// Whether `other` replaces a leg and the repair of `slot` has to wait for it: it has begun, or it
+/// is the lower slot, which MD fills first.
 fn goes_first(other: &Repair, slot: Slot) -> bool {
     let begun = has_asked(other) || !matches!(other.phase, Phase::Requesting { .. });
     other.phase.kind().is_replacing() && (begun || other.slot < slot)
@@ -610,8 +610,8 @@ impl ArrayMachine {
         Intent { id, verb, slot, disconnects, connects, first, at: now.wall }
     }
 
-    /// Whether nobody is seen to have connected this subsystem. A namespace or a controller that cannot
-    /// be told may be one of its own, and a controller may lead to no namespace yet.
+    /// Whether nobody is seen to have connected this subsystem. A namespace or a controller that
+    /// cannot be told may be one of its own, and a controller may lead to no namespace yet.
     fn is_unconnected(&self, nqn: &Nqn) -> bool {
         let namespaces = self.namespaces.iter().map(|namespace| &namespace.nqn);
         namespaces.chain(&self.controllers).all(|seen| seen.is_known_and(|known| known != nqn))

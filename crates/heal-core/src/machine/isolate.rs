@@ -10,9 +10,9 @@
 //!   a path is back                           ─► cleared, or wait until that is certain
 //! ```
 //!
-//! The order of the first act is the whole safety of it and is the host's to keep: the survivors are
-//! proven to queue before the leg is touched. What is wanted here is derived from the look each time,
-//! so a second look after an act that was interrupted asks for what is left of it.
+//! The order of the first act is the whole safety of it and is the host's to keep: the survivors
+//! are proven to queue before the leg is touched. What is wanted here is derived from the look each
+//! time, so a second look after an act that was interrupted asks for what is left of it.
 //!
 //! Deleting gives up the kernel's own reconnect, so before it is begun, how to connect again is
 //! in the record.
@@ -132,8 +132,9 @@ impl ArrayMachine {
         Some(HostAction::IsolateLeg { array: self.id, leg, paths, survivors })
     }
 
-    /// Goes through what the death of each leg would need, on copies, and answers how many of those legs
-    /// would be isolated. The first time that counts must not be the first time this code runs.
+    /// Goes through what the death of each leg would need, on copies, and answers how many of those
+    /// legs would be isolated. The first time that counts must not be the first time this code
+    /// runs.
     #[must_use]
     pub fn rehearse(&self, now: Now) -> usize {
         let Observed::Known(Some(array)) = &self.array else { return 0 };

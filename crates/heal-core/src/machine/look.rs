@@ -1,7 +1,7 @@
 //! From a snapshot to signals: what each slot looks like now, held against what its repair expects.
 //!
-//! Everything here is level-based. A signal is raised because the snapshot *is* so and the phase does
-//! not expect it, never because something changed since the last look.
+//! Everything here is level-based. A signal is raised because the snapshot *is* so and the phase
+//! does not expect it, never because something changed since the last look.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -184,8 +184,8 @@ impl ArrayMachine {
         for slot in slots {
             self.moving_leg_failed(now, &array, slot);
             match self.slot_signal(&array, slot) {
-                // The last look may be long ago, and the leg be lost again: nobody is told otherwise.
-                // Nobody is told either while it cannot be said who that leg is.
+                // The last look may be long ago, and the leg be lost again: nobody is told
+                // otherwise. Nobody is told either while it cannot be said who that leg is.
                 Some(Signal::LegInSync)
                     if !self.is_doubted(slot)
                         && (!self.sees_now || array.leg_in(slot).is_some_and(is_nameless)) =>
@@ -411,8 +411,8 @@ impl ArrayMachine {
         (!refused && self.calms_at(&lost.namespace?).is_none()).then_some(device)
     }
 
-    /// A lost leg that is in the array again as a spare: an earlier life, or another hand, has taken it
-    /// back, and MD fills another leg first.
+    /// A lost leg that is in the array again as a spare: an earlier life, or another hand, has
+    /// taken it back, and MD fills another leg first.
     fn taken_back(&self, lost: &Member) -> Option<DeviceIdentity> {
         let id = lost.namespace?;
         leg_of(self.snapshot()?, &id).filter(|leg| leg.is_spare())?;
@@ -636,8 +636,8 @@ fn is_out(repair: &Repair) -> bool {
     waits && repair.cause == Cause::LegLost
 }
 
-/// Another hand put another leg into the slot, and it is complete: the one that was on its way is not
-/// needed.
+/// Another hand put another leg into the slot, and it is complete: the one that was on its way is
+/// not needed.
 fn filled_by_others(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
     let incoming = repair.incoming.as_ref()?.target.namespace;
     filled_by_another(repair, view, &incoming)
@@ -658,8 +658,8 @@ fn filled_by_another(repair: &Repair, view: SlotView<'_>, awaited: &NamespaceId)
     }
 }
 
-/// A leg that has to go serves until its successor is complete. While that is only waited for, and nothing
-/// is under way, its path matters as much as any other leg's.
+/// A leg that has to go serves until its successor is complete. While that is only waited for, and
+/// nothing is under way, its path matters as much as any other leg's.
 fn moving_leg_in_doubt(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
     let waits = match &repair.phase {
         Phase::Grace => true,

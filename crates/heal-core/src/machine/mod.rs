@@ -13,8 +13,8 @@
 //!                     or held (gate.rs), owed reports go out (owed.rs)
 //! ```
 //!
-//! Maintenance runs after *every* event and is level-based: it asks what is due and allowed now, not
-//! what just happened. A lost event therefore costs time and never a step.
+//! Maintenance runs after *every* event and is level-based: it asks what is due and allowed now,
+//! not what just happened. A lost event therefore costs time and never a step.
 
 #[cfg(test)]
 mod agrees;
@@ -456,8 +456,8 @@ impl ArrayMachine {
     }
 
     fn taken_up(&self, record: RepairRecord, now: Now) -> Repair {
-        // A deadline of another boot is put on this boot's clock once, here. The wall clock may have
-        // been set meanwhile, so nothing is waited for longer than from the beginning.
+        // A deadline of another boot is put on this boot's clock once, here. The wall clock may
+        // have been set meanwhile, so nothing is waited for longer than from the beginning.
         let grace = self
             .grace_from(now)
             .map_or(self.policy.longest_grace, |whole| whole.mono.since(now.mono));
@@ -726,8 +726,8 @@ fn due_at(turn: &Turn) -> Option<Moment> {
     }
 }
 
-/// How long writes of a lost connection may still be carried out: a target that saw commands waits for
-/// a second keep-alive time before it gives the connection up (`nvmet_keep_alive_timer`).
+/// How long writes of a lost connection may still be carried out: a target that saw commands waits
+/// for a second keep-alive time before it gives the connection up (`nvmet_keep_alive_timer`).
 fn after_keep_alive(keep_alive: Duration) -> Duration {
     keep_alive.saturating_mul(2).saturating_add(Duration::from_secs(1))
 }

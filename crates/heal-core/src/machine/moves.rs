@@ -159,8 +159,8 @@ impl ArrayMachine {
         self.repairs.insert(slot, repair);
     }
 
-    /// Who held the slot when last it was good. One that serves in another slot now is not lost: whoever
-    /// held that one is.
+    /// Who held the slot when last it was good. One that serves in another slot now is not lost:
+    /// whoever held that one is.
     fn who_lost(&self, slot: Slot) -> Option<Member> {
         let mut held = self.members.get(&slot)?;
         for _ in 0..self.members.len() {
@@ -184,10 +184,11 @@ impl ArrayMachine {
 
     /// Who is missing, when nobody remembers who held the slot: a replica of the volume that is
     /// neither a leg nor spoken for, if there are no more of them than slots that nobody remembers
-    /// of. One that was told to be missing, or is on its way out, is likely an earlier loss, and one
-    /// that is still being brought in was granted for the one that is missing: each is meant only when
-    /// there is no other. Of several that are lost by the provisioner's own word any will do: one that is
-    /// here, because it can be taken back, or else the one that was listed last, which replaced the others.
+    /// of. One that was told to be missing, or is on its way out, is likely an earlier loss, and
+    /// one that is still being brought in was granted for the one that is missing: each is meant
+    /// only when there is no other. Of several that are lost by the provisioner's own word any will
+    /// do: one that is here, because it can be taken back, or else the one that was listed last,
+    /// which replaced the others.
     pub(super) fn missing_replica(&self) -> Option<Member> {
         let volume = self.volume.known()?;
         let array = self.snapshot()?;
@@ -204,7 +205,8 @@ impl ArrayMachine {
                     .repairs
                     .values()
                     .any(|repair| repair.lost.iter().chain(&repair.also_retire).any(named));
-            // One that was put away is missed by nobody, though the provisioner has not heard it yet.
+            // One that was put away is missed by nobody, though the provisioner has not heard it
+            // yet.
             !good && !spoken_for && !self.is_given_up(&replica.id)
         });
         let (coming, were): (Vec<_>, Vec<_>) =
@@ -309,8 +311,8 @@ impl ArrayMachine {
         }
     }
 
-    /// A leg that had to go is in doubt before anything took its place: from now on it is a leg like any
-    /// other. If it comes back, whatever it had to go for begins anew.
+    /// A leg that had to go is in doubt before anything took its place: from now on it is a leg
+    /// like any other. If it comes back, whatever it had to go for begins anew.
     fn carry_doubt(&mut self, slot: Slot) {
         if let Some(repair) = self.repairs.get_mut(&slot).filter(|r| r.cause.moves_leg()) {
             repair.cause = Cause::LegLost;
@@ -329,7 +331,8 @@ impl ArrayMachine {
         if good.is_some_and(LegSnapshot::is_in_sync) {
             self.owe(now, lost.as_ref(), OwedMessage::Report(Condition::Available));
         }
-        // Successors that failed on the way, and whom one of them replaced elsewhere, are not needed.
+        // Successors that failed on the way, and whom one of them replaced elsewhere, are not
+        // needed.
         let others = self.repairs.get(&slot).filter(|repair| repair.cause.moves_leg());
         let others = others.map(|repair| {
             let own = repair.lost.as_ref().and_then(|lost| lost.namespace);
@@ -360,8 +363,8 @@ impl ArrayMachine {
         leg_of(self.snapshot()?, &id).map(|leg| leg.device.clone())
     }
 
-    /// How long a leg that is lost now stays out at the least: until no writes of its old connection
-    /// can be carried out any more.
+    /// How long a leg that is lost now stays out at the least: until no writes of its old
+    /// connection can be carried out any more.
     fn hold_down(&self, slot: Slot) -> Duration {
         let lost = self.repairs.get(&slot).and_then(|repair| repair.lost.as_ref());
         let namespace = lost
@@ -475,8 +478,8 @@ impl ArrayMachine {
     }
 
     /// Somebody else may have filled the slot. Then the replica that was on its way into it is not
-    /// needed, a leg that had to go has gone, and a loss that nobody saw is told now. Who was lost is
-    /// not given up for it: it may be the very one that is back.
+    /// needed, a leg that had to go has gone, and a loss that nobody saw is told now. Who was lost
+    /// is not given up for it: it may be the very one that is back.
     fn carry_filled_by_others(&mut self, now: Now, slot: Slot, filled_by: &Member) {
         self.trade_with_whom_it_left(slot, filled_by);
         let (Some(repair), Some(id)) = (self.repairs.get_mut(&slot), filled_by.namespace) else {
@@ -504,8 +507,9 @@ impl ArrayMachine {
         }
     }
 
-    /// The leg that fills this slot may be the one that another slot is without: then this slot's loss
-    /// is that one's, and a successor is asked for it and no more for the leg that is good again.
+    /// The leg that fills this slot may be the one that another slot is without: then this slot's
+    /// loss is that one's, and a successor is asked for it and no more for the leg that is good
+    /// again.
     fn trade_with_whom_it_left(&mut self, slot: Slot, filled_by: &Member) {
         let is_it =
             |member: &Member| member.namespace.is_some() && member.namespace == filled_by.namespace;
@@ -731,8 +735,8 @@ impl ArrayMachine {
     }
 }
 
-/// What was granted is not needed, and is put away at the end. What was rejected may be anything: it
-/// was said to be unusable, and is left alone.
+/// What was granted is not needed, and is put away at the end. What was rejected may be anything:
+/// it was said to be unusable, and is left alone.
 fn put_offer_aside(repair: &mut Repair) {
     let Some(unused) = repair.incoming.take() else { return };
     if repair.rejected.iter().all(|(replica, _)| *replica != unused.id) {

@@ -51,8 +51,8 @@ impl ArrayMachine {
         self.dirty = true;
     }
 
-    /// Who hears that a replica is good again may take back what was given for it, and MD may be filling
-    /// another slot with that: it is said to be in use first.
+    /// Who hears that a replica is good again may take back what was given for it, and MD may be
+    /// filling another slot with that: it is said to be in use first.
     fn claim_successors(&mut self, now: Now, good: &ReplicaId) {
         let filled = self.repairs.values().filter(|repair| {
             matches!(repair.phase, Phase::Adding { .. } | Phase::Rebuilding { .. })
@@ -83,8 +83,8 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether the provisioner counts on a replica that is no leg: while it was only observed, nothing was
-    /// said of its loss.
+    /// Whether the provisioner counts on a replica that is no leg: while it was only observed,
+    /// nothing was said of its loss.
     pub(super) fn is_untold(&self, lost: &Member) -> bool {
         let listed = lost.replica.as_ref().and_then(|id| self.volume.known()?.replica(id));
         let bound = lost.namespace.zip(self.snapshot()).and_then(|(id, array)| leg_of(array, &id));
@@ -92,8 +92,8 @@ impl ArrayMachine {
         bound.is_none() && counted.is_some_and(|replica| !self.may_be_in_use(&replica.id))
     }
 
-    /// Legs that were good when last looked at, and of which another namespace has the slot now though no
-    /// repair is about either: another hand's, or what MD took for a leg's successor.
+    /// Legs that were good when last looked at, and of which another namespace has the slot now
+    /// though no repair is about either: another hand's, or what MD took for a leg's successor.
     pub(super) fn replaced_unseen(&self, seen: &[(Slot, Member)]) -> Vec<Member> {
         let same = |one: &Member, other: &Member| one.namespace == other.namespace;
         let named = |known: &Member| {
@@ -149,8 +149,9 @@ impl ArrayMachine {
         self.out.effects.push(Effect::Call { id, call });
     }
 
-    /// A replica that was put away may be in the array again by the time somebody listens: another hand
-    /// took it back. Then it is not told to be unused, and whatever becomes of it is told anew.
+    /// A replica that was put away may be in the array again by the time somebody listens: another
+    /// hand took it back. Then it is not told to be unused, and whatever becomes of it is told
+    /// anew.
     fn take_back_removals(&mut self, now: Now) {
         while let Some(owed) = self.owed.front().filter(|owed| owed.message == OwedMessage::Removed)
         {
@@ -168,8 +169,8 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether the replica may be a leg for all that is known: the last look saw nothing, or a leg that
-    /// nobody can name.
+    /// Whether the replica may be a leg for all that is known: the last look saw nothing, or a leg
+    /// that nobody can name.
     fn may_be_in_use(&self, replica: &ReplicaId) -> bool {
         let array = match &self.array {
             Observed::Known(Some(array)) if !self.blind => array,

@@ -6,7 +6,8 @@
 //!       └──────────────── stopped, before our eyes or unseen ◄────────────────────┤ had been lost: quarantine
 //! ```
 //!
-//! What a slot looks like means nothing before the last state; what is done about slots is in `look`.
+//! What a slot looks like means nothing before the last state; what is done about slots is in
+//! `look`.
 
 use heal_types::{
     ArraySnapshot, ArrayState, Backing, LegSnapshot, Level, NamespaceId, Now, Observed, Slot,
@@ -21,12 +22,12 @@ use crate::why::{Cause, QuarantinedWhy};
 use super::ArrayMachine;
 
 impl ArrayMachine {
-    /// The first look of a life shows no array. One that was there in this boot was stopped while nobody
-    /// looked, and what had been connected for it is still connected. Any other is not assembled yet, for
-    /// all anybody knows.
+    /// The first look of a life shows no array. One that was there in this boot was stopped while
+    /// nobody looked, and what had been connected for it is still connected. Any other is not
+    /// assembled yet, for all anybody knows.
     ///
-    /// The rest of the record stays: nobody saw in which order the legs went, and it alone can tell which
-    /// of them must not be started from.
+    /// The rest of the record stays: nobody saw in which order the legs went, and it alone can tell
+    /// which of them must not be started from.
     pub(super) fn array_went_unseen(&mut self, now: Now) {
         if !self.was_there_in_this_boot() {
             return;
@@ -61,8 +62,8 @@ impl ArrayMachine {
         self.dirty = true;
     }
 
-    /// Whether it cannot be told yet what the array runs from, because that has no name so far. Until it
-    /// has one, an empty slot means nothing.
+    /// Whether it cannot be told yet what the array runs from, because that has no name so far.
+    /// Until it has one, an empty slot means nothing.
     pub(super) fn runs_from_who_knows(&self) -> bool {
         let Some(array) = self.snapshot() else { return false };
         let nameless = |leg: &LegSnapshot| match &leg.backing {
@@ -73,13 +74,15 @@ impl ArrayMachine {
         !self.members.is_empty() && array.in_sync().any(nameless)
     }
 
-    /// A boot may find one leg only, start the array from it, and find the others later. If that one
-    /// was lost before, it lacks what was written since, and everything would be filled from it. So the
-    /// first look of a life must show in sync what the last one left in sync, or one of them.
+    /// A boot may find one leg only, start the array from it, and find the others later. If that
+    /// one was lost before, it lacks what was written since, and everything would be filled from
+    /// it. So the first look of a life must show in sync what the last one left in sync, or one of
+    /// them.
     pub(super) fn started_from_a_lost_leg(&self) -> Option<QuarantinedWhy> {
         let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
         let stale = array.in_sync().next()?;
-        // Whom nobody remembers in a slot, for there was no good moment to, was not seen to be lost there.
+        // Whom nobody remembers in a slot, for there was no good moment to, was not seen to be lost
+        // there.
         let unseen =
             |slot: &Slot| !self.members.contains_key(slot) && !self.repairs.contains_key(slot);
         if array.in_sync().any(|leg| leg.slot.as_ref().is_some_and(unseen)) {
@@ -116,9 +119,10 @@ impl ArrayMachine {
     }
 }
 
-/// Who served in the slot of a repair beside whoever is remembered there: one in doubt, or the successor
-/// that takes the place of one that was good until it was complete. What was being filled for a loss stands
-/// for nobody: it was no full copy when last seen, and the others may have gone on without it.
+/// Who served in the slot of a repair beside whoever is remembered there: one in doubt, or the
+/// successor that takes the place of one that was good until it was complete. What was being filled
+/// for a loss stands for nobody: it was no full copy when last seen, and the others may have gone
+/// on without it.
 fn served_in(repair: &Repair) -> Option<NamespaceId> {
     let moves = repair.cause.moves_leg();
     let doubted = match &repair.phase {

@@ -1,8 +1,8 @@
 //! What the provisioner says of the volume, and what follows from it.
 //!
 //! "The provisioner did not answer" keeps the last known answer and its age, and never means "not
-//! managed". A replica that is not in an answer is taken for withdrawn only if the question was asked
-//! after it had been granted: an answer that was on its way then may be an old one.
+//! managed". A replica that is not in an answer is taken for withdrawn only if the question was
+//! asked after it had been granted: an answer that was on its way then may be an old one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,8 @@ pub(super) struct VolumeView {
     seen: BTreeSet<ReplicaId>,
     /// Replicas that were granted since the last question was asked.
     granted: BTreeSet<ReplicaId>,
-    /// Those that had been granted when it was: the answer to it shows them, or they are taken back.
+    /// Those that had been granted when it was: the answer to it shows them, or they are taken
+    /// back.
     expected: BTreeSet<ReplicaId>,
     /// For whom what was granted in this life was asked for.
     granted_for: BTreeMap<ReplicaId, ReplicaId>,
@@ -68,7 +69,8 @@ impl VolumeView {
         }
     }
 
-    /// What an earlier life knew. No answer of this life is older than what was granted in that one.
+    /// What an earlier life knew. No answer of this life is older than what was granted in that
+    /// one.
     pub(super) fn remember(&mut self, volume: Option<Volume>, granted: Vec<ReplicaId>) {
         self.answer = volume.map(Some);
         self.seen.extend(granted);
@@ -259,9 +261,9 @@ impl ArrayMachine {
         self.volume.seen.extend(shown);
     }
 
-    /// A good leg that the provisioner calls missing: who asked to replace it, or an earlier life, has said
-    /// so and did not live to take it back. Told on a look that is newer than the answer, and once as long
-    /// as the answers are the same.
+    /// A good leg that the provisioner calls missing: who asked to replace it, or an earlier life,
+    /// has said so and did not live to take it back. Told on a look that is newer than the answer,
+    /// and once as long as the answers are the same.
     pub(super) fn speak_up_for_good_legs(&mut self, now: Now) {
         if self.blind || !std::mem::take(&mut self.volume.to_compare) {
             return;
@@ -373,7 +375,8 @@ impl ArrayMachine {
         let volume = self.volume.known()?;
         let repair = self.repairs.get(&slot)?;
         match repair.phase.kind() {
-            // Nothing was lost, so nothing is waited for: the volume offers another copy when it has one.
+            // Nothing was lost, so nothing is waited for: the volume offers another copy when it
+            // has one.
             PhaseKind::Grace if repair.cause == Cause::MoreCopies => Some(Signal::NoLongerNeeded),
             PhaseKind::Grace | PhaseKind::Requesting => {
                 self.still_terminating(repair, volume).or_else(|| self.replaced(repair, volume))
@@ -494,8 +497,8 @@ impl ArrayMachine {
         newcomer.map(|replica| Signal::ReplicaReplaced(Box::new(replica)))
     }
 
-    /// Whether a new replica of the volume is likely another repair's: one that was asked for and not
-    /// heard of yet, or, where nothing is lost, one for a slot that is without its leg.
+    /// Whether a new replica of the volume is likely another repair's: one that was asked for and
+    /// not heard of yet, or, where nothing is lost, one for a slot that is without its leg.
     fn is_meant_for_another(&self, repair: &Repair) -> bool {
         let mut others = self.repairs.values().filter(|other| other.slot != repair.slot);
         others.any(|other| {
@@ -504,8 +507,9 @@ impl ArrayMachine {
         })
     }
 
-    /// Whether a replica was granted for the loss of another slot, which is still without its leg: the
-    /// provisioner never counts as good whom it gave a successor for, so it is that one's or nobody's.
+    /// Whether a replica was granted for the loss of another slot, which is still without its leg:
+    /// the provisioner never counts as good whom it gave a successor for, so it is that one's or
+    /// nobody's.
     fn was_granted_for_another(&self, repair: &Repair, replica: &Replica) -> bool {
         let Some(lost) = self.volume.granted_for.get(&replica.id) else { return false };
         let mut others = self.repairs.values().filter(|other| other.slot != repair.slot);
@@ -516,8 +520,8 @@ impl ArrayMachine {
     }
 
     /// A replica of the volume that is meant to be used and that nobody here has yet. One of which
-    /// the provisioner has still to hear that it is lost or put away is none, and neither is one that may
-    /// be a leg already and only cannot be told by this look.
+    /// the provisioner has still to hear that it is lost or put away is none, and neither is one
+    /// that may be a leg already and only cannot be told by this look.
     fn newcomer(&self, volume: &Volume) -> Option<Replica> {
         let taken = |replica: &Replica| {
             let id = &replica.target.namespace;

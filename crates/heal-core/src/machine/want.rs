@@ -221,7 +221,8 @@ impl ArrayMachine {
         }
         let mut told = self.leaving(repair).into_iter().filter(|member| member.replica.is_some());
         if !self.sees_now {
-            // What was out at the last look may have been added again since, and it is given up for good.
+            // What was out at the last look may have been added again since, and it is given up for
+            // good.
             return Want::Wait(self.policy.retry_max);
         }
         if told.all(|member| self.is_provably_out(repair.slot, &member)) {
@@ -274,8 +275,8 @@ impl ArrayMachine {
         }
     }
 
-    /// Whether the provisioner wants a replica out. One that its last answer does not list may have been
-    /// granted after the question.
+    /// Whether the provisioner wants a replica out. One that its last answer does not list may have
+    /// been granted after the question.
     pub(super) fn is_leaving(&self, member: &Member) -> bool {
         let Some(id) = member.replica.as_ref() else { return true };
         match self.volume.known().and_then(|volume| volume.replica(id)) {
@@ -321,7 +322,8 @@ impl ArrayMachine {
         let by_repair = self.repairs.values().any(|repair| {
             repair.incoming.as_ref().is_some_and(|incoming| incoming.target.nqn == *nqn)
         });
-        // A leg in doubt, or one that may still come back, is not put away by another slot's repair.
+        // A leg in doubt, or one that may still come back, is not put away by another slot's
+        // repair.
         let named = |member: &Member| member.nqn.as_ref() == Some(nqn);
         let left = self
             .repairs
@@ -351,8 +353,8 @@ impl ArrayMachine {
         !bound && !held && !hidden
     }
 
-    /// Whether somebody may be a leg that nobody can name: one that goes by the name of a member whom
-    /// `is_another` knows not to be the one, is not.
+    /// Whether somebody may be a leg that nobody can name: one that goes by the name of a member
+    /// whom `is_another` knows not to be the one, is not.
     pub(super) fn may_be_hidden(
         &self,
         array: &ArraySnapshot,

@@ -9,10 +9,11 @@
 //!   asked for: A's successor?  it is D, for ever.   B's successor? E ─► slot 0.  Then A and B are given up.
 //! ```
 //!
-//! The provisioner counts by replicas: one lost replica has one successor until its removal is confirmed.
-//! MD counts by slots, and fills the first empty one. Where the two have parted, nothing is undone: the
-//! repair that is left without what was granted for it asks for the successor of the one whose place was
-//! taken ([`Repair::asks_for`]), and keeps that one listed until it is done itself.
+//! The provisioner counts by replicas: one lost replica has one successor until its removal is
+//! confirmed. MD counts by slots, and fills the first empty one. Where the two have parted, nothing
+//! is undone: the repair that is left without what was granted for it asks for the successor of the
+//! one whose place was taken ([`Repair::asks_for`]), and keeps that one listed until it is done
+//! itself.
 //!
 //! The price: a replica that is long out of the array is given up later than it could be.
 
@@ -29,7 +30,8 @@ use crate::why::{Cause, HeldWhy};
 use super::ArrayMachine;
 
 impl ArrayMachine {
-    /// Losses of which nobody could tell whose they were: the array, or the volume, may show it by now.
+    /// Losses of which nobody could tell whose they were: the array, or the volume, may show it by
+    /// now.
     pub(super) fn name_losses(&mut self, now: Now) {
         let unnamed = |repair: &&Repair| {
             let waits = match &repair.phase {
@@ -130,7 +132,8 @@ impl ArrayMachine {
             std::mem::swap(&mut repair.return_after, &mut waiting.return_after);
             let fills = repair.lost.clone().filter(|lost| lost.replica.is_some());
             if let Some(filled) = fills.filter(|_| waiting.cause.moves_leg()) {
-                // For the provisioner it replaces the leg that had to go, and nothing replaces this loss.
+                // For the provisioner it replaces the leg that had to go, and nothing replaces this
+                // loss.
                 repair.asks_for = None;
                 ask_instead(&mut waiting, filled);
             }
@@ -139,9 +142,10 @@ impl ArrayMachine {
         self.repairs.insert(waiting.slot, waiting);
     }
 
-    /// What was granted for this slot's loss may be a good leg in another slot: MD, or another hand, put
-    /// it there, or an earlier life did and nobody remembers. Then that loss was made good, and it is
-    /// another one that is still to be replaced: whom that leg replaced, or else who is missing.
+    /// What was granted for this slot's loss may be a good leg in another slot: MD, or another
+    /// hand, put it there, or an earlier life did and nobody remembers. Then that loss was made
+    /// good, and it is another one that is still to be replaced: whom that leg replaced, or else
+    /// who is missing.
     pub(super) fn was_made_good(&mut self, slot: Slot, replica: &Replica) -> bool {
         let leg = self.snapshot().and_then(|array| leg_of(array, &replica.target.namespace));
         let held = leg.filter(|leg| leg.is_in_sync()).and_then(|leg| leg.slot);
@@ -155,7 +159,8 @@ impl ArrayMachine {
         if repair.cause == Cause::LegLost && guessed && repair.asks_for.is_none() {
             repair.also_retire.extend(repair.lost.replace(other));
         } else {
-            // A leg that was seen in this slot is the one that it lost, whatever was granted for it.
+            // A leg that was seen in this slot is the one that it lost, whatever was granted for
+            // it.
             ask_instead(repair, other);
         }
         self.dirty = true;
@@ -177,8 +182,8 @@ impl ArrayMachine {
         true
     }
 
-    /// The provisioner does not know whom it is asked to replace: then it is the one whom that one was to
-    /// replace, or another one that is missing.
+    /// The provisioner does not know whom it is asked to replace: then it is the one whom that one
+    /// was to replace, or another one that is missing.
     pub(super) fn asks_for_who_is_missing(&mut self, slot: Slot) -> bool {
         if let Some(before) = self.whom_it_replaced(slot) {
             let Some(repair) = self.repairs.get_mut(&slot) else { return false };
@@ -218,15 +223,16 @@ impl ArrayMachine {
     }
 }
 
-/// From now on `repair` asks for the successor of `filled`, another slot's loss, and puts that one away
-/// with its own: the provisioner replaces no one whose removal was confirmed.
+/// From now on `repair` asks for the successor of `filled`, another slot's loss, and puts that one
+/// away with its own: the provisioner replaces no one whose removal was confirmed.
 fn ask_instead(repair: &mut Repair, filled: Member) {
     repair.also_retire.push(filled.clone());
     repair.asks_for = Some(filled);
 }
 
-/// The namespace that a repair is bringing into its slot, or back into it. A leg that returns goes to
-/// the slot it had, which may be another repair's by now; what was granted meanwhile stays behind.
+/// The namespace that a repair is bringing into its slot, or back into it. A leg that returns goes
+/// to the slot it had, which may be another repair's by now; what was granted meanwhile stays
+/// behind.
 fn on_its_way(repair: &Repair) -> Option<NamespaceId> {
     let incoming = repair.incoming.as_ref().map(|incoming| incoming.target.namespace);
     match &repair.phase {

@@ -92,8 +92,8 @@ impl CutOff {
 
 impl Paths {
     /// Whether the host is cut off from the arrays in `wards`, as far as `snapshot` shows, which
-    /// has the verdicts in it ([`Paths::annotate`]). An array that it was cut off from `before`, and
-    /// that cannot be read, is no better for that.
+    /// has the verdicts in it ([`Paths::annotate`]). An array that it was cut off from `before`,
+    /// and that cannot be read, is no better for that.
     #[must_use]
     pub fn cut_off(
         &self,
@@ -185,8 +185,8 @@ fn is_up(leg: &LegSnapshot) -> bool {
     }
 }
 
-/// Whether a leg's device is there and the way to it is in doubt. A device that is gone says nothing of
-/// the network: its target let it go.
+/// Whether a leg's device is there and the way to it is in doubt. A device that is gone says
+/// nothing of the network: its target let it go.
 fn is_doubtful(leg: &LegSnapshot) -> bool {
     match &leg.backing {
         Backing::Namespace(namespace) => match leg_health(namespace) {

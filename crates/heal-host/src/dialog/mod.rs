@@ -1,9 +1,9 @@
 //! One question to the kernel over netlink, and its whole answer.
 //!
-//! The multicast listeners (`crate::netlink`) wait; this asks. It blocks, for a second at most while
-//! nothing comes, and for [`PATIENCE`] in all, so it belongs where a second does no harm, or on
-//! questions the kernel answers from within `sendto` (all but dumps): there the answer is already
-//! queued when it is read.
+//! The multicast listeners (`crate::netlink`) wait; this asks. It blocks, for a second at most
+//! while nothing comes, and for [`PATIENCE`] in all, so it belongs where a second does no harm, or
+//! on questions the kernel answers from within `sendto` (all but dumps): there the answer is
+//! already queued when it is read.
 //!
 //! ```text
 //!   list   request ──► message, message, … DONE       the list may have moved: `Torn`
@@ -14,8 +14,9 @@
 //! - **Only the kernel is heard**: its port is 0 and no process's is (see `crate::netlink`).
 //! - **Only this answer is heard**: an answer to an earlier question that was given up has another
 //!   number and is passed over.
-//! - **An answer that cannot be followed spoils the socket.** The kernel may still be in the middle of
-//!   a dump, and refuses the next one on the same socket. So the next question gets a new socket.
+//! - **An answer that cannot be followed spoils the socket.** The kernel may still be in the middle
+//!   of a dump, and refuses the next one on the same socket. So the next question gets a new
+//!   socket.
 //!
 //! The price: a copy of each request, and a socket that is bound twice after a failure.
 
@@ -111,8 +112,8 @@ impl Dialog {
         }
     }
 
-    /// Asks for several acts (`NLM_F_ACK`) in one call, which the kernel carries out one after the other
-    /// before it returns.
+    /// Asks for several acts (`NLM_F_ACK`) in one call, which the kernel carries out one after the
+    /// other before it returns.
     pub(crate) fn ask_acts(&mut self, requests: &[Request]) -> io::Result<Acts> {
         let mut answers = Vec::with_capacity(requests.len());
         let mut done_at = clock::moment();

@@ -240,8 +240,8 @@ pub(crate) fn re_add_by_mdadm(array: ArrayNode<'_>, device: NamespaceNode<'_>) -
 }
 
 /// Adds a device as a member, to be filled from the beginning to the end. Not `--add`: that takes a
-/// device with a superblock of this array back by the bitmap first, also one that is an old copy of a
-/// leg and lacks what the bitmap has forgotten (`Manage_add`, `attempt_re_add`).
+/// device with a superblock of this array back by the bitmap first, also one that is an old copy of
+/// a leg and lacks what the bitmap has forgotten (`Manage_add`, `attempt_re_add`).
 pub(crate) fn add(array: ArrayNode<'_>, device: NamespaceNode<'_>) -> Call {
     manage(array, &["--add-spare"], &[device])
 }

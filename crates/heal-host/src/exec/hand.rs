@@ -1,7 +1,8 @@
 //! Helpers that stand ready.
 //!
-//! What a helper of ours does takes a millisecond; to start one takes twenty or a hundred, for a whole
-//! program is mapped and linked. So one that has answered in time stays, and takes the next call:
+//! What a helper of ours does takes a millisecond; to start one takes twenty or a hundred, for a
+//! whole program is mapped and linked. So one that has answered in time stays, and takes the next
+//! call:
 //!
 //! ```text
 //!   Call ──► does one stand ready? ──► its standard input ──► the job ──► an answer ──► stands ready
@@ -9,8 +10,8 @@
 //!                  └──► a new one                                 └──► killed, as any child is
 //! ```
 //!
-//! A call is one line of words. An answer is one line, `CODE OUT ERR`, and behind it so many bytes of
-//! standard output and of standard error: what a child that lived for this call alone would have
+//! A call is one line of words. An answer is one line, `CODE OUT ERR`, and behind it so many bytes
+//! of standard output and of standard error: what a child that lived for this call alone would have
 //! exited with and said. Each has one job at a time, and one that hangs is nobody else's.
 //!
 //! It ends when its standard input does, and so with the daemon.

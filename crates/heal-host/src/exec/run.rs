@@ -1,9 +1,9 @@
 //! Starts a child, listens to it, and ends it when its time is up.
 //!
-//! Most children live for one call and speak into pipes. Helpers of ours stay ([`hand`](super::hand)).
-//! `mdadm` writes into memory instead: it freezes an array while it adds
-//! a member, says that it did, and thaws the array. Were the daemon to die meanwhile, a pipe without a
-//! reader would end it by `SIGPIPE` between the two, and nothing would be filled any more.
+//! Most children live for one call and speak into pipes. Helpers of ours stay
+//! ([`hand`](super::hand)). `mdadm` writes into memory instead: it freezes an array while it adds a
+//! member, says that it did, and thaws the array. Were the daemon to die meanwhile, a pipe without
+//! a reader would end it by `SIGPIPE` between the two, and nothing would be filled any more.
 
 #![allow(
     clippy::disallowed_methods,
@@ -128,7 +128,8 @@ impl Runner {
         self.breaker.holds(subjects)
     }
 
-    /// Sees to it that a helper stands ready, so that the next call on one need not wait for its start.
+    /// Sees to it that a helper stands ready, so that the next call on one need not wait for its
+    /// start.
     pub(crate) fn stand_ready(&self) {
         self.hands.stand_ready(self.tools.path(Tool::OurHelper));
     }
@@ -274,7 +275,8 @@ struct Sheets {
     stderr: File,
 }
 
-/// A piece of memory that takes [`OUTPUT`] bytes; more is an error to whoever writes, and no signal.
+/// A piece of memory that takes [`OUTPUT`] bytes; more is an error to whoever writes, and no
+/// signal.
 fn sheet() -> io::Result<File> {
     let fd = memfd_create("words", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&fd, OUTPUT as u64)?;

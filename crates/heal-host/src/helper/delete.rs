@@ -9,8 +9,8 @@ use crate::sysfs::{Held, Root};
 
 /// Deletes `name` below `root`, if its directory has this inode.
 ///
-/// In any other state than `connecting` the write can wait for an answer of the target, half a minute
-/// and more. What changes between the look at the state and the write is up to the kernel.
+/// In any other state than `connecting` the write can wait for an answer of the target, half a
+/// minute and more. What changes between the look at the state and the write is up to the kernel.
 pub(super) fn controller(root: &Path, name: &ControllerName, inode: u64) -> Result<(), Failure> {
     let path = Root::new(root).dir("sys/class/nvme").dir(name.as_str());
     let not_there = |why| Failure { exit: Exit::NotThere, said: format!("{name}: {why}") };

@@ -12,8 +12,8 @@
 //!   nvme-heald helper thaw md127 UUID                      the same, if a killed `mdadm` left it frozen
 //! ```
 //!
-//! One that is told to `serve` reads such lines from its standard input, does one after the other, and
-//! answers each: the start of a program is most of what one of these takes.
+//! One that is told to `serve` reads such lines from its standard input, does one after the other,
+//! and answers each: the start of a program is most of what one of these takes.
 //!
 //! The helper takes names and words, never paths to write to and never values: it builds the path
 //! itself, and the three words are a closed list. A name is a [`DeviceName`], so it holds neither a
@@ -32,7 +32,8 @@
 //! | 75 | busy |
 //! | 77 | it is not to be, now or later |
 //!
-//! The price: the daemon's whole binary is loaded for one `write`, and stays loaded while it serves.
+//! The price: the daemon's whole binary is loaded for one `write`, and stays loaded while it
+//! serves.
 
 mod delete;
 mod probe;

@@ -53,7 +53,8 @@ pub(super) struct Member {
     pub(super) manners: Option<Manners>,
 }
 
-/// The member on `node`, if it is the device `dev` and carries exactly one superblock; and the device, held.
+/// The member on `node`, if it is the device `dev` and carries exactly one superblock; and the
+/// device, held.
 pub(super) fn only_member(node: &Path, dev: DevT) -> Result<(File, Option<Member>), Failure> {
     let file = open_if(node, dev)?;
     let found = member_of(&file).map_err(|error| Failure::kernel(node.display(), &error))?;

@@ -1,10 +1,12 @@
-//! Gives a member that left back to its array: one question to the kernel, which judges and acts in one.
+//! Gives a member that left back to its array: one question to the kernel, which judges and acts in
+//! one.
 //!
-//! `mdadm --re-add` comes to the same `ADD_NEW_DISK`, with the same words: the slot and the number that
-//! stand in the superblock, and "in sync" (`Manage.c`, `attempt_re_add`). To that the kernel says yes only
-//! if the device's events are within what the array's bitmap still knows (`md_add_new_disk`,
-//! `super_1_validate`); it claims the device for itself, and refuses one that is too small or whose number
-//! is taken (`md_import_device`, `bind_rdev_to_array`). What `mdadm` does around it is asked here as well:
+//! `mdadm --re-add` comes to the same `ADD_NEW_DISK`, with the same words: the slot and the number
+//! that stand in the superblock, and "in sync" (`Manage.c`, `attempt_re_add`). To that the kernel
+//! says yes only if the device's events are within what the array's bitmap still knows
+//! (`md_add_new_disk`, `super_1_validate`); it claims the device for itself, and refuses one that
+//! is too small or whose number is taken (`md_import_device`, `bind_rdev_to_array`). What `mdadm`
+//! does around it is asked here as well:
 //!
 //! | question | asked by |
 //! |---|---|
@@ -13,11 +15,12 @@
 //! | the number of the member is free | here, and by the kernel |
 //! | nobody else has the device, it is large enough, the bitmap covers its absence | the kernel |
 //!
-//! What `mdadm` does besides is not done. It freezes the array meanwhile, so that MD does not begin with the
-//! first of several devices: there is one. So nobody can be killed between freezing and thawing.
+//! What `mdadm` does besides is not done. It freezes the array meanwhile, so that MD does not begin
+//! with the first of several devices: there is one. So nobody can be killed between freezing and
+//! thawing.
 //!
-//! The price: a second user of an interface that is `mdadm`'s. A superblock that asks for more than a plain
-//! mirror needs is left to `mdadm`.
+//! The price: a second user of an interface that is `mdadm`'s. A superblock that asks for more than
+//! a plain mirror needs is left to `mdadm`.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -129,7 +132,8 @@ fn disk_info(wanted: &Return<'_>, found: Option<Member>) -> Result<DiskInfo, Fai
 #[allow(unsafe_code, reason = "MD's own call, which no library wraps")]
 fn is_taken(array: impl AsFd, number: i32) -> Result<bool, Failure> {
     let mut info = DiskInfo { number, ..DiskInfo::default() };
-    // SAFETY: `GET_DISK_INFO` reads a `struct mdu_disk_info_s` and writes one back, nothing beyond it.
+    // SAFETY: `GET_DISK_INFO` reads a `struct mdu_disk_info_s` and writes one back, nothing beyond
+    // it.
     let asked = unsafe { ioctl(array, Updater::<GET_DISK_INFO, DiskInfo>::new(&mut info)) };
     asked.map_err(|errno| Failure::kernel("the array's members", &errno.into()))?;
     Ok(info.major != 0 || info.minor != 0)

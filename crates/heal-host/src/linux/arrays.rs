@@ -223,7 +223,8 @@ impl LinuxHost {
         }
     }
 
-    /// MD does not ask whether the array went on without the device, or the device without the array.
+    /// MD does not ask whether the array went on without the device, or the device without the
+    /// array.
     fn is_of_one_history(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
         let mut without = None;
         for (namespace, identity) in sources(array) {
@@ -267,8 +268,8 @@ impl LinuxHost {
         }
     }
 
-    /// `mdadm --add-spare` overwrites whatever is there, without a word. Answers with the superblock of
-    /// this very array, if the device carries one.
+    /// `mdadm --add-spare` overwrites whatever is there, without a word. Answers with the
+    /// superblock of this very array, if the device carries one.
     fn may_be_overwritten(
         &self,
         id: ArrayId,

@@ -1,9 +1,10 @@
 //! Acts on a controller's attributes, and the proof that it is the one that was meant.
 //!
-//! A controller is proven by the inode of its directory: the last look read there where it leads, and
-//! the kernel gives the number to no other. The directory is then held open, and everything goes
-//! through that handle, so nothing can be written to a successor. It stays open, with the attributes
-//! that are read when there is no time to find them: as long as they answer, it is the same one.
+//! A controller is proven by the inode of its directory: the last look read there where it leads,
+//! and the kernel gives the number to no other. The directory is then held open, and everything
+//! goes through that handle, so nothing can be written to a successor. It stays open, with the
+//! attributes that are read when there is no time to find them: as long as they answer, it is the
+//! same one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +89,8 @@ fn is_disk(name: &str) -> bool {
     })
 }
 
-/// How long the survivors of an isolation are not armed: the leg has failed by then, or it never will.
+/// How long the survivors of an isolation are not armed: the leg has failed by then, or it never
+/// will.
 const SURVIVES: Duration = Duration::from_secs(5);
 
 /// Who must queue because another leg is being isolated.
@@ -127,8 +129,8 @@ impl LinuxHost {
     ) -> Step<Outcome> {
         let seen = self.last().ok_or(Outcome::Unknown(UnknownWhy::NotReadYet))?;
         let controller = self.prove(&seen, wanted)?;
-        // Held until it is written: an isolation that names this one as a survivor comes after that,
-        // or is seen here.
+        // Held until it is written: an isolation that names this one as a survivor comes after
+        // that, or is seen here.
         let kept = self.survivors.lock();
         match value {
             FastIoFail::Off => {}

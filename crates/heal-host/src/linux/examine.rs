@@ -50,8 +50,8 @@ impl LinuxHost {
         self.nodes.prove(&device.device, device.dev)
     }
 
-    /// What stands on the device. "Blank" takes two witnesses that both could read. All read at once, and
-    /// what was not needed is not asked how it went.
+    /// What stands on the device. "Blank" takes two witnesses that both could read. All read at
+    /// once, and what was not needed is not asked how it went.
     pub(super) fn content_of(&self, device: &DeviceIdentity, node: &Node) -> Step<Content> {
         let named = NamespaceNode { id: device.namespace, node };
         let (report, all, beside_md) = std::thread::scope(|readers| {

@@ -1,8 +1,9 @@
 //! Frees the application's I/O from a leg that nothing gets through to.
 //!
-//! MD waits for a leg that does not answer, and the kernel's NVMe host waits with it: ten minutes by
-//! default. Nothing that is done to the array helps, and a controller that is dead but still `live`
-//! must be neither reset nor deleted: both wait for its answer. What it believes is its sockets:
+//! MD waits for a leg that does not answer, and the kernel's NVMe host waits with it: ten minutes
+//! by default. Nothing that is done to the array helps, and a controller that is dead but still
+//! `live` must be neither reset nor deleted: both wait for its answer. What it believes is its
+//! sockets:
 //!
 //! ```text
 //!   glance ──► guards ──► survivors: fast_io_fail_tmo off ──► still live?      they queue from now on
@@ -14,18 +15,19 @@
 //!   MD fails the leg by itself at the first error, and the application goes on with the others.
 //! ```
 //!
-//! The order is what keeps the data: a survivor whose I/O failed while the leg is out would break the
-//! array for good (`MD_BROKEN`), so none is left able to fail before the leg is made to. Everything up
-//! to the sockets can be taken back and harms nobody; a guard that does not hold ends it there.
+//! The order is what keeps the data: a survivor whose I/O failed while the leg is out would break
+//! the array for good (`MD_BROKEN`), so none is left able to fail before the leg is made to.
+//! Everything up to the sockets can be taken back and harms nobody; a guard that does not hold ends
+//! it there.
 //!
-//! A controller in `connecting` has failed its I/O or queues it. If it queues, because it was not armed
-//! in time, the only way left is to delete it: in this state alone that returns at once.
+//! A controller in `connecting` has failed its I/O or queues it. If it queues, because it was not
+//! armed in time, the only way left is to delete it: in this state alone that returns at once.
 //!
 //! Nothing here waits: attributes are written by this very thread, because a write to
 //! `fast_io_fail_tmo` takes no lock, and what becomes of the leg is seen by whoever watches MD.
 //!
-//! The price: the host's facts about *identity* are those of the last look ([`crate::scan`]), checked
-//! by inode and sequence number instead of being read again.
+//! The price: the host's facts about *identity* are those of the last look ([`crate::scan`]),
+//! checked by inode and sequence number instead of being read again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -49,7 +51,8 @@ use crate::scan::Seen;
 /// I/O fails as soon as the controller is connecting.
 const AT_ONCE: FastIoFail = FastIoFail::After(0);
 
-/// How often sockets are listed in a row until two lists agree; they change while somebody connects.
+/// How often sockets are listed in a row until two lists agree; they change while somebody
+/// connects.
 const LISTINGS: usize = 3;
 
 /// A leg in trouble on the glance of this moment, with every guard that a glance can check held.
@@ -143,8 +146,8 @@ impl LinuxHost {
         Ok(HostAnswer { outcome, content: None, done_at: sockets.at })
     }
 
-    /// Goes through everything an isolation of a leg of `id` reads, and changes nothing: code that was
-    /// never run is slow the first time, and the first time is the one that counts.
+    /// Goes through everything an isolation of a leg of `id` reads, and changes nothing: code that
+    /// was never run is slow the first time, and the first time is the one that counts.
     pub fn rehearse(&self, id: ArrayId) {
         let Some(seen) = self.last() else { return };
         if self.can_isolate().is_err() {
@@ -241,7 +244,8 @@ impl LinuxHost {
         }
     }
 
-    /// A claim takes two looks that agree, and a daemon that has just started may be needed at once.
+    /// A claim takes two looks that agree, and a daemon that has just started may be needed at
+    /// once.
     fn list_sockets(&self, seen: &Seen) -> io::Result<()> {
         for _ in 0..LISTINGS {
             if !self.sockets.refresh(&controllers(&self.root, seen))? {
@@ -260,8 +264,8 @@ impl LinuxHost {
         Err(refused_here(format!("isolation is {support}")))
     }
 
-    /// Every survivor queues, proven, and afterwards enough of them are still live: one that lost its
-    /// connection before it was told to queue may be failing its I/O already.
+    /// Every survivor queues, proven, and afterwards enough of them are still live: one that lost
+    /// its connection before it was told to queue may be failing its I/O already.
     fn survivors_queue(
         &self,
         seen: &Seen,

@@ -27,9 +27,9 @@
 //! - **Nobody waits behind a child that hangs.** While one does, acts on the same array, namespace
 //!   or subsystem are answered `Retry(Stuck)` before anything is looked at.
 //!
-//! Three acts on controllers are made otherwise ([`controllers`], [`isolate`]): the application waits
-//! for them. They look at one array only, by way of the last look, write attributes themselves because
-//! that takes no lock, and read back once.
+//! Three acts on controllers are made otherwise ([`controllers`], [`isolate`]): the application
+//! waits for them. They look at one array only, by way of the last look, write attributes
+//! themselves because that takes no lock, and read back once.
 //!
 //! The guards of the core are checked there. Those that keep data from being lost are checked here
 //! once more, on the snapshot of this very moment: the last leg that works, a device in use,
@@ -172,8 +172,8 @@ impl LinuxHost {
         self.support.now()
     }
 
-    /// Asks the kernel whether legs can be isolated here, which takes some tenths of a second. Looks ask
-    /// by themselves while it is open and there is a controller.
+    /// Asks the kernel whether legs can be isolated here, which takes some tenths of a second.
+    /// Looks ask by themselves while it is open and there is a controller.
     #[must_use]
     pub fn ask_isolation(&self) -> IsolationSupport {
         self.support.ask(&self.root)
@@ -203,8 +203,8 @@ impl LinuxHost {
         self.survey().snapshot.clone()
     }
 
-    /// The look that an act on an array begins with. It may be some instants old; what is not in it is not
-    /// there only for acts that need it to be there.
+    /// The look that an act on an array begins with. It may be some instants old; what is not in it
+    /// is not there only for acts that need it to be there.
     fn before(&self) -> HostSnapshot {
         self.fresh.as_deref().cloned().unwrap_or_else(|| self.see())
     }

@@ -1,8 +1,8 @@
 //! The TCP sockets of controllers, as far as acts need them.
 //!
-//! What is destroyed must be known before it has to be: looking sockets up among all of a host's takes
-//! longer than everything else an isolation does. So every look takes down whose sockets are whose
-//! ([`SocketBook`]), and an isolation only asks for its own:
+//! What is destroyed must be known before it has to be: looking sockets up among all of a host's
+//! takes longer than everything else an isolation does. So every look takes down whose sockets are
+//! whose ([`SocketBook`]), and an isolation only asks for its own:
 //!
 //! ```text
 //!   look ──► controllers ──► dump to their portals ──► book        one conversation with the kernel
@@ -10,8 +10,8 @@
 //!   isolation ──────────────────────────────────────────┴─► destroy, by id    and another one
 //! ```
 //!
-//! Two conversations, so that an isolation does not wait behind a dump. The book itself is held only to
-//! read it and to write it.
+//! Two conversations, so that an isolation does not wait behind a dump. The book itself is held
+//! only to read it and to write it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,15 +1,16 @@
 //! Thaws an array that an `mdadm` of ours left frozen.
 //!
-//! `mdadm` freezes an array while it adds a member, so that MD begins nothing meanwhile, and thaws it at
-//! its end (`Manage_subdevs`, `sysfs_freeze_array`). One that was killed at its deadline has no end: the
-//! array stays frozen, MD fills no leg any more, and whoever sees it frozen takes it for another tool's.
+//! `mdadm` freezes an array while it adds a member, so that MD begins nothing meanwhile, and thaws
+//! it at its end (`Manage_subdevs`, `sysfs_freeze_array`). One that was killed at its deadline has
+//! no end: the array stays frozen, MD fills no leg any more, and whoever sees it frozen takes it
+//! for another tool's.
 //!
 //! ```text
 //!   mdadm ── freezes ── waits ──► killed ──► gone ──► a look shows `frozen` ──► idle is written
 //! ```
 //!
-//! The price: nobody but us remembers which arrays these are. A daemon that dies between the kill and
-//! the thaw leaves the array frozen, and says so.
+//! The price: nobody but us remembers which arrays these are. A daemon that dies between the kill
+//! and the thaw leaves the array frozen, and says so.
 
 use heal_types::{ArraySnapshot, Observed, SyncAction};
 

@@ -315,10 +315,10 @@ pub(super) enum Member {
 
 /// Who the member in `dir` of `array` is now.
 ///
-/// The `block` link leads to whoever has the name now. He is the member only if this array holds him,
-/// which he says himself. The array's `slaves` says the same from the other side, made with the
-/// member and kept when the device goes: without it the member is being bound or unbound just now, and
-/// that is not "gone".
+/// The `block` link leads to whoever has the name now. He is the member only if this array holds
+/// him, which he says himself. The array's `slaves` says the same from the other side, made with
+/// the member and kept when the device goes: without it the member is being bound or unbound just
+/// now, and that is not "gone".
 pub(super) fn held_by(dir: &Dir, array: &DeviceName) -> Member {
     let target = match dir.link_target("block") {
         Observed::Known(target) => target,

@@ -63,8 +63,8 @@ pub(super) enum Parent<'a> {
 }
 
 impl Fabric {
-    /// Reads all of it. A list that cannot be read is an error: half a list of controllers would say
-    /// that paths are gone.
+    /// Reads all of it. A list that cannot be read is an error: half a list of controllers would
+    /// say that paths are gone.
     pub(super) fn read(root: &Root, cache: &mut PortalCache) -> Result<Self, UnknownWhy> {
         let class = root.dir("sys/class/nvme");
         let mut controllers = BTreeMap::new();
@@ -210,14 +210,14 @@ fn entries(dir: &Dir) -> Result<Vec<String>, UnknownWhy> {
 
 /// Where a controller is connected to, and how.
 ///
-/// The reader of `address` takes the queue's lock, and waits while a queue is being stopped. So it is
-/// read while the controller is live, once: nothing in it changes in a controller's life, not even
-/// when it connects again (`nvmf_get_address`, `drivers/nvme/host/fabrics.c`; `src_addr`, which can
-/// change, is left out).
+/// The reader of `address` takes the queue's lock, and waits while a queue is being stopped. So it
+/// is read while the controller is live, once: nothing in it changes in a controller's life, not
+/// even when it connects again (`nvmf_get_address`, `drivers/nvme/host/fabrics.c`; `src_addr`,
+/// which can change, is left out).
 ///
-/// A daemon that starts while a controller is not live reads what the driver tells udev instead, which
-/// takes no lock of the queue (`nvme_class_uevent`). The number of queues is not to be had then: all of
-/// it is read again once the controller is live.
+/// A daemon that starts while a controller is not live reads what the driver tells udev instead,
+/// which takes no lock of the queue (`nvme_class_uevent`). The number of queues is not to be had
+/// then: all of it is read again once the controller is live.
 fn recall(
     dir: &Dir,
     name: &ControllerName,

@@ -1,9 +1,9 @@
 //! One array of the last look, with those facts read again that change while nobody plugs anything.
 //!
 //! A decision that must not wait is made on facts of this moment, and a whole look takes as long as
-//! the host is large. What a look finds out about identity — which namespace stands behind which name,
-//! where a controller leads — does not change in the life of a kernel object. So a glance asks each
-//! object whether it is still the same one, and then only for what moves:
+//! the host is large. What a look finds out about identity — which namespace stands behind which
+//! name, where a controller leads — does not change in the life of a kernel object. So a glance
+//! asks each object whether it is still the same one, and then only for what moves:
 //!
 //! ```text
 //!   last look                      same one?                     what moves
@@ -12,16 +12,16 @@
 //!        └─ path ───► inode of the controller        state, fast_io_fail_tmo, ana_state
 //! ```
 //!
-//! Who is not the same any more is treated as the look would: an array is not there, a leg's device is
-//! gone or unreadable, a controller is a new one, of which it is not known where it leads.
+//! Who is not the same any more is treated as the look would: an array is not there, a leg's device
+//! is gone or unreadable, a controller is a new one, of which it is not known where it leads.
 //!
 //! What a glance reads stays open ([`super::Kept`]), so that the next one only reads.
 //!
-//! In the snapshot stand this array and every namespace that a question about it can touch: those of
-//! its legs, and those that share a subsystem, a controller or an id with one of them.
+//! In the snapshot stand this array and every namespace that a question about it can touch: those
+//! of its legs, and those that share a subsystem, a controller or an id with one of them.
 //!
-//! The price: what was plugged since the last look is not in it, unless it is a path to a leg. A new
-//! member of the array, or a namespace nobody knew, is seen by the next look.
+//! The price: what was plugged since the last look is not in it, unless it is a path to a leg. A
+//! new member of the array, or a namespace nobody knew, is seen by the next look.
 
 use std::str::FromStr;
 
@@ -323,8 +323,8 @@ impl Eye<'_> {
     }
 }
 
-/// The controllers of a subsystem, in the order of a look. If they cannot be listed, those that were
-/// there before.
+/// The controllers of a subsystem, in the order of a look. If they cannot be listed, those that
+/// were there before.
 fn members(eye: Eye<'_>, subsystem: &str, known: &NamespaceSnapshot) -> Vec<String> {
     let place = eye.root.dir("sys/class/nvme-subsystem").dir(subsystem);
     match eye.kept.names(place.path()) {
@@ -372,8 +372,8 @@ fn behind(leg: &LegSnapshot) -> Option<&NamespaceSnapshot> {
     }
 }
 
-/// Whether `namespace` shares a subsystem, a controller or an id with `leg`. What is not known of it
-/// may be shared.
+/// Whether `namespace` shares a subsystem, a controller or an id with `leg`. What is not known of
+/// it may be shared.
 fn concerns(namespace: &NamespaceSnapshot, leg: &NamespaceSnapshot) -> bool {
     let same_subsystem = match (&namespace.nqn, &leg.nqn) {
         (Observed::Known(one), Observed::Known(other)) => one == other,

@@ -1,10 +1,10 @@
 //! Attributes that stay open from one glance to the next.
 //!
-//! Opening and closing a file below `/sys` costs several times what reading it does, so a glance keeps
-//! what it opened. That is safe because an open attribute belongs to one kernel object for as long as it
-//! is open: when the object goes, reading answers `ENODEV` (`kernfs_seq_start`, `fs/kernfs/file.c`), and
-//! the path is opened anew, be it that somebody else has the name by then. So what is read is what a
-//! fresh `open` would have led to.
+//! Opening and closing a file below `/sys` costs several times what reading it does, so a glance
+//! keeps what it opened. That is safe because an open attribute belongs to one kernel object for as
+//! long as it is open: when the object goes, reading answers `ENODEV` (`kernfs_seq_start`,
+//! `fs/kernfs/file.c`), and the path is opened anew, be it that somebody else has the name by then.
+//! So what is read is what a fresh `open` would have led to.
 //!
 //! In a captured tree a file outlives its name, so there nothing is kept.
 //!
@@ -40,7 +40,8 @@ pub(crate) struct Kept {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// By the bytes of their paths: to compare paths as such takes longer than to read what is there.
+    /// By the bytes of their paths: to compare paths as such takes longer than to read what is
+    /// there.
     files: HashMap<OsString, File>,
     look: u32,
 }

@@ -7,24 +7,24 @@
 //!   /sys/block/md*/md, /run/udev/data  ─────────────────────┘
 //! ```
 //!
-//! The look is bottom-up, so that each thing is read once: controllers before namespaces, namespaces
-//! before legs. It is linear in what the host has.
+//! The look is bottom-up, so that each thing is read once: controllers before namespaces,
+//! namespaces before legs. It is linear in what the host has.
 //!
-//! What could not be read is never left out in silence. A single fact becomes `Unknown`; an array of
-//! which a fact is missing that every conclusion needs is listed as unreadable. If `/sys/block` itself
-//! cannot be read, every array that was seen before is unreadable: an empty snapshot would say that
-//! they are gone.
+//! What could not be read is never left out in silence. A single fact becomes `Unknown`; an array
+//! of which a fact is missing that every conclusion needs is listed as unreadable. If `/sys/block`
+//! itself cannot be read, every array that was seen before is unreadable: an empty snapshot would
+//! say that they are gone.
 //!
 //! Two things deserve suspicion, because the names under `/sys` do not say who somebody is:
 //!
-//! - **A leg's `block` link** is written as a path at each reading. When the device is gone and another
-//!   one took its name, the link leads to the stranger. Who is held by an array says so himself: his
-//!   `holders` directory names it.
-//! - **A controller's name** goes to the next controller. What is remembered of one is kept under the
-//!   inode of its directory, which the kernel does not give out twice.
+//! - **A leg's `block` link** is written as a path at each reading. When the device is gone and
+//!   another one took its name, the link leads to the stranger. Who is held by an array says so
+//!   himself: his `holders` directory names it.
+//! - **A controller's name** goes to the next controller. What is remembered of one is kept under
+//!   the inode of its directory, which the kernel does not give out twice.
 //!
-//! A `glance` is the look's small sister: one array of the last look, with only those facts read again
-//! that change while nobody plugs anything.
+//! A `glance` is the look's small sister: one array of the last look, with only those facts read
+//! again that change while nobody plugs anything.
 //!
 //! The price: a snapshot is no instant. The kernel goes on while it is read, so whoever acts on it
 //! checks again, right before the act.

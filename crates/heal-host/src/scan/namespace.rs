@@ -152,9 +152,9 @@ fn read(
 
 /// The names the target gave the namespace.
 ///
-/// `wwid` says which the kernel has. `uuid` alone does not: where the target gave no UUID, the kernel
-/// shows the NGUID there (`uuid_show`, `drivers/nvme/host/sysfs.c`). A `wwid` made of serial number and
-/// model (`nvme.…`) is shared by clones and is no identity.
+/// `wwid` says which the kernel has. `uuid` alone does not: where the target gave no UUID, the
+/// kernel shows the NGUID there (`uuid_show`, `drivers/nvme/host/sysfs.c`). A `wwid` made of serial
+/// number and model (`nvme.…`) is shared by clones and is no identity.
 fn ids(dir: &Dir) -> Observed<NamespaceIds> {
     let wwid = match dir.text("wwid") {
         Observed::Known(text) => text,

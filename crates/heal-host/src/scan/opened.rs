@@ -1,9 +1,9 @@
 //! Controllers that stay open from one look to the next.
 //!
-//! The directory of a controller under `/sys`, and in it the two attributes that say how it is, one of
-//! them to be written as well. As long as they answer it is the same controller: when it goes they say `ENODEV` (`kernfs_seq_start`,
-//! `fs/kernfs/file.c`), whoever has its name by then. So its inode is read once, and neither a glance
-//! nor an act has to walk the path to it again.
+//! The directory of a controller under `/sys`, and in it the two attributes that say how it is, one
+//! of them to be written as well. As long as they answer it is the same controller: when it goes
+//! they say `ENODEV` (`kernfs_seq_start`, `fs/kernfs/file.c`), whoever has its name by then. So its
+//! inode is read once, and neither a glance nor an act has to walk the path to it again.
 //!
 //! In a captured tree files answer although they are gone: there none is kept.
 //!

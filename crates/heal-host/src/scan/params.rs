@@ -1,10 +1,10 @@
 //! How a controller could be connected again.
 //!
-//! Once the kernel has let go of a controller nobody can ask it any more how it was connected, so the
-//! answer is kept beforehand. What the kernel does not show cannot be made again: TLS with a key of its
-//! own; header and data digests are for the configuration to say. Of a DH-HMAC-CHAP key the kernel
-//! shows the secret itself, to root; it is compared with `none` and not kept. Where such a key came
-//! from is known only if `nvme-cli` has a configuration to take it from.
+//! Once the kernel has let go of a controller nobody can ask it any more how it was connected, so
+//! the answer is kept beforehand. What the kernel does not show cannot be made again: TLS with a
+//! key of its own; header and data digests are for the configuration to say. Of a DH-HMAC-CHAP key
+//! the kernel shows the secret itself, to root; it is compared with `none` and not kept. Where such
+//! a key came from is known only if `nvme-cli` has a configuration to take it from.
 
 use std::path::PathBuf;
 use std::time::Duration;

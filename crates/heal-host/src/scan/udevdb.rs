@@ -1,8 +1,9 @@
 //! udev's database as text: what its rules found out about a device, without opening the device.
 //!
 //! One file for each device, `/run/udev/data/bMAJOR:MINOR`, one property a line: `E:KEY=VALUE`. The
-//! format is private to udev, but has been the same since udev 173 and is what libudev itself reads.
-//! A property that is not there, or a file that is not there, means only that nobody has looked.
+//! format is private to udev, but has been the same since udev 173 and is what libudev itself
+//! reads. A property that is not there, or a file that is not there, means only that nobody has
+//! looked.
 
 use heal_types::{ArrayId, DevT, MdDeviceId, Observed, UnknownWhy};
 

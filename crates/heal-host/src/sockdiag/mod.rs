@@ -1,9 +1,9 @@
 //! The host's TCP sockets, over `NETLINK_SOCK_DIAG`: which lead to a target, how they fare, and the
 //! end of one of them.
 //!
-//! A pulled cable leaves an NVMe/TCP controller `live` until a keep-alive goes unanswered. Its sockets
-//! know earlier: segments go out again and again and nothing comes back. And ending them from here
-//! (what `ss -K` does) is what makes the kernel begin its error recovery at once:
+//! A pulled cable leaves an NVMe/TCP controller `live` until a keep-alive goes unanswered. Its
+//! sockets know earlier: segments go out again and again and nothing comes back. And ending them
+//! from here (what `ss -K` does) is what makes the kernel begin its error recovery at once:
 //!
 //! ```text
 //!   dump(target) ──► every socket to it: id, state, tcp_info        (looks through the whole table)
@@ -11,10 +11,10 @@
 //!   destroy(id)  ──► tcp_abort ──► TCP_CLOSE ──► nvme_tcp_state_change ──► error recovery
 //! ```
 //!
-//! **An id is exact.** The kernel looks a socket up by both addresses, both ports and interface, and
-//! then compares the cookie, a number no other socket of this boot gets. Whoever destroys by id hits
-//! that connection or none ([`Destroyed::Gone`]), never its successor on the same ports. One cookie
-//! means "any" to the kernel; an id with that one is refused here.
+//! **An id is exact.** The kernel looks a socket up by both addresses, both ports and interface,
+//! and then compares the cookie, a number no other socket of this boot gets. Whoever destroys by id
+//! hits that connection or none ([`Destroyed::Gone`]), never its successor on the same ports. One
+//! cookie means "any" to the kernel; an id with that one is refused here.
 //!
 //! **`ENOENT` has two meanings**: no such socket, and no `tcp_diag` in this kernel. So
 //! [`Diag::open`] first asks an empty question, which also loads the module; after that `ENOENT` is
@@ -47,7 +47,8 @@ const ATTEMPTS: usize = 3;
 /// `INET_DIAG_NOCOOKIE`, twice: the kernel compares no cookie.
 const ANY_COOKIE: [u32; 2] = [u32::MAX; 2];
 
-/// What this kernel does not offer. An [`io::Error`] of kind [`io::ErrorKind::Unsupported`] holds it.
+/// What this kernel does not offer. An [`io::Error`] of kind [`io::ErrorKind::Unsupported`] holds
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NotOffered {
     /// No `tcp_diag`, and no module of that name.
@@ -276,11 +277,12 @@ impl Diag {
     }
 
     /// Ends the sockets `ids`, and no others, all from within one call: after the first of a
-    /// controller's the kernel begins its error recovery, and nobody has to wait for that. Answers what
-    /// became of each, and when the last had ended.
+    /// controller's the kernel begins its error recovery, and nobody has to wait for that. Answers
+    /// what became of each, and when the last had ended.
     ///
     /// # Errors
-    /// As [`Diag::destroy`], for the first that the kernel refused; the others were asked for as well.
+    /// As [`Diag::destroy`], for the first that the kernel refused; the others were asked for as
+    /// well.
     pub fn destroy_all(&mut self, ids: &[SocketId]) -> io::Result<(Vec<Destroyed>, Moment)> {
         ids.iter().try_for_each(exact)?;
         let requests: Vec<_> = ids.iter().map(wire::destroy).collect();

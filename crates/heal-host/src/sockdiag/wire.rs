@@ -200,8 +200,8 @@ pub(super) fn socket(body: &[u8]) -> Result<Option<TcpSocket>, Malformed> {
     }))
 }
 
-/// `struct tcp_info` (`include/uapi/linux/tcp.h`): eight bytes, then numbers of four. It grows at its
-/// end with every few kernels.
+/// `struct tcp_info` (`include/uapi/linux/tcp.h`): eight bytes, then numbers of four. It grows at
+/// its end with every few kernels.
 fn tcp_info(bytes: &[u8]) -> Option<TcpInfo> {
     Some(TcpInfo {
         state: TcpState::from_number(*bytes.first()?),

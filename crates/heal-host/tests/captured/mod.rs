@@ -1,7 +1,7 @@
 //! Trees of `/sys`, `/proc` and `/run` as text, unfolded into a directory for one test.
 //!
-//! A captured tree has empty directories, links that lead nowhere and names with colons: what a version
-//! control system keeps badly. So each is one file, `trees/NAME.tree`, one entry a line:
+//! A captured tree has empty directories, links that lead nowhere and names with colons: what a
+//! version control system keeps badly. So each is one file, `trees/NAME.tree`, one entry a line:
 //!
 //! ```text
 //!   f PATH CONTENT      a file; `\n` and `\\` in its content are written so

@@ -7,13 +7,14 @@
 //!                 └── once more with another token ◄──────────── "who are you?" ─────────────┘
 //! ```
 //!
-//! Everything is bounded: a call by its deadline, an address by its share of it, an answer by its size.
-//! Connections are kept for the next calls, as many as were ever needed at once and few in any case: a
-//! handshake takes longer than a call. But a call that must not be repeated by accident gets a fresh one:
-//! on an old one nobody can tell "never arrived" from "done, and the answer lost".
+//! Everything is bounded: a call by its deadline, an address by its share of it, an answer by its
+//! size. Connections are kept for the next calls, as many as were ever needed at once and few in
+//! any case: a handshake takes longer than a call. But a call that must not be repeated by accident
+//! gets a fresh one: on an old one nobody can tell "never arrived" from "done, and the answer
+//! lost".
 //!
-//! It knows nothing of any vendor. What an answer means is the backend's affair, and so is what "not
-//! authorised" looks like: some say it with status 200.
+//! It knows nothing of any vendor. What an answer means is the backend's affair, and so is what
+//! "not authorised" looks like: some say it with status 200.
 //!
 //! The price: HTTP/1.1 and one call at a time on a connection. A host makes a few calls an hour.
 
@@ -57,8 +58,8 @@ pub const MAX_ANSWER: usize = 4 * 1024 * 1024;
 const MAX_HEAD: usize = 64 * 1024;
 /// How long one address may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// A connection nobody used for this long is not used again. Longer than the pause between two signs of
-/// life: a report finds one that is open.
+/// A connection nobody used for this long is not used again. Longer than the pause between two
+/// signs of life: a report finds one that is open.
 const IDLE: Duration = Duration::from_secs(30);
 /// As many connections are kept.
 const MAX_IDLE: usize = 4;
@@ -134,8 +135,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client; `refuses` says whether a reply means that our credentials were not accepted. Reads the
-    /// certificates, calls nobody.
+    /// A client; `refuses` says whether a reply means that our credentials were not accepted. Reads
+    /// the certificates, calls nobody.
     pub(crate) fn new(
         options: ClientOptions,
         refuses: fn(&Reply) -> bool,

@@ -1,7 +1,7 @@
 //! Secrets: read from a file by path, held in memory that is wiped, and without a text form.
 //!
-//! A secret never stands in our configuration, only the path of the file that holds it. The type has no
-//! `Debug` and no `Display`, so a log line that would show one does not compile.
+//! A secret never stands in our configuration, only the path of the file that holds it. The type
+//! has no `Debug` and no `Display`, so a log line that would show one does not compile.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -54,8 +54,8 @@ impl Secret {
         Ok(Self(bytes))
     }
 
-    /// Without the blanks around it: editors end files with a newline, and a newline in a header would
-    /// end the header.
+    /// Without the blanks around it: editors end files with a newline, and a newline in a header
+    /// would end the header.
     fn trimmed(&self) -> Self {
         Self(Zeroizing::new(self.0.trim_ascii().to_vec()))
     }

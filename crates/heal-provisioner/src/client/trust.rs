@@ -1,8 +1,9 @@
 //! Whom we believe to be the provisioner.
 //!
-//! A provisioner decides which disk an array is rebuilt on, so whoever can pose as one can lead every
-//! copy to a place of his own. Its certificate is therefore always judged: by an authority, by a pin,
-//! or by both. Not judging it is possible, takes two settings, and is said aloud every hour.
+//! A provisioner decides which disk an array is rebuilt on, so whoever can pose as one can lead
+//! every copy to a place of his own. Its certificate is therefore always judged: by an authority,
+//! by a pin, or by both. Not judging it is possible, takes two settings, and is said aloud every
+//! hour.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,8 @@ const SYSTEM_AUTHORITIES: [&str; 2] =
 pub struct TlsOptions {
     /// Authorities, PEM. None: those of the distribution, unless there are pins.
     pub authorities: Option<PathBuf>,
-    /// The server's key or certificate must be one of these. Without `authorities` this alone decides,
-    /// which suits an appliance that signs its certificate itself.
+    /// The server's key or certificate must be one of these. Without `authorities` this alone
+    /// decides, which suits an appliance that signs its certificate itself.
     pub pins: Vec<Pin>,
     /// Our certificate and its key, in one PEM file.
     pub identity: Option<PathBuf>,
@@ -39,8 +40,8 @@ pub struct TlsOptions {
     pub believe_anybody: bool,
 }
 
-/// The SHA-256 of a certificate, or of its public key (`SubjectPublicKeyInfo`), in hexadecimal digits
-/// with or without colons, as `openssl x509 -fingerprint -sha256` shows it.
+/// The SHA-256 of a certificate, or of its public key (`SubjectPublicKeyInfo`), in hexadecimal
+/// digits with or without colons, as `openssl x509 -fingerprint -sha256` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pin([u8; 32]);
 
@@ -129,8 +130,8 @@ fn judge(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Judge, 
     Ok(Judge { authorities, pins, provider: Arc::clone(provider) })
 }
 
-/// Authorities are no secret; the bounded reader serves all the same, but a system's bundle is larger
-/// than any secret.
+/// Authorities are no secret; the bounded reader serves all the same, but a system's bundle is
+/// larger than any secret.
 fn roots(path: &Path) -> Result<RootCertStore, TrustError> {
     let empty = || TrustError::Empty { path: path.to_owned(), what: "certificate" };
     let mut store = RootCertStore::empty();
@@ -153,8 +154,8 @@ fn identity(path: &Path) -> Result<Identity, TrustError> {
     Ok((chain, key))
 }
 
-/// Decides on a server's certificate. Without authorities and pins it believes anybody; such a judge
-/// is made only when that was asked for.
+/// Decides on a server's certificate. Without authorities and pins it believes anybody; such a
+/// judge is made only when that was asked for.
 struct Judge {
     authorities: Option<Arc<WebPkiServerVerifier>>,
     pins: Vec<Pin>,

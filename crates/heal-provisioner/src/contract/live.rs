@@ -1,8 +1,8 @@
 //! The suite against a provisioner that is somewhere else, for the conformance kit.
 //!
-//! Whoever is to be judged stands the stage up himself: over our protocol by the call `stage`, which only
-//! a provisioner in its test mode has; the emulated KumoScale by a call of its own. What cannot be done
-//! from outside (take a provisioner away, kill it) is skipped, by name.
+//! Whoever is to be judged stands the stage up himself: over our protocol by the call `stage`,
+//! which only a provisioner in its test mode has; the emulated KumoScale by a call of its own. What
+//! cannot be done from outside (take a provisioner away, kill it) is skipped, by name.
 
 use std::fmt;
 use std::sync::Arc;

@@ -69,7 +69,8 @@ async fn a_name_never_overrules_another_uuid(mut bench: Bench<'_>) -> Ended {
     let query = VolumeQuery { array: other_array(), ..bench.query()? };
     match bench.find(query).await? {
         Ok(None) => Ok(()),
-        // A provisioner that tells the array's UUID and answers all the same is caught by the check.
+        // A provisioner that tells the array's UUID and answers all the same is caught by the
+        // check.
         Err(fault) if fault.class == FaultClass::Invalid => Ok(()),
         Ok(Some(volume)) => failed(format_args!(
             "an array of another UUID is taken for volume {} by its name",

@@ -2,8 +2,8 @@
 //!
 //! A vendor writes a [`Fixture`], which can stand a volume up on a real or a test provisioner, take
 //! the provisioner away and bring it back, and runs [`run`]. Every case has a sentence for a name,
-//! starts from a fresh [`Stage`], and goes through [`dispatch`](crate::dispatch) as the daemon does,
-//! so an answer that the daemon would not believe fails here first.
+//! starts from a fresh [`Stage`], and goes through [`dispatch`](crate::dispatch) as the daemon
+//! does, so an answer that the daemon would not believe fails here first.
 //!
 //! ```text
 //!   run ──► for each case:  Fixture::set_up(stage) ──► Standing { provisioner, query }
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Ids are the provisioner's own affair: the suite asks for "a volume of two replicas and one
-//! spare" and learns the ids by `find_volume`. What a fixture cannot do, it says, and the cases that
-//! need it are skipped by name, never silently.
+//! spare" and learns the ids by `find_volume`. What a fixture cannot do, it says, and the cases
+//! that need it are skipped by name, never silently.
 //!
 //! The price: the suite sees a provisioner only through the calls of the trait. That a replica is
 //! *really* deleted, or really another disk, is for the vendor's own tests.
@@ -80,8 +80,8 @@ pub enum FixtureWhy {
 /// Sets provisioners up for the suite.
 #[async_trait]
 pub trait Fixture: Send + Sync {
-    /// Makes a volume as `stage` says, on a provisioner without any other volume or spare, reachable,
-    /// and with no memory of earlier cases.
+    /// Makes a volume as `stage` says, on a provisioner without any other volume or spare,
+    /// reachable, and with no memory of earlier cases.
     async fn set_up(&mut self, stage: &Stage) -> Result<Standing, FixtureWhy>;
 
     /// From now on the provisioner cannot be reached.

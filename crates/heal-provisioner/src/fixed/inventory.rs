@@ -51,8 +51,8 @@ pub(super) struct ReplicaEntry {
     size: Option<HumanSize>,
     #[serde(default)]
     pub(super) state: Marked,
-    /// Counted up by the operator when the namespace was made afresh: what was noted of it before no
-    /// longer holds.
+    /// Counted up by the operator when the namespace was made afresh: what was noted of it before
+    /// no longer holds.
     #[serde(default)]
     pub(super) renewed: u32,
 }

@@ -215,7 +215,8 @@ impl<'a> Ledger<'a> {
         members
     }
 
-    /// A spare that was given. The operator's entry, where it still stands, knows its newest address.
+    /// A spare that was given. The operator's entry, where it still stands, knows its newest
+    /// address.
     fn given_member(&self, grant: &Grant) -> Option<Member> {
         let namespace = grant.target.namespace;
         let entry = self.inventory.entry(namespace);
@@ -291,7 +292,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// A word on a spare whose request was withdrawn. The host may have been about to use it: then
-    /// it is the volume's after all, and nobody else may get it. Says whether there is such a spare.
+    /// it is the volume's after all, and nobody else may get it. Says whether there is such a
+    /// spare.
     fn report_withdrawn(
         &mut self,
         volume: &VolumeId,
@@ -398,8 +400,8 @@ impl<'a> Ledger<'a> {
         if members.len() >= MAX_REPLICAS {
             return Err(fault(FaultClass::Refused, "the volume has too many replicas"));
         }
-        // A replica of unknown size is as large as the largest of its siblings, at a guess that errs
-        // on the safe side; the host compares the device itself before it is used.
+        // A replica of unknown size is as large as the largest of its siblings, at a guess that
+        // errs on the safe side; the host compares the device itself before it is used.
         let needed = lost
             .target
             .size

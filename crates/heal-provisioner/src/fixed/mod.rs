@@ -1,9 +1,10 @@
 //! The built-in backend: volumes and spares in a file that an operator writes.
 //!
 //! For sites without a provisioner that has an API, for air-gapped ones, and for tests against the
-//! real daemon. The operator lists the volumes, where their replicas are, and spare replicas that may
-//! be given out. The backend never writes to that file; what it notes itself (who was reported what,
-//! which spare was given to whom under which key, what was removed) goes to a file of its own.
+//! real daemon. The operator lists the volumes, where their replicas are, and spare replicas that
+//! may be given out. The backend never writes to that file; what it notes itself (who was reported
+//! what, which spare was given to whom under which key, what was removed) goes to a file of its
+//! own.
 //!
 //! ```text
 //!   /etc/nvme-heal/volumes.ron        ──read──►  ┌────────┐
@@ -12,19 +13,19 @@
 //!     ours: what became of it          ◄─durable──── notes
 //! ```
 //!
-//! - Both files are read anew for every call: an edit is in force with the next one, and there is no
-//!   cache to be wrong. The notes are durable before the answer leaves.
-//! - A file that is missing or cannot be read is a provisioner that is *away*, and one that does not
-//!   parse gave an *invalid* answer. Neither is ever read as "no volumes" or "nothing granted".
+//! - Both files are read anew for every call: an edit is in force with the next one, and there is
+//!   no cache to be wrong. The notes are durable before the answer leaves.
+//! - A file that is missing or cannot be read is a provisioner that is *away*, and one that does
+//!   not parse gave an *invalid* answer. Neither is ever read as "no volumes" or "nothing granted".
 //! - An alias finds a volume only where the entry has no array UUID.
 //! - The operator's `Bad` and `Terminating` win over what hosts report.
 //! - A spare that was removed or found unusable is not offered again until the operator counts its
 //!   `renewed` up, which says: the namespace was made afresh.
 //!
-//! The price: one host's view. Two hosts with the same inventory know nothing of each other's grants;
-//! a spare belongs in the file of one host only. And whoever deletes the state file deletes the
-//! memory of what was given; only the host's own look at a device then stands between it and a second
-//! use.
+//! The price: one host's view. Two hosts with the same inventory know nothing of each other's
+//! grants; a spare belongs in the file of one host only. And whoever deletes the state file deletes
+//! the memory of what was given; only the host's own look at a device then stands between it and a
+//! second use.
 
 mod inventory;
 mod ledger;

@@ -10,7 +10,8 @@
 //! | quotes around a value | part of the value | an error that says so |
 //! | `client_scope` set | the token server is not verified | it is verified all the same |
 //!
-//! The rest is Python's `RawConfigParser`: names without case, `=` or `:`, whole lines of `#` or `;`.
+//! The rest is Python's `RawConfigParser`: names without case, `=` or `:`, whole lines of `#` or
+//! `;`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,8 +82,8 @@ pub enum ConfError {
 /// Reads the file; `None` if there is none.
 ///
 /// # Errors
-/// When it is there and cannot be used. The caller says so and goes on without a provisioner: it must
-/// never be what keeps a volume from being attached.
+/// When it is there and cannot be used. The caller says so and goes on without a provisioner: it
+/// must never be what keeps a volume from being attached.
 pub fn read(path: &Path) -> Result<Option<KioxiaConf>, ConfError> {
     match Secret::read_file(path) {
         Ok(text) => parse(text.expose(), path).map(Some),

@@ -1,8 +1,8 @@
 //! Kioxia KumoScale.
 //!
 //! A provisioner with a REST interface that was made for one polling client: it has no idempotency
-//! keys, says yes without saying which, and answers nearly everything with status 200. This backend puts
-//! the contract on top of it.
+//! keys, says yes without saying which, and answers nearly everything with status 200. This backend
+//! puts the contract on top of it.
 //!
 //! ```text
 //!   the contract's call          what is noted first        what the provisioner is asked
@@ -13,14 +13,15 @@
 //!   confirm_removed              the key, after             PATCH replica/v/r, DELETE replica/v/r
 //! ```
 //!
-//! - **Who is new?** A request is noted with the list of replicas *before* it is sent. Whatever became of
-//!   the answer, the replica that is there afterwards and was not before is the one; a second is asked for
-//!   only when the first did not come. Changes of one backend are made one after the other.
-//! - **A replica nobody spoke of is empty.** The provisioner may call it `Available` from the start; until
-//!   the host has said a word of it, it is shown as `Synchronizing`.
+//! - **Who is new?** A request is noted with the list of replicas *before* it is sent. Whatever
+//!   became of the answer, the replica that is there afterwards and was not before is the one; a
+//!   second is asked for only when the first did not come. Changes of one backend are made one
+//!   after the other.
+//! - **A replica nobody spoke of is empty.** The provisioner may call it `Available` from the
+//!   start; until the host has said a word of it, it is shown as `Synchronizing`.
 //! - **The last good copy is not deleted.** `confirm_removed` is refused unless another replica is
-//!   `Available`. The vendor's agent asked for the deletion of the old replica as soon as the new one was
-//!   attached and still empty.
+//!   `Available`. The vendor's agent asked for the deletion of the old replica as soon as the new
+//!   one was attached and still empty.
 //! - **Not published is not ours.** A volume that has no target for this host is being attached or
 //!   detached by somebody: the answer is a refusal, and nothing is published by a look.
 //!
@@ -83,8 +84,8 @@ const MAX_PLACES: usize = 4096;
 pub struct KumoScaleOptions {
     /// Where the provisioner is, whom to believe, who we are.
     pub client: ClientOptions,
-    /// This host's id, as volumes are published to it. Without it targets are asked for by volume alone,
-    /// and nothing can be published.
+    /// This host's id, as volumes are published to it. Without it targets are asked for by volume
+    /// alone, and nothing can be published.
     pub host_id: Option<String>,
     /// Our own notes. Its directory must exist.
     pub state: PathBuf,
@@ -107,7 +108,8 @@ pub struct KumoScale {
     host_id: Option<String>,
     max_replicas: usize,
     notes: Notebook<State>,
-    /// One change at a time: "who is new" has one answer only if nobody else asks for one meanwhile.
+    /// One change at a time: "who is new" has one answer only if nobody else asks for one
+    /// meanwhile.
     turn: Mutex<()>,
     seen: Cache<Seen>,
     nqn: Cache<Option<String>>,

@@ -216,7 +216,8 @@ impl Rest {
         reply
     }
 
-    /// The client, made when it is first needed: its certificates may stand on a disk that comes late.
+    /// The client, made when it is first needed: its certificates may stand on a disk that comes
+    /// late.
     async fn client(&self) -> Result<Arc<Client>, ProvisionerFault> {
         if let Some(client) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Arc::clone(client));
@@ -278,8 +279,8 @@ pub(super) fn hyphenated(array: &ArrayId) -> String {
 /// Where the identity of this host is kept by the vendor's forks.
 pub const HOST_ID_FILE: &str = "/etc/kioxia/uuid.conf";
 
-/// This host's id as Cinder knows it: of the vendor's file if there is one, else the UUID of the root
-/// file system. None in a container whose root is an overlay.
+/// This host's id as Cinder knows it: of the vendor's file if there is one, else the UUID of the
+/// root file system. None in a container whose root is an overlay.
 #[must_use]
 pub fn host_id() -> Option<String> {
     let from_file = std::fs::read_to_string(HOST_ID_FILE).ok();

@@ -1,5 +1,5 @@
-//! From what the provisioner lists to what the contract shows. Pure functions of its answers and our
-//! notes.
+//! From what the provisioner lists to what the contract shows. Pure functions of its answers and
+//! our notes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -59,8 +59,8 @@ fn locations(volume: &wire::Volume) -> &[wire::Location] {
     volume.location.as_ref().map(|list| list.0.as_slice()).unwrap_or_default()
 }
 
-/// Whether the listing makes sense as a whole. Asked of every listing before anything is concluded from
-/// any part of it: half-believed answers are how arrays lose their last copy.
+/// Whether the listing makes sense as a whole. Asked of every listing before anything is concluded
+/// from any part of it: half-believed answers are how arrays lose their last copy.
 pub(super) fn check(listed: &wire::Volume) -> Result<(), ProvisionerFault> {
     let id = id(listed)?;
     grace(listed)?;
@@ -216,8 +216,8 @@ fn portals(backend: &wire::Backend) -> Result<Vec<Portal>, ProvisionerFault> {
         .collect()
 }
 
-/// How many copies are wanted. A provisioner that counts the replica it added counts one too many as
-/// long as the lost one is listed beside it.
+/// How many copies are wanted. A provisioner that counts the replica it added counts one too many
+/// as long as the lost one is listed beside it.
 fn copies(
     listed: &wire::Volume,
     volume: &VolumeId,

@@ -1,8 +1,9 @@
 //! What the provisioner says, as it says it.
 //!
-//! A list is an array at the top, even for one thing asked for by name; everything else is an object
-//! with `status` and `description`; an error page is neither. Fields that are not known are passed
-//! over, and one that is missing is missing: what needs it fails, by its name, and nothing else does.
+//! A list is an array at the top, even for one thing asked for by name; everything else is an
+//! object with `status` and `description`; an error page is neither. Fields that are not known are
+//! passed over, and one that is missing is missing: what needs it fails, by its name, and nothing
+//! else does.
 
 use heal_types::{FaultClass, ProvisionerFault};
 use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
@@ -198,8 +199,8 @@ fn kind(reply: &Reply) -> Option<u8> {
     reply.body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
 }
 
-/// Whether the reply says that our credentials were not accepted. Tomcat says it in an error page, and
-/// the status beside it may be 200.
+/// Whether the reply says that our credentials were not accepted. Tomcat says it in an error page,
+/// and the status beside it may be 200.
 pub(super) fn refuses(reply: &Reply) -> bool {
     match kind(reply) {
         Some(b'[') => false,

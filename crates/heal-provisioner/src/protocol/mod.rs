@@ -1,8 +1,8 @@
 //! The wire protocol of our own, for every vendor that has no backend here.
 //!
-//! One JSON document in, one out. The same documents travel over HTTPS ([`crate::http`]) and over the
-//! standard input and output of a program ([`crate::exec`]); what carries them is a [`Carrier`], and
-//! [`Remote`] is the backend on top of any of them.
+//! One JSON document in, one out. The same documents travel over HTTPS ([`crate::http`]) and over
+//! the standard input and output of a program ([`crate::exec`]); what carries them is a
+//! [`Carrier`], and [`Remote`] is the backend on top of any of them.
 //!
 //! ```text
 //!   {"protocol": 1, "verb": "request_replacement", "key": "…", "deadline_ms": 9000,
@@ -14,13 +14,14 @@
 //! ```
 //!
 //! There is no state on our side: keys are kept by the other one, as the trait's contract says. A
-//! document that is not understood is `Invalid`, and nothing is concluded from it; fields that are not
-//! known are passed over, so that either side may be newer.
+//! document that is not understood is `Invalid`, and nothing is concluded from it; fields that are
+//! not known are passed over, so that either side may be newer.
 //!
-//! [`serve`] is the other end: it answers documents from any [`Provisioner`]. A vendor who writes Rust
-//! needs nothing else, and the reference server is made of it.
+//! [`serve`] is the other end: it answers documents from any [`Provisioner`]. A vendor who writes
+//! Rust needs nothing else, and the reference server is made of it.
 //!
-//! The price: one verb, one round trip. A provisioner that wants to say more says it in its own log.
+//! The price: one verb, one round trip. A provisioner that wants to say more says it in its own
+//! log.
 
 pub mod wire;
 
@@ -244,8 +245,8 @@ impl<C: Carrier> Stages for Remote<C> {
     }
 }
 
-/// Answers one document from `provisioner`: the other end of the wire. Whatever comes in, a document
-/// goes out.
+/// Answers one document from `provisioner`: the other end of the wire. Whatever comes in, a
+/// document goes out.
 pub async fn serve(provisioner: &dyn Provisioner, document: &[u8]) -> Vec<u8> {
     let answer = match question(document) {
         Err(fault) => write::<Done>(Err(fault)),

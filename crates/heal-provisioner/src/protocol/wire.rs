@@ -76,8 +76,8 @@ pub enum Call {
         message: String,
         fields: BTreeMap<String, String>,
     },
-    /// Forget everything and stand this stage up. Only a provisioner in its test mode has this call;
-    /// in earnest it is `unsupported`.
+    /// Forget everything and stand this stage up. Only a provisioner in its test mode has this
+    /// call; in earnest it is `unsupported`.
     Stage {
         array: ArrayId,
         alias: Option<Alias>,

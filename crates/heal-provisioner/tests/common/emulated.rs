@@ -112,7 +112,8 @@ pub(crate) struct OnTheWire {
 
 impl OnTheWire {
     pub(crate) fn new(options: Options) -> Self {
-        // A spare is a spare for one use, and the product's limit of four is no promise of the contract.
+        // A spare is a spare for one use, and the product's limit of four is no promise of the
+        // contract.
         let options = Options { reclaim: false, max_replicas: 8, ..options };
         Self { options, standing: None }
     }

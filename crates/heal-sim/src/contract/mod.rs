@@ -9,13 +9,14 @@
 //! ```
 //!
 //! A [`Rig`] is the hand from outside: it sets the stage, takes a target away and gives it back,
-//! writes, and lets time pass. Whatever a case says of the host, it says through the port. Where the
-//! two differ, the fake is wrong.
+//! writes, and lets time pass. Whatever a case says of the host, it says through the port. Where
+//! the two differ, the fake is wrong.
 //!
-//! One difference is meant: the real host guards the last good leg itself, and the fake does not, so
-//! that a healer whose own guards fail is seen to do harm. No case is about that.
+//! One difference is meant: the real host guards the last good leg itself, and the fake does not,
+//! so that a healer whose own guards fail is seen to do harm. No case is about that.
 //!
-//! The price: only what can be staged with two targets and a spare, and no more than a look can see.
+//! The price: only what can be staged with two targets and a spare, and no more than a look can
+//! see.
 
 mod cases;
 mod fake;

@@ -273,7 +273,8 @@ impl Choice<'_> {
         ]
     }
 
-    /// What a repair is about: the replica that is being brought in, or another leg while one is out.
+    /// What a repair is about: the replica that is being brought in, or another leg while one is
+    /// out.
     fn hurting(&mut self) -> Option<String> {
         let now = self.world.now();
         let statuses: Vec<_> = self.world.machines.values().map(|m| m.status(now)).collect();
@@ -297,8 +298,8 @@ impl Choice<'_> {
         if self.hurts && !self.dice.once_in(4) { self.hurting() } else { None }
     }
 
-    /// Waits until a repair is in some phase, and strikes there: phases that are over in a moment are
-    /// met by chance too seldom. What is to come is seen in a copy of the world.
+    /// Waits until a repair is in some phase, and strikes there: phases that are over in a moment
+    /// are met by chance too seldom. What is to come is seen in a copy of the world.
     fn ambush(&mut self) -> Option<Vec<WorldEvent>> {
         let phase = *self.dice.choose(&AMBUSHED)?;
         // Where no namespace ever goes, only what the table has.
@@ -330,8 +331,8 @@ impl Choice<'_> {
         Some(events)
     }
 
-    /// An act is decided and begins late, and meanwhile the disk that it is about goes and comes back:
-    /// under its old name and number, and another disk for all that anybody knows.
+    /// An act is decided and begins late, and meanwhile the disk that it is about goes and comes
+    /// back: under its old name and number, and another disk for all that anybody knows.
     fn swap(&mut self) -> Option<Vec<WorldEvent>> {
         let phase = *self.dice.choose(&SWAPPED)?;
         if self.world.is_at_rest() {
@@ -618,7 +619,8 @@ impl Choice<'_> {
     }
 
     fn flaw(&mut self) -> Option<FabricEvent> {
-        // One that is being brought in is what it is, and was read: only its shape may still change.
+        // One that is being brought in is what it is, and was read: only its shape may still
+        // change.
         if let Some(replica) = self.hurt() {
             let flaws = [Flaw::TooSmall, Flaw::LargeBlocks, Flaw::ReadOnly, Flaw::Partitioned];
             let flaw = self.dice.choose(&flaws)?.clone();

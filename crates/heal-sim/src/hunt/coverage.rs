@@ -1,7 +1,7 @@
 //! Which moves of the transition table were made, and which never.
 //!
-//! The machine tells of every move in its audit trail, with the phase before and the signal. That is
-//! all this needs: what counts is what a person would read in the journal.
+//! The machine tells of every move in its audit trail, with the phase before and the signal. That
+//! is all this needs: what counts is what a person would read in the journal.
 //!
 //! An edge that no story takes is either a hole in the hunter or a move that cannot happen in this
 //! world. [`UNTAKEN`] says which and why, as data; a test keeps it honest: what it names is a legal
@@ -149,8 +149,8 @@ pub const UNTAKEN: &[(Edge, &str)] = &[
     ),
 ];
 
-/// Legal edges that dice take once in many hours, because several things have to meet within one step,
-/// and the scenario (`tests/regressions/edges.rs`) that takes each.
+/// Legal edges that dice take once in many hours, because several things have to meet within one
+/// step, and the scenario (`tests/regressions/edges.rs`) that takes each.
 pub const SELDOM: &[(Edge, &str)] = &[
     (
         (PhaseKind::Isolating, SignalKind::Contradiction),

@@ -1,7 +1,7 @@
 //! Many seeds at once: one thread a processor, and every seed for itself.
 //!
-//! The seeds are given out in order and what a seed finds depends on nothing but the seed, so a hunt
-//! on eight processors finds what a hunt on one does, only sooner.
+//! The seeds are given out in order and what a seed finds depends on nothing but the seed, so a
+//! hunt on eight processors finds what a hunt on one does, only sooner.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -82,7 +82,8 @@ fn the_array(world: &mut World, name: &str) {
     world.after_kernel();
 }
 
-/// A person stops an array that MD gave up, or of which there are two, and assembles whatever is stopped.
+/// A person stops an array that MD gave up, or of which there are two, and assembles whatever is
+/// stopped.
 fn reassembled(world: &mut World, name: &str) {
     let id = world.array(name);
     if world.kernel.is_parted(id) {

@@ -8,8 +8,8 @@
 //!
 //! An event is concrete: it names replicas, links, durations and faults, and takes nothing from
 //! dice. So a log of events tells the same story on every machine, and any part of a log is a story
-//! too: an event that does not apply any more, because the event before it was dropped, does nothing
-//! and says so. That is what lets a failing story be made short.
+//! too: an event that does not apply any more, because the event before it was dropped, does
+//! nothing and says so. That is what lets a failing story be made short.
 //!
 //! The price: an event names things as they were called when it was recorded. Renaming a variant
 //! needs an eye on the logs under `tests/regressions`.
@@ -220,7 +220,8 @@ pub enum DaemonEvent {
     Killed,
     /// The daemon is killed at the boundary of an effect, so many boundaries ahead.
     KilledAtBoundary(u32),
-    /// From now on an act begins so many milliseconds after it was decided: the ledger's disk is slow.
+    /// From now on an act begins so many milliseconds after it was decided: the ledger's disk is
+    /// slow.
     SlowActs(u64),
     /// The host boots again; its arrays are not assembled yet.
     Rebooted,

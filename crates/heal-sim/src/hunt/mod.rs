@@ -22,11 +22,11 @@
 //! are patient: some hundred stories a second on one processor, each with a dozen faults, a crash
 //! or a lie in it, and at the end all faults stop and everything must be well again.
 //!
-//! Two things are counted. A *run* is the story of one seed. An *incident* is a leg that was lost and that
-//! the agent has to heal: it has taken it down as lost, and owes the provisioner a word on it
-//! (`AuditKind::LegLost`). A leg that is lost again while it is filled is a new one; a doubt that
-//! clears, a leg that is isolated and comes back before MD fails it, a replica that moves, and whatever
-//! happens to an array that is only observed are none. A run has about two.
+//! Two things are counted. A *run* is the story of one seed. An *incident* is a leg that was lost
+//! and that the agent has to heal: it has taken it down as lost, and owes the provisioner a word on
+//! it (`AuditKind::LegLost`). A leg that is lost again while it is filled is a new one; a doubt
+//! that clears, a leg that is isolated and comes back before MD fails it, a replica that moves, and
+//! whatever happens to an array that is only observed are none. A run has about two.
 //!
 //! The price: the dice know only the faults of their tables. How sharp the hunter is shows when the
 //! agent is made worse on purpose: `cargo xtask hunt --mutants`.

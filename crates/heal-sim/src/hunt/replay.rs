@@ -167,7 +167,8 @@ impl Replay {
         })
     }
 
-    /// Why each machine is where it is: what it knows, which rule holds it, what comes next and when.
+    /// Why each machine is where it is: what it knows, which rule holds it, what comes next and
+    /// when.
     #[must_use]
     pub fn explain(&self) -> String {
         let mut text = String::new();

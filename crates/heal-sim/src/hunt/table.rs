@@ -1,8 +1,9 @@
 //! The first vocabulary: what the dice may want, and how often.
 //!
 //! An action is abstract: "strike where it hurts", "another healer is at it". `action.rs` looks at
-//! the world and makes concrete events of it. A table says which actions a story is made of; several
-//! narrow tables find more than one broad one, because a bug needs its few faults close together.
+//! the world and makes concrete events of it. A table says which actions a story is made of;
+//! several narrow tables find more than one broad one, because a bug needs its few faults close
+//! together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,8 +17,8 @@ pub enum Table {
     Faults,
     /// The same, and looks that see wrongly, other people's hands, and reboots.
     Hands,
-    /// Cables, black holes, frozen targets and ANA, on every kind of wiring; no namespace ever goes,
-    /// so the application must never see an error.
+    /// Cables, black holes, frozen targets and ANA, on every kind of wiring; no namespace ever
+    /// goes, so the application must never see an error.
     Paths,
     /// The ledger's disk, crashes within a write, clocks.
     Ledger,

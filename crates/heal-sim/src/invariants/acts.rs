@@ -131,8 +131,8 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } => {
             world.kernel.in_sync_beside(array, &leg.device) > 0
         }
-        // MD has failed it already and reads it no more: unbound, it holds what it held, and whether
-        // anybody reaches the others at this moment is nothing to it.
+        // MD has failed it already and reads it no more: unbound, it holds what it held, and
+        // whether anybody reaches the others at this moment is nothing to it.
         HostAction::RemoveLeg { leg, .. } if world.kernel.is_faulty(array, &leg.device) => {
             leg.slot.is_none() || world.kernel.in_sync_beside(array, &leg.device) > 0
         }
@@ -179,8 +179,8 @@ pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Check
     let promised = world.arrays.iter().filter(|plan| plan.id == *array).any(|plan| {
         plan.replicas.iter().any(|r| r.namespace == device.namespace && r.nqn == device.nqn)
     });
-    // A spare of another volume, granted for this one, is blank and nobody's, and only the provisioner
-    // could know better.
+    // A spare of another volume, granted for this one, is blank and nobody's, and only the
+    // provisioner could know better.
     let granted = world.checker.granted.iter().any(|(to, target)| {
         to == array && target.namespace == device.namespace && target.nqn == device.nqn
     });

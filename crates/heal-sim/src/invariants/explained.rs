@@ -1,5 +1,5 @@
-//! Loud words need a reason: an entry of ERROR or worse, a quarantine, or a repair that still stands
-//! still at the end, must be explained by what was done to the world.
+//! Loud words need a reason: an entry of ERROR or worse, a quarantine, or a repair that still
+//! stands still at the end, must be explained by what was done to the world.
 //!
 //! ```text
 //!   quarantined: impossible            never
@@ -14,8 +14,8 @@
 //!                    rejected          what was offered was not what it should be
 //! ```
 //!
-//! The price: an explanation is accepted for the rest of the story, so a second, unexplained word of
-//! the same kind passes.
+//! The price: an explanation is accepted for the rest of the story, so a second, unexplained word
+//! of the same kind passes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub enum Trouble {
     Parted,
     /// A replica has what stood on a leg at some time, superblock and all.
     Copy,
-    /// Another hand failed a leg while nobody could look: what is recorded is behind, and what the array
-    /// runs from by now looks like a start from the wrong leg.
+    /// Another hand failed a leg while nobody could look: what is recorded is behind, and what the
+    /// array runs from by now looks like a start from the wrong leg.
     Hand,
     /// An array was stopped in the middle of a repair: who was lost is not known when it is back.
     Stopped,
@@ -114,8 +114,8 @@ impl World {
         }
     }
 
-    /// There are two of an array: it runs from `leg`, which had been lost. Whose record does not say so
-    /// cannot know.
+    /// There are two of an array: it runs from `leg`, which had been lost. Whose record does not
+    /// say so cannot know.
     pub(crate) fn array_is_parted(&mut self, array: ArrayId, leg: &NamespaceId) {
         self.checker.trouble(Trouble::Parted);
         let says = self.record(array).is_some_and(|record| {
@@ -286,8 +286,8 @@ fn is_out(step: &Step) -> bool {
     }
 }
 
-/// Whether an offer was taken back that had been taken up: what was a leg then is no replica, and the
-/// provisioner replaces none of that name.
+/// Whether an offer was taken back that had been taken up: what was a leg then is no replica, and
+/// the provisioner replaces none of that name.
 fn uses_what_was_taken_back(world: &World, plan: &ArrayPlan) -> bool {
     plan.replicas.iter().any(|replica| {
         world.checker.taken_back.contains(&replica.replica.id)
@@ -315,8 +315,8 @@ fn lasts(world: &World, volume: &VolumeId, why: &HeldWhy) -> bool {
         {
             true
         }
-        // What was granted for this slot serves in another one, for a replica that is given up by now: the
-        // provisioner has nobody else to give until a person has decided.
+        // What was granted for this slot serves in another one, for a replica that is given up by
+        // now: the provisioner has nobody else to give until a person has decided.
         HeldWhy::Rejected { why: RejectedWhy::BadGrant { .. }, replica }
             if is_a_good_leg(world, replica) =>
         {

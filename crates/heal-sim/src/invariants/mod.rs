@@ -19,27 +19,28 @@
 //!                    application_sees_no_error
 //! ```
 //!
-//! The checks look at the kernel as it *is*, which no machine can: a machine sees snapshots. They do
-//! not stop the world, so one broken rule does not hide the next; tests ask for the list.
+//! The checks look at the kernel as it *is*, which no machine can: a machine sees snapshots. They
+//! do not stop the world, so one broken rule does not hide the next; tests ask for the list.
 //!
-//! Where two actors meet in one instant, or what happened could be heard by nobody, no daemon can do
-//! better, and the rule says so where it lets that pass:
+//! Where two actors meet in one instant, or what happened could be heard by nobody, no daemon can
+//! do better, and the rule says so where it lets that pass:
 //!
 //! - two legs that go at once while signals are lost, or while no daemon may touch the array
 //!   ([`last_leg_sees_no_error_of_ours`], [`never_two_legs_armed_at_once`]);
-//! - a leg that MD has failed and that is unbound while nobody reaches the other one: it holds what it
-//!   held, and MD reads it no more ([`never_acts_on_last_in_sync_leg`]);
+//! - a leg that MD has failed and that is unbound while nobody reaches the other one: it holds what
+//!   it held, and MD reads it no more ([`never_acts_on_last_in_sync_leg`]);
 //! - a hand that takes the survivor of a leg that was isolated, or adds it again
 //!   ([`last_leg_sees_no_error_of_ours`]);
 //! - what happens to a path while the daemon only observes ([`never_two_legs_armed_at_once`]);
-//! - a clone that a person gave a slot, and that shows the leg's own id: who was lost may then not be known,
-//!   or not be missed ([`held_only_for_what_lasts`], [`report_is_never_lost`]);
+//! - a clone that a person gave a slot, and that shows the leg's own id: who was lost may then not
+//!   be known, or not be missed ([`held_only_for_what_lasts`], [`report_is_never_lost`]);
 //! - attributes that go blank between a look and the act, which the guards then refuse
 //!   ([`no_decision_from_unknown`]);
-//! - a leg that the provisioner has replaced for good and another hand, or the end of its trouble, keeps in
-//!   the array: it is told that the leg is good, and may go on disagreeing ([`report_is_never_lost`]);
-//! - a replica whose successor serves in another slot, for one that is given up by now: the provisioner has
-//!   nobody else to give ([`held_only_for_what_lasts`]).
+//! - a leg that the provisioner has replaced for good and another hand, or the end of its trouble,
+//!   keeps in the array: it is told that the leg is good, and may go on disagreeing
+//!   ([`report_is_never_lost`]);
+//! - a replica whose successor serves in another slot, for one that is given up by now: the
+//!   provisioner has nobody else to give ([`held_only_for_what_lasts`]).
 
 mod acts;
 mod explained;
@@ -184,7 +185,8 @@ impl Checker {
         }
     }
 
-    /// The daemon died. What only its memory held is nobody's promise; a word that some disk held is.
+    /// The daemon died. What only its memory held is nobody's promise; a word that some disk held
+    /// is.
     pub(crate) fn crashed(&mut self) {
         self.excused.extend(self.acts.keys());
         let unwritten = std::mem::take(&mut self.unwritten);
@@ -235,8 +237,8 @@ impl Checker {
 /// A plan of arming may be behind the facts for so long, while the daemon runs: two looks.
 const EXPOSED: Duration = Duration::from_millis(100);
 
-/// What it takes to connect a controller again is on disk before the controller is deleted. Who is no
-/// replica of the volume any more is not connected again, so nothing is owed to it.
+/// What it takes to connect a controller again is on disk before the controller is deleted. Who is
+/// no replica of the volume any more is not connected again, so nothing is owed to it.
 ///
 /// # Errors
 /// What is not.
@@ -257,8 +259,8 @@ pub fn every_deletion_has_its_params_in_the_record(
     if kept || !listed { Ok(()) } else { Err(format!("{controller} is in no durable record")) }
 }
 
-/// In every mirror set with an armed leg, another leg in sync queues. A loss that nobody could foresee
-/// may break that until the next plan of arming.
+/// In every mirror set with an armed leg, another leg in sync queues. A loss that nobody could
+/// foresee may break that until the next plan of arming.
 ///
 /// # Errors
 /// The armed leg.
@@ -277,14 +279,16 @@ fn exposed_for_long(world: &World, exposed: &[(ArrayId, String)]) -> Checked {
     Ok(())
 }
 
-/// No array is broken by an error that would not be there without us, unless another hand took the leg
-/// that was to queue while nobody looked, or nobody could read the array. Two things nobody can help:
+/// No array is broken by an error that would not be there without us, unless another hand took the
+/// leg that was to queue while nobody looked, or nobody could read the array. Two things nobody can
+/// help:
 ///
-/// - The leg that was to queue and the path of an armed one go in the same instant, and the signals are
-///   lost: after how long I/O fails is read once, when the path goes, and no later act takes that back.
-/// - An earlier life armed it, and this one may not touch it: no daemon runs, it began as one that only
-///   observes, or it has not been told yet whose the array is. What is not known to be ours is left as it
-///   is.
+/// - The leg that was to queue and the path of an armed one go in the same instant, and the signals
+///   are lost: after how long I/O fails is read once, when the path goes, and no later act takes
+///   that back.
+/// - An earlier life armed it, and this one may not touch it: no daemon runs, it began as one that
+///   only observes, or it has not been told yet whose the array is. What is not known to be ours is
+///   left as it is.
 ///
 /// # Errors
 /// Which error it was.
@@ -459,7 +463,8 @@ pub fn application_sees_no_error(world: &World) -> Checked {
 pub fn every_effect_has_one_outcome_in_the_audit(world: &World) -> Checked {
     for (id, outcomes) in &world.checker.acts {
         let excused = world.checker.excused.contains(id);
-        // A life that could not write down that it told of an interrupted act leaves that to the next.
+        // A life that could not write down that it told of an interrupted act leaves that to the
+        // next.
         if *outcomes != 1 && !excused {
             return Err(format!("act {id} has {outcomes} outcomes"));
         }
@@ -474,8 +479,8 @@ impl World {
         }
     }
 
-    /// A record may be written while the array cannot be seen: whose turn it is shows when something
-    /// is done.
+    /// A record may be written while the array cannot be seen: whose turn it is shows when
+    /// something is done.
     fn check_turns(&mut self, array: ArrayId) {
         if let Some(record) = self.record(array) {
             let one = at_most_one_replacement_per_array(record);
@@ -636,8 +641,9 @@ impl World {
         // Who cannot have heard of it cannot have ended it.
         let sees = !self.feed.is_deaf() && self.kernel.blurs.is_empty() && self.blurred.is_empty();
         let running = self.restart_at.is_none() && sees;
-        // Its timer runs, and whoever hears of it later cannot stop it (`nvme_start_failfast_work`): an
-        // anchor that goes meanwhile is a second fault in the same instant.
+        // Its timer runs, and whoever hears of it later cannot stop it
+        // (`nvme_start_failfast_work`): an anchor that goes meanwhile is a second fault in the same
+        // instant.
         let unheard = |leg: &&(ArrayId, String)| !running || !exposed.contains(&leg.0);
         let unheard: Vec<_> = legs.iter().filter(unheard).cloned().collect();
         self.kernel.nobody_heard(&unheard);

@@ -10,8 +10,8 @@ use heal_types::{ArrayId, Moment};
 use super::{Checked, Checker, Violation};
 use crate::World;
 
-/// While every other array of the host stays as it is, with its faults, this one is whole, or stands
-/// still for a reason of its own.
+/// While every other array of the host stays as it is, with its faults, this one is whole, or
+/// stands still for a reason of its own.
 ///
 /// # Errors
 /// What it waits for.
@@ -34,8 +34,8 @@ const MOVES_PER: Duration = Duration::from_secs(60);
 const LATE: Duration = Duration::from_secs(1);
 
 /// Whoever waits for a moment wakes at that moment, and does not rely on being disturbed. A machine
-/// whose last look showed nothing, or a leg of which nobody could tell which it is, is waiting for the
-/// next one.
+/// whose last look showed nothing, or a leg of which nobody could tell which it is, is waiting for
+/// the next one.
 ///
 /// # Errors
 /// Which slot was slept through.
@@ -69,8 +69,8 @@ pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
 }
 
 /// At least one disk of the array, wherever it is, holds the newest acknowledged version of each
-/// block: whatever else is lost, a person can still find it. What the provisioner was let delete holds
-/// nothing any more, unless nobody could have known that the array ran from the wrong leg.
+/// block: whatever else is lost, a person can still find it. What the provisioner was let delete
+/// holds nothing any more, unless nobody could have known that the array ran from the wrong leg.
 ///
 /// # Errors
 /// The block of which there is no copy left.
@@ -80,8 +80,8 @@ pub fn a_copy_of_every_block_exists(world: &World) -> Checked {
 }
 
 impl Checker {
-    /// A repair of that array moved: an array makes no more than so many moves in a minute, whatever is
-    /// done to it, or somebody goes round in a circle and fills the journal.
+    /// A repair of that array moved: an array makes no more than so many moves in a minute,
+    /// whatever is done to it, or somebody goes round in a circle and fills the journal.
     pub(super) fn moved(&mut self, array: ArrayId, now: Moment) -> Checked {
         let (since, count) = self.moves.entry(array).or_insert((now, 0));
         if now.since(*since) >= MOVES_PER {

@@ -9,8 +9,8 @@ use super::Checked;
 use crate::World;
 use crate::kernel::Blur;
 
-/// Nothing is begun on what the last look could not read. What it could read, and nobody can any more, is
-/// for [`no_act_on_unknown`]: the guards ask again on a fresh look.
+/// Nothing is begun on what the last look could not read. What it could read, and nobody can any
+/// more, is for [`no_act_on_unknown`]: the guards ask again on a fresh look.
 ///
 /// # Errors
 /// What it could not read.
@@ -65,7 +65,8 @@ fn nothing_rests_on(world: &World, blurs: &[Blur], array: ArrayId, action: &Host
     Ok(())
 }
 
-/// A leg of which nobody knows whether its device is there is no survivor, and is not failed for it.
+/// A leg of which nobody knows whether its device is there is no survivor, and is not failed for
+/// it.
 fn unreadable_leg(world: &World, array: ArrayId, action: &HostAction, id: &NamespaceId) -> Checked {
     let Some(truth) = world.kernel.leg_of(id).filter(|leg| leg.array == array) else {
         return Ok(());

@@ -127,7 +127,8 @@ pub fn report_is_never_lost(world: &World) -> Checked {
             return Err(format!("{:?} of {} was never told", owed.message, owed.replica));
         }
     }
-    // Who lost its record does not know what it owes, and who was lied to tells it to the wrong one.
+    // Who lost its record does not know what it owes, and who was lied to tells it to the wrong
+    // one.
     if world.checker.knows_not_what_it_owes() {
         return Ok(());
     }
@@ -142,9 +143,10 @@ pub fn report_is_never_lost(world: &World) -> Checked {
             let leg = leg_of_replica(world, &replica.replica.id);
             let whole = leg.as_ref().is_some_and(|leg| leg.in_sync);
             let known_good = state == Some(ReplicaState::Available);
-            // Of a replica whose successor is in use the provisioner says so for ever, whatever it hears
-            // (`Provisioner`: it is listed until its removal is confirmed, but never as good). Then what
-            // counts is that it was told; whose successor that was may be forgotten with the repair.
+            // Of a replica whose successor is in use the provisioner says so for ever, whatever it
+            // hears (`Provisioner`: it is listed until its removal is confirmed, but never as
+            // good). Then what counts is that it was told; whose successor that was may be
+            // forgotten with the repair.
             let told = world.checker.knows_not_whose_place_it_is()
                 || is_told_of_as_good(world, &replica.replica.id);
             let place_taken = told && world.provisioner.has_a_successor_in_use(&replica.replica.id);
@@ -169,7 +171,8 @@ pub(super) fn leg_of_replica(world: &World, replica: &ReplicaId) -> Option<LegTr
         let plan = array.replicas.iter().find(|plan| plan.replica.id == *replica)?;
         world.kernel.leg_of_replica(&plan.namespace, &plan.nqn)
     };
-    // A provisioner that lies grants replicas that no plan knows; the record has what it said of them.
+    // A provisioner that lies grants replicas that no plan knows; the record has what it said of
+    // them.
     let granted = |array: &ArrayPlan| {
         let record = world.newest_record(array.id)?;
         let targets = record.repairs.iter().filter_map(|repair| repair.incoming.as_ref());

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! None of this is told to anybody but the log, except that a controller is connected
-//! (`NVME_EVENT=connected`) and that one is gone. A controller that is dead and says `live` waits for
-//! the target before it lets itself be deleted.
+//! (`NVME_EVENT=connected`) and that one is gone. A controller that is dead and says `live` waits
+//! for the target before it lets itself be deleted.
 //!
-//! The price: an attempt that is answered takes no time, one that began before the cable was back is
-//! lost, and a queue's drain always takes the same.
+//! The price: an attempt that is answered takes no time, one that began before the cable was back
+//! is lost, and a queue's drain always takes the same.
 
 use std::time::Duration;
 
@@ -72,8 +72,8 @@ pub(crate) struct Controller {
     /// Its I/O is failed because its leg was isolated.
     pub(crate) isolated: bool,
     /// Its connection was lost while another leg queued, or while nobody could have heard that none
-    /// does. From then on nobody can take back that its I/O will fail (`nvme_start_failfast_work` reads
-    /// the time once).
+    /// does. From then on nobody can take back that its I/O will fail (`nvme_start_failfast_work`
+    /// reads the time once).
     pub(crate) covered: bool,
     retry_at: Option<Moment>,
     /// When the kernel gives it up (`ctrl_loss_tmo`), while it is connecting.
@@ -332,8 +332,8 @@ impl FakeKernel {
         had
     }
 
-    /// A write to `delete_controller`: at once while it is connecting; a controller that is live and
-    /// not answered takes its time, and whoever writes waits.
+    /// A write to `delete_controller`: at once while it is connecting; a controller that is live
+    /// and not answered takes its time, and whoever writes waits.
     pub(crate) fn delete_controller(&mut self, at: usize) -> Outcome {
         let (now, drain) = (self.now, self.drain);
         let hangs = match self.controllers[at].state {
@@ -435,8 +435,8 @@ impl FakeKernel {
         self.io_moved();
     }
 
-    /// `nvme_start_ctrl` sends `NVME_EVENT=connected` and `nvme_kick_requeue_lists` a `change` of the
-    /// block device.
+    /// `nvme_start_ctrl` sends `NVME_EVENT=connected` and `nvme_kick_requeue_lists` a `change` of
+    /// the block device.
     fn connected_again(&mut self, at: usize) {
         let now = self.now;
         self.controllers[at].begin_living(now);
@@ -471,8 +471,8 @@ impl FakeKernel {
         })
     }
 
-    /// `nvme_find_path` with the `numa` policy on a host with one node: the first that is live and that
-    /// the target lets I/O through.
+    /// `nvme_find_path` with the `numa` policy on a host with one node: the first that is live and
+    /// that the target lets I/O through.
     pub(crate) fn chosen_path(&self, target: TargetId) -> Option<&Controller> {
         self.controllers
             .iter()

@@ -1,8 +1,8 @@
 //! What stands on a device: versions instead of bytes.
 //!
 //! Bytes would only be compared, so a block holds the number of the write that filled it. A block
-//! that a rebuild missed, or a stale leg that was taken back too eagerly, then shows as an old number
-//! on a leg that MD counts in sync. That is how this simulator *sees* data loss.
+//! that a rebuild missed, or a stale leg that was taken back too eagerly, then shows as an old
+//! number on a leg that MD counts in sync. That is how this simulator *sees* data loss.
 
 use heal_types::{Content, ForeignKind, MdSuperblock, SectorCount};
 

@@ -32,7 +32,8 @@ impl FakeKernel {
         let (Some(array), Some(handle)) = (self.array_index(array), self.present_on(id)) else {
             return false;
         };
-        // mdadm makes no spare of what says that it is an active leg, while the array still counts it as one.
+        // mdadm makes no spare of what says that it is an active leg, while the array still counts
+        // it as one.
         let own = self.disks[self.devices[handle].disk.0].superblock.as_ref().map(|sb| sb.device);
         let serves = |r: &Rdev| Some(r.uuid) == own && r.in_sync && !r.faulty;
         if self.arrays[array].rdevs.iter().any(serves) {
@@ -42,8 +43,8 @@ impl FakeKernel {
         self.holders(handle).is_empty() && self.add_with_care(array, handle)
     }
 
-    /// Whoever adds an old copy, superblock and all, or a leg that went on without the array, must not let
-    /// `mdadm --add` take it for the leg.
+    /// Whoever adds an old copy, superblock and all, or a leg that went on without the array, must
+    /// not let `mdadm --add` take it for the leg.
     fn add_with_care(&mut self, array: usize, handle: Handle) -> bool {
         let is_copy = self.disks[self.devices[handle].disk.0].copy;
         if is_copy || self.is_of_one_history(array, handle).is_err() {
@@ -119,8 +120,8 @@ impl FakeKernel {
         rdev.bad_blocks && self.disks[self.devices[rdev.handle].disk.0].bad == Some(block)
     }
 
-    /// The application writes the blocks that MD must not read, and MD takes them off the list, unless its
-    /// last write there failed (`raid1_end_write_request`, `drivers/md/raid1.c`).
+    /// The application writes the blocks that MD must not read, and MD takes them off the list,
+    /// unless its last write there failed (`raid1_end_write_request`, `drivers/md/raid1.c`).
     pub(crate) fn write_over_bad_blocks(&mut self, array: usize) {
         for index in 0..self.arrays[array].rdevs.len() {
             let rdev = &self.arrays[array].rdevs[index];

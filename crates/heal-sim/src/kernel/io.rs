@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A write is acknowledged when every leg's part of it has ended, and not before (`r1_bio`'s
-//! `remaining`): marking a leg faulty does not end what was sent to it. So one leg that neither works
-//! nor fails stops the application, and that is all that isolation is about.
+//! `remaining`): marking a leg faulty does not end what was sent to it. So one leg that neither
+//! works nor fails stops the application, and that is all that isolation is about.
 
 use std::time::Duration;
 

@@ -68,8 +68,8 @@ impl FakeKernel {
         Ok(())
     }
 
-    /// Whether I/O to the device waits, however long its paths are away: one path that never fails is
-    /// enough (`nvme_available_path`).
+    /// Whether I/O to the device waits, however long its paths are away: one path that never fails
+    /// is enough (`nvme_available_path`).
     pub(crate) fn queues(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
         let Some(head) = device.fabric.as_ref() else { return device.present };
@@ -77,8 +77,8 @@ impl FakeKernel {
         device.present && self.controllers.iter().filter(own).any(|c| !c.would_fail())
     }
 
-    /// Whether sysfs shows a path that carries I/O, and none that is set to fail: nobody can see from
-    /// there what a path that is away was told when it went.
+    /// Whether sysfs shows a path that carries I/O, and none that is set to fail: nobody can see
+    /// from there what a path that is away was told when it went.
     fn shows_to_queue(&self, handle: usize) -> bool {
         let device = &self.devices[handle];
         let Some(head) = device.fabric.as_ref() else { return device.present };
@@ -89,10 +89,10 @@ impl FakeKernel {
             && paths().any(|c| c.state == ControllerState::Live)
     }
 
-    /// Legs whose error could be the last one's of its mirror set: in sync, armed, and nobody queues beside
-    /// them. Legs that were isolated, or lost their connection while
-    /// another one queued, count if `isolated`: right after the act they must have a partner that
-    /// queues, and what becomes of that one later is another matter.
+    /// Legs whose error could be the last one's of its mirror set: in sync, armed, and nobody
+    /// queues beside them. Legs that were isolated, or lost their connection while another one
+    /// queued, count if `isolated`: right after the act they must have a partner that queues, and
+    /// what becomes of that one later is another matter.
     #[must_use]
     pub fn exposed(&self, isolated: bool) -> Vec<(ArrayId, String)> {
         let mut exposed = Vec::new();
@@ -110,8 +110,8 @@ impl FakeKernel {
         exposed
     }
 
-    /// What connects now, behind a leg of an exposed array, does so behind the daemon's back: it could
-    /// not have been made to queue in time.
+    /// What connects now, behind a leg of an exposed array, does so behind the daemon's back: it
+    /// could not have been made to queue in time.
     pub(crate) fn nobody_heard(&mut self, exposed: &[(ArrayId, String)]) {
         let of = |md: &&super::md::MdArray| exposed.iter().any(|(id, _)| *id == md.id);
         let rdevs = self.arrays.iter().filter(of).flat_map(|md| &md.rdevs);

@@ -1,8 +1,8 @@
 //! What a reader of sysfs would see, and what it fails to see.
 //!
 //! A reader is never quicker than what it reads: an attribute vanishes between two reads, an array
-//! is half torn down, a link is not there yet. [`Blur`] is the list of what can be seen wrongly while
-//! the kernel itself is fine; nothing may be concluded from any of it.
+//! is half torn down, a link is not there yet. [`Blur`] is the list of what can be seen wrongly
+//! while the kernel itself is fine; nothing may be concluded from any of it.
 
 use heal_types::{
     ArrayId, ArraySnapshot, ArrayState, Backing, Bitmap, HostSnapshot, LegFlags, LegSnapshot,

@@ -150,8 +150,8 @@ pub(crate) struct Parted {
 }
 
 impl MdArray {
-    /// Whether a leg lacks this block because the array was started from a stale one, and from that one
-    /// only: beside a leg of the other side it is a loss.
+    /// Whether a leg lacks this block because the array was started from a stale one, and from that
+    /// one only: beside a leg of the other side it is a loss.
     fn is_known_to_lack(&self, block: u16) -> bool {
         self.parted.as_ref().is_some_and(|parted| {
             let other = |r: &&Rdev| r.in_sync && !r.faulty && parted.good.contains(&r.uuid);
@@ -259,7 +259,8 @@ impl FakeKernel {
         let now = self.now;
         let device = &self.devices[self.arrays[array].rdevs[index].handle];
         let error = match (device.gone, self.io(self.arrays[array].rdevs[index].handle)) {
-            // Nothing may be behind it while the other one was there: MD's thread is stuck elsewhere.
+            // Nothing may be behind it while the other one was there: MD's thread is stuck
+            // elsewhere.
             (Some(Gone::Deleted), _) if self.is_partner_taken(array, index) => LastError::Isolated,
             (Some(why), _) => LastError::DeviceGone(why),
             (None, Io::Fails) if self.is_left_isolated(array, index) => LastError::Isolated,
@@ -289,9 +290,9 @@ impl FakeKernel {
         self.signals.push(KernelSignal::Md);
     }
 
-    /// Whether the leg was isolated, or lost its connection, while another leg queued, and that one,
-    /// which was to survive it, has no device any more, or was failed by a person, who may have added it
-    /// again since.
+    /// Whether the leg was isolated, or lost its connection, while another leg queued, and that
+    /// one, which was to survive it, has no device any more, or was failed by a person, who may
+    /// have added it again since.
     fn is_left_isolated(&self, array: usize, index: usize) -> bool {
         let md = &self.arrays[array];
         let rdev = &md.rdevs[index];
@@ -305,7 +306,8 @@ impl FakeKernel {
             && (unbound || self.is_partner_taken(array, index))
     }
 
-    /// Whether a leg that was to survive this one has no device any more, or was failed by a person.
+    /// Whether a leg that was to survive this one has no device any more, or was failed by a
+    /// person.
     fn is_partner_taken(&self, array: usize, index: usize) -> bool {
         let taken = |other: &Rdev| {
             other.by_hand || other.is_recovering() || !self.devices[other.handle].present
@@ -501,8 +503,8 @@ impl FakeKernel {
         changed
     }
 
-    /// `raid1_add_disk`: the first slot that is empty *or* whose leg wishes for a replacement. A leg
-    /// that comes back looks at its own old slot first.
+    /// `raid1_add_disk`: the first slot that is empty *or* whose leg wishes for a replacement. A
+    /// leg that comes back looks at its own old slot first.
     fn add_disk(&mut self, array: usize, index: usize) -> bool {
         let md = &mut self.arrays[array];
         let rdev = &md.rdevs[index];
@@ -593,8 +595,8 @@ impl FakeKernel {
         self.after_block(array, block);
     }
 
-    /// Reads one block from a good leg; `None` when it has to wait or nothing can be read, `Some(None)`
-    /// where every leg in sync has it in its list of bad blocks.
+    /// Reads one block from a good leg; `None` when it has to wait or nothing can be read,
+    /// `Some(None)` where every leg in sync has it in its list of bad blocks.
     fn read_for_sync(&mut self, array: usize, block: u16) -> Option<Option<Version>> {
         let md = &self.arrays[array];
         let sources: Vec<usize> = (md.rdevs.iter().enumerate())

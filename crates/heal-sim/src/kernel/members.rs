@@ -1,4 +1,5 @@
-//! Who is bound to an array: taking legs back, adding them, unbinding them, and the number of slots.
+//! Who is bound to an array: taking legs back, adding them, unbinding them, and the number of
+//! slots.
 //!
 //! ```text
 //!   --re-add   superblock ours, slot free, event count within the bitmap  ─► bound, its slot kept
@@ -67,8 +68,8 @@ impl FakeKernel {
         self.re_add(array, handle).or_else(|_| self.add_spare(array, handle))
     }
 
-    /// `mdadm --add-spare`, as the agent does it: without a word, writes a new superblock over whatever
-    /// stands on the device, so that it is filled from the beginning to the end.
+    /// `mdadm --add-spare`, as the agent does it: without a word, writes a new superblock over
+    /// whatever stands on the device, so that it is filled from the beginning to the end.
     ///
     /// # Errors
     /// What `mdadm` checks: the size, and nothing of the content.
@@ -135,8 +136,8 @@ impl FakeKernel {
         true
     }
 
-    /// `mdadm --grow`, `update_raid_disks` and `raid1_reshape`: busy while anything is being filled; shrinking needs
-    /// free slots and numbers the rest anew.
+    /// `mdadm --grow`, `update_raid_disks` and `raid1_reshape`: busy while anything is being
+    /// filled; shrinking needs free slots and numbers the rest anew.
     pub(crate) fn set_raid_disks(&mut self, array: usize, wanted: u16) -> Result<(), Outcome> {
         let at = self.now.after(THREAD);
         let md = &mut self.arrays[array];
@@ -211,8 +212,8 @@ impl FakeKernel {
                 found.push((handle, sb.clone(), disk.recovery));
             }
         }
-        // The superblock of the freshest leg names those that were good: no other one is let in, and
-        // nobody forces an array together without any of them.
+        // The superblock of the freshest leg names those that were good: no other one is let in,
+        // and nobody forces an array together without any of them.
         found.retain(|(_, sb, _)| self.arrays[array].good_at_stop.contains(&sb.device));
         let Some(newest) = found.iter().map(|(_, sb, _)| sb.events).max() else {
             return;
@@ -248,9 +249,9 @@ impl FakeKernel {
         self.uevent("change", "block", device.as_str());
     }
 
-    /// `mdadm-last-resort`: one leg is there in time, and its superblock knows of no loss. If it had
-    /// been lost, its bitmap is the one of that time, and from now on there are two of the array.
-    /// Answers whether the array runs.
+    /// `mdadm-last-resort`: one leg is there in time, and its superblock knows of no loss. If it
+    /// had been lost, its bitmap is the one of that time, and from now on there are two of the
+    /// array. Answers whether the array runs.
     pub(crate) fn start_alone(&mut self, array: usize, leg: &NamespaceId) -> bool {
         let (id, level) = (self.arrays[array].id, self.arrays[array].level);
         let there = self.devices.iter().position(|device| {
@@ -280,7 +281,8 @@ impl FakeKernel {
                 events_cleared: md.events_cleared,
                 lacks: behind.map(|(block, _)| block).collect(),
             }));
-            // Its own bitmap is that of the time when it was lost: what was missing then is marked in it.
+            // Its own bitmap is that of the time when it was lost: what was missing then is marked
+            // in it.
             if md.events_cleared > sb.events {
                 md.dirty.clear();
                 md.events_cleared = sb.events;
@@ -301,8 +303,8 @@ impl FakeKernel {
         true
     }
 
-    /// A person decides between two of one array: for the side that had gone on. What the other side was
-    /// told since is given up, and what stands there counts for nothing.
+    /// A person decides between two of one array: for the side that had gone on. What the other
+    /// side was told since is given up, and what stands there counts for nothing.
     pub(crate) fn decide_for_the_good(&mut self, array: usize) {
         let Some(parted) = self.arrays[array].parted.take() else { return };
         let id = self.arrays[array].id;
@@ -329,7 +331,8 @@ impl FakeKernel {
         md.good_at_stop = parted.good;
     }
 
-    /// A person who lets a healer go on decides for the side that runs: what that lacks is given up.
+    /// A person who lets a healer go on decides for the side that runs: what that lacks is given
+    /// up.
     pub(crate) fn decide_for_the_running(&mut self, array: usize) {
         let Some(parted) = self.arrays[array].parted.take() else { return };
         let md = &self.arrays[array];

@@ -1,10 +1,10 @@
 //! A kernel that exists only in memory: MD, NVMe over fabrics, and the two tools that change them.
 //!
-//! The rules are the real kernel's, one by one, each named in the code by the function it comes from
-//! (`raid1_error`, `remove_and_add_spares`, `super_1_validate`, `nvme_alloc_ns_head`, …). It is as
-//! unhelpful as the real one: it says nothing when a path dies or a leg fails except to whoever
-//! polls MD, it reuses names, it overwrites a file system without a word, and it breaks an array for
-//! good when its last leg fails.
+//! The rules are the real kernel's, one by one, each named in the code by the function it comes
+//! from (`raid1_error`, `remove_and_add_spares`, `super_1_validate`, `nvme_alloc_ns_head`, …). It
+//! is as unhelpful as the real one: it says nothing when a path dies or a leg fails except to
+//! whoever polls MD, it reuses names, it overwrites a file system without a word, and it breaks an
+//! array for good when its last leg fails.
 //!
 //! ```text
 //!   far away            this host                                       what a healer sees
@@ -22,8 +22,8 @@
 //! **I/O** moves, waits or fails, by what becomes of the controllers (`controller.rs`): a write
 //! waits for every leg, and [`FakeKernel::longest_write`] says for how long.
 //!
-//! The price: what is not modelled cannot go wrong here. Queue depths, writes that a target executes
-//! late, udev and `blkid` are the laboratory's business.
+//! The price: what is not modelled cannot go wrong here. Queue depths, writes that a target
+//! executes late, udev and `blkid` are the laboratory's business.
 
 mod controller;
 pub(crate) mod disk;
@@ -324,9 +324,9 @@ impl FakeKernel {
         })
     }
 
-    /// How many legs other than the one bound as `leg` hold every block it holds (RAID10: those of its
-    /// mirror set), with nothing to be seen against their paths: a black hole or a frozen target cannot
-    /// be. A leg without a slot holds nothing that could be missed.
+    /// How many legs other than the one bound as `leg` hold every block it holds (RAID10: those of
+    /// its mirror set), with nothing to be seen against their paths: a black hole or a frozen
+    /// target cannot be. A leg without a slot holds nothing that could be missed.
     #[must_use]
     pub fn good_legs_beside(&self, array: ArrayId, leg: Option<&DeviceName>) -> usize {
         let Some(index) = self.array_index(array) else {
@@ -387,8 +387,8 @@ impl FakeKernel {
         unfilled.map(|d| d.name.clone()).collect()
     }
 
-    /// Whether the ids of everything that is bound to the array can be read, and none of it is among
-    /// those whose ids could not be.
+    /// Whether the ids of everything that is bound to the array can be read, and none of it is
+    /// among those whose ids could not be.
     pub(crate) fn every_leg_has_a_name(&self, array: ArrayId, nameless: &[DeviceName]) -> bool {
         let mut legs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);
         legs.all(|rdev| {
@@ -396,8 +396,8 @@ impl FakeKernel {
         })
     }
 
-    /// A block of which no disk holds the newest acknowledged version any more. What the provisioner was
-    /// let delete counts only where `may_count` says so of the array.
+    /// A block of which no disk holds the newest acknowledged version any more. What the
+    /// provisioner was let delete counts only where `may_count` says so of the array.
     pub(crate) fn copyless_block(&self, may_count: impl Fn(ArrayId) -> bool) -> Option<String> {
         self.arrays.iter().find_map(|md| {
             let own = |disk: &&Disk| {
@@ -536,8 +536,8 @@ impl FakeKernel {
         }
     }
 
-    /// Whether somebody stands outside whom no leg in sync can vouch for: all that were there when it left
-    /// have been replaced since, or are lost.
+    /// Whether somebody stands outside whom no leg in sync can vouch for: all that were there when
+    /// it left have been replaced since, or are lost.
     #[must_use]
     pub fn has_a_stranger_of_its_own(&self, array: ArrayId) -> bool {
         let Some(index) = self.array_index(array) else { return false };
@@ -610,7 +610,8 @@ impl FakeKernel {
         self.reached_differently();
     }
 
-    /// The host boots: every controller is connected anew, with what it is connected with by default.
+    /// The host boots: every controller is connected anew, with what it is connected with by
+    /// default.
     pub fn reconnect_by_default(&mut self) {
         for controller in &mut self.controllers {
             controller.fast_io_fail = FastIoFail::Off;

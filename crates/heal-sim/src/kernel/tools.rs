@@ -1,9 +1,9 @@
 //! `mdadm` and `nvme`, as far as the product uses them: one function an action.
 //!
 //! Whoever carries an action out checks again that the device at a name is the one that is meant;
-//! that is part of the port's contract, so the fake does it too, and so is the question whether a leg
-//! and the array are of one history ([`History`]). It does *not* check what the real tools do not check:
-//! `--add-spare` looks at the size and at nothing of the content.
+//! that is part of the port's contract, so the fake does it too, and so is the question whether a
+//! leg and the array are of one history ([`History`]). It does *not* check what the real tools do
+//! not check: `--add-spare` looks at the size and at nothing of the content.
 
 use std::time::Duration;
 
@@ -327,8 +327,9 @@ impl FakeKernel {
         chosen.replacement = true;
         chosen.by_bitmap = false;
         chosen.recovered = 0;
-        // mdadm freezes the array for it (`sysfs_freeze_array`): what was being filled is interrupted, and
-        // goes on together with the spare from where that one begins (`md_do_sync`).
+        // mdadm freezes the array for it (`sysfs_freeze_array`): what was being filled is
+        // interrupted, and goes on together with the spare from where that one begins
+        // (`md_do_sync`).
         md.sync = None;
         md.thread_at = Some(at);
         self.signals.push(KernelSignal::Md);

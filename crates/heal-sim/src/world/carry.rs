@@ -84,7 +84,8 @@ impl World {
     }
 
     fn carry(&mut self, array: ArrayId, outbox: Outbox) -> Result<(), Crashed> {
-        // What is urgent waits for no disk, and a record that nothing rests on keeps nobody waiting.
+        // What is urgent waits for no disk, and a record that nothing rests on keeps nobody
+        // waiting.
         let (urgent, effects): (Vec<Effect>, Vec<Effect>) =
             outbox.effects.into_iter().partition(is_urgent);
         for effect in urgent {
@@ -268,8 +269,8 @@ impl World {
     pub(super) fn act_now(&mut self, array: ArrayId, action: &HostAction) -> HostAnswer {
         self.check_before_act(array, action);
         let was_broken = self.kernel.is_broken(array);
-        // A path of a leg that is only filled may be cut whatever the others are, and a leg taken from one
-        // mirror set says nothing of the next: that is not its doing.
+        // A path of a leg that is only filled may be cut whatever the others are, and a leg taken
+        // from one mirror set says nothing of the next: that is not its doing.
         let mut before = self.kernel.exposed(true);
         if let HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } =
             action
@@ -334,8 +335,8 @@ fn is_urgent(effect: &Effect) -> bool {
     }
 }
 
-/// Whether anything must not happen before `record` is on disk: an act, a call, or a loss that is told
-/// to be recorded.
+/// Whether anything must not happen before `record` is on disk: an act, a call, or a loss that is
+/// told to be recorded.
 fn rests_on(record: &ArrayRecord, effects: &[Effect]) -> bool {
     let begins = effects.iter().any(|effect| match effect {
         Effect::Act { .. } | Effect::Call { .. } | Effect::AskPermit => true,

@@ -150,7 +150,8 @@ impl World {
         self.after_kernel();
     }
 
-    /// The replica's controllers give up at once, as after `ctrl_loss_tmo`; its disk goes with them.
+    /// The replica's controllers give up at once, as after `ctrl_loss_tmo`; its disk goes with
+    /// them.
     pub fn controllers_give_up(&mut self, replica: &str) {
         self.say(format!("the kernel gives up the controllers of {replica}"));
         let nqn = self.nqn(replica);

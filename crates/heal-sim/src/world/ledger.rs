@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A file that cannot be read is no empty file: its array is quarantined at the next start, and
-//! nothing is saved over it until a person has looked. Whoever wrote a file since the start does not
-//! read it again, so a file that is torn under a living daemon is overwritten. A temporary file that
-//! a crash left is swept at the start, so there is nothing to model of it.
+//! nothing is saved over it until a person has looked. Whoever wrote a file since the start does
+//! not read it again, so a file that is torn under a living daemon is overwritten. A temporary file
+//! that a crash left is swept at the start, so there is nothing to model of it.
 //!
 //! The price: there is one home, which is always mounted.
 
@@ -29,7 +29,8 @@ pub enum WriteFault {
     DiesAfterRename,
     /// The disk says no, and nothing is changed.
     Refused,
-    /// The disk says no to the last `fsync`: the new file is in place, and the daemon does not know.
+    /// The disk says no to the last `fsync`: the new file is in place, and the daemon does not
+    /// know.
     RefusedAfterRename,
 }
 

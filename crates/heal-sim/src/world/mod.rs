@@ -12,10 +12,10 @@
 //!                                                  effects ─► guards ─► act ────┘
 //! ```
 //!
-//! The world does exactly what the daemon does, in the same order: it makes the record durable, then
-//! writes the audit, then carries effects out; it refuses an act without a durable intent; it takes
-//! a fresh look and asks the guards again right before an act. A crash is an event like another:
-//! everything in memory goes, the disk stays. After every step the invariants are checked
+//! The world does exactly what the daemon does, in the same order: it makes the record durable,
+//! then writes the audit, then carries effects out; it refuses an act without a durable intent; it
+//! takes a fresh look and asks the guards again right before an act. A crash is an event like
+//! another: everything in memory goes, the disk stays. After every step the invariants are checked
 //! ([`crate::invariants`]); what they find is kept in [`World::violations`].
 //!
 //! There is no clock and no randomness in here: the same setup and the same faults give the same
@@ -61,8 +61,8 @@ use transcript::{LineKind, Transcript};
 
 /// How long after its cause a look is taken.
 const LOOK_LATENCY: Duration = Duration::from_millis(1);
-/// How soon a machine that asked for another look gets one, and how late at the most: each comes later
-/// than the one before, until something happens.
+/// How soon a machine that asked for another look gets one, and how late at the most: each comes
+/// later than the one before, until something happens.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long a crashed daemon takes to be started again.
@@ -617,7 +617,8 @@ impl World {
         self.look_in(Duration::ZERO, LookCause::Start);
     }
 
-    /// Kills the daemon: what is in memory is gone, what is durable stays. It is started again soon.
+    /// Kills the daemon: what is in memory is gone, what is durable stays. It is started again
+    /// soon.
     pub fn crash_daemon(&mut self) {
         self.transcript.push(self.now.mono, LineKind::Daemon, "the daemon is killed".into());
         self.machines.clear();

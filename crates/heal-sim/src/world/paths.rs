@@ -7,8 +7,8 @@
 //!   readings on a timer ──────────┘                            └─► arming::plan ─► kernel
 //! ```
 //!
-//! The order is the daemon's: a sign reaches the machines before anybody looks, a plan is carried out
-//! a moment after it was made, and stops where the verdicts have changed meanwhile.
+//! The order is the daemon's: a sign reaches the machines before anybody looks, a plan is carried
+//! out a moment after it was made, and stops where the verdicts have changed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,7 +37,8 @@ const SOCKETS: Duration = Duration::from_millis(200);
 const IO: Duration = Duration::from_secs(1);
 /// How often the host is looked at while a target lets no I/O through.
 const ANA: Duration = Duration::from_secs(2);
-/// All legs of an array in doubt are the host's own trouble for this long; later it is that array's.
+/// All legs of an array in doubt are the host's own trouble for this long; later it is that
+/// array's.
 const CUT_OFF: Duration = Duration::from_secs(30);
 /// After how many seconds a leg that is armed fails its I/O.
 const FAST_IO_FAIL: u32 = 1;
@@ -149,8 +150,8 @@ impl World {
         self.watch.replan = true;
     }
 
-    /// Whoever armed a leg of an array of ours, it was an earlier life: it is off once the array is not
-    /// to be armed any more.
+    /// Whoever armed a leg of an array of ours, it was an earlier life: it is off once the array is
+    /// not to be armed any more.
     fn remember_armed(&mut self) {
         let Some(snapshot) = &self.watch.snapshot else { return };
         for array in &snapshot.arrays {

@@ -68,7 +68,8 @@ pub struct ArraySetup {
 /// Which links of the host lead to its targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wiring {
-    /// One for every path: `to-` and the replica's name, and the number of the path but for the first.
+    /// One for every path: `to-` and the replica's name, and the number of the path but for the
+    /// first.
     EachItsOwn,
     /// Two fabrics: `eth0` for every other replica of an array, `eth1` for the rest. Second paths
     /// lead through the other one.

@@ -1,5 +1,6 @@
-//! Legs that look whole and are not. The lab found that MD's own `repair`, which the agent had asked for,
-//! fills such blocks with anything (`lab-repair`): since then they wait for a write, or for a successor.
+//! Legs that look whole and are not. The lab found that MD's own `repair`, which the agent had
+//! asked for, fills such blocks with anything (`lab-repair`): since then they wait for a write, or
+//! for a successor.
 
 use heal_sim::{Flaw, ToolFault};
 

@@ -55,8 +55,8 @@ fn rule(world: &World) -> String {
     machine.status(world.now()).repairs[0].rule.clone()
 }
 
-// found by review: a record that could not be written put its own reason over a person's hold, and a
-// minute later the repair went on under the hold.
+// found by review: a record that could not be written put its own reason over a person's hold, and
+// a minute later the repair went on under the hold.
 #[test]
 fn a_full_disk_does_not_end_a_persons_hold() {
     let mut world = mirror();
@@ -77,8 +77,9 @@ fn a_full_disk_does_not_end_a_persons_hold() {
     assert_in_sync(&world, "vol1-c");
 }
 
-// found by review: with the record that could not be written, acts of earlier records were forgotten
-// as well: they ran on, nobody heard how they ended, and a second one was begun beside the first.
+// found by review: with the record that could not be written, acts of earlier records were
+// forgotten as well: they ran on, nobody heard how they ended, and a second one was begun beside
+// the first.
 #[test]
 fn an_act_that_is_under_way_when_the_disk_fills_up_ends_in_the_audit() {
     let mut world = mirror();
@@ -112,8 +113,8 @@ fn a_record_of_another_version_is_not_written_over() {
     assert_eq!(status.health, heal_types::status::Health::Quarantined);
 }
 
-// found by a story: two arrays whose UUIDs differ only at the end lost a leg in the same millisecond
-// and named their incidents, and so the keys of their requests, alike.
+// found by a story: two arrays whose UUIDs differ only at the end lost a leg in the same
+// millisecond and named their incidents, and so the keys of their requests, alike.
 #[test]
 fn arrays_with_similar_ids_never_use_the_same_key() {
     let mut bytes = [0x5a; 16];
@@ -146,8 +147,9 @@ fn an_array_that_gets_its_leave_at_once_is_never_called_held() {
     assert_never(&world, LineKind::Audit, "held");
 }
 
-// found by reading, after the hunt had found the like: a controller that was to be connected again when
-// the disk was full was never connected again, because the act that did not happen was waited for.
+// found by reading, after the hunt had found the like: a controller that was to be connected again
+// when the disk was full was never connected again, because the act that did not happen was waited
+// for.
 #[test]
 fn a_connection_that_was_due_while_the_disk_was_full_is_made_later() {
     let mut world = mirror();

@@ -1,5 +1,5 @@
-//! Moves that the dice make once in many hours: several things have to meet within one step. Each is made
-//! here, and `coverage::SELDOM` names the test.
+//! Moves that the dice make once in many hours: several things have to meet within one step. Each
+//! is made here, and `coverage::SELDOM` names the test.
 
 use heal_core::SignalKind;
 use heal_core::phase::PhaseKind;

@@ -10,8 +10,8 @@ use super::{
     keeps_every_rule, mirror, seconds, until,
 };
 
-// found by review: one look at the leg that was being filled failed, and it was reported missing and
-// asked to be replaced while MD went on copying.
+// found by review: one look at the leg that was being filled failed, and it was reported missing
+// and asked to be replaced while MD went on copying.
 #[test]
 fn a_leg_that_cannot_be_read_for_one_look_while_it_is_filled_is_not_lost() {
     for blur in [Blur::Leg, Blur::LegGone] {
@@ -101,8 +101,8 @@ fn an_array_that_is_being_stopped_has_lost_no_leg() {
     assert_picture(&world, "vol1", "[UU]");
 }
 
-// found by chaos: a doubt that was being waited out was decided on a look at a half stopped array: the
-// good leg had no slot there, so it was reported missing.
+// found by chaos: a doubt that was being waited out was decided on a look at a half stopped array:
+// the good leg had no slot there, so it was reported missing.
 #[test]
 fn a_doubt_is_not_decided_while_the_array_looks_half_stopped() {
     let mut world = mirror();
@@ -170,8 +170,8 @@ fn a_good_leg_whose_ids_cannot_be_read_for_a_moment_is_still_known_by_them() {
     asked_nothing(&world);
 }
 
-// found by a story: the returned namespace showed no ids at the look its uevent caused, nobody looked
-// again, and a replacement was asked for.
+// found by a story: the returned namespace showed no ids at the look its uevent caused, nobody
+// looked again, and a replacement was asked for.
 #[test]
 fn a_returned_namespace_whose_ids_are_not_filled_in_yet_is_looked_at_again() {
     let mut world = mirror();
@@ -184,8 +184,9 @@ fn a_returned_namespace_whose_ids_are_not_filled_in_yet_is_looked_at_again() {
     asked_nothing(&world);
 }
 
-// found by the lab's catalogue: after a boot that started the array from a leg that had been lost, the
-// fresh leg was reported missing, and after the grace period replaced by a copy of the stale one.
+// found by the lab's catalogue: after a boot that started the array from a leg that had been lost,
+// the fresh leg was reported missing, and after the grace period replaced by a copy of the stale
+// one.
 #[test]
 fn an_array_that_a_boot_started_from_a_lost_leg_is_left_to_a_person() {
     let mut world = mirror();
@@ -207,8 +208,8 @@ fn an_array_that_a_boot_started_from_a_lost_leg_is_left_to_a_person() {
     assert_eq!(world.provisioner.grants(), 0);
 }
 
-// found by reading: a replacement that was still being filled when last seen stood for every leg that was
-// good then, and the array went on from it alone after a boot.
+// found by reading: a replacement that was still being filled when last seen stood for every leg
+// that was good then, and the array went on from it alone after a boot.
 #[test]
 fn an_array_that_a_boot_started_from_a_replacement_alone_is_left_to_a_person() {
     let mut world = mirror();
@@ -254,8 +255,8 @@ fn a_start_from_a_lost_leg_is_seen_although_the_leg_has_no_name_at_first() {
     assert_eq!(world.provisioner.grants(), 0);
 }
 
-// found by the lab's catalogue: a replacement that carried an old copy of a leg, superblock and all, was
-// taken back by the bitmap.
+// found by the lab's catalogue: a replacement that carried an old copy of a leg, superblock and
+// all, was taken back by the bitmap.
 #[test]
 fn a_replacement_that_carries_an_old_copy_of_the_leg_is_filled_whole() {
     let mut world = mirror();
@@ -267,8 +268,8 @@ fn a_replacement_that_carries_an_old_copy_of_the_leg_is_filled_whole() {
     assert_in_sync(&world, "vol1-c");
 }
 
-// found by the hunt: the leg that had gone on was in doubt when the host went down, and was taken for a
-// lost one as well, so that nobody was left of whom the stale start could be told.
+// found by the hunt: the leg that had gone on was in doubt when the host went down, and was taken
+// for a lost one as well, so that nobody was left of whom the stale start could be told.
 #[test]
 fn a_start_from_a_lost_leg_is_seen_although_the_good_one_was_in_doubt() {
     let mut world = mirror();
@@ -286,8 +287,8 @@ fn a_start_from_a_lost_leg_is_seen_although_the_good_one_was_in_doubt() {
     assert!(heard_of(&world, "vol1-a").is_empty(), "{:?}", heard_of(&world, "vol1-a"));
 }
 
-// found in the lab: an array that the provisioner knows by its name only was asked for before udev had
-// found the name, and then not again for as long as a volume that is whole is left alone.
+// found in the lab: an array that the provisioner knows by its name only was asked for before udev
+// had found the name, and then not again for as long as a volume that is whole is left alone.
 #[test]
 fn an_array_is_asked_for_again_as_soon_as_its_name_is_found() {
     let mut world = World::new(&Setup::default());
@@ -302,8 +303,8 @@ fn an_array_is_asked_for_again_as_soon_as_its_name_is_found() {
     keeps_every_rule(&world);
 }
 
-// found by review: the word that a replica is no longer used waited for a provisioner that was down,
-// and was given on a look from before somebody had taken the replica back.
+// found by review: the word that a replica is no longer used waited for a provisioner that was
+// down, and was given on a look from before somebody had taken the replica back.
 #[test]
 fn a_removal_is_not_confirmed_while_a_leg_that_nobody_can_name_may_be_it() {
     let of_the_array = |world: &World| Blur::Array(world.array("vol1"));

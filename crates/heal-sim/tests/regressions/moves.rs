@@ -68,8 +68,8 @@ fn a_leg_that_holds_blocks_which_another_one_lacks_stays_until_that_one_is_repla
     assert_eq!(world.replica_state("vol1-c"), None, "its removal was confirmed");
 }
 
-// found by review: the leg was failed already when it was wanted again; its removal was confirmed all
-// the same, and the provisioner deleted a replica that it had just asked to keep.
+// found by review: the leg was failed already when it was wanted again; its removal was confirmed
+// all the same, and the provisioner deleted a replica that it had just asked to keep.
 #[test]
 fn a_leg_that_is_wanted_again_after_it_was_failed_is_taken_back() {
     let mut world = well(&legs(3, 300));
@@ -111,8 +111,8 @@ fn a_move_that_md_finishes_by_itself_while_it_is_held_is_noticed() {
     assert_eq!(asked(&world).len(), 1);
 }
 
-// found by review: MD's own wish to replace the leg that had to go forbade adding its successor, for
-// ever.
+// found by review: MD's own wish to replace the leg that had to go forbade adding its successor,
+// for ever.
 #[test]
 fn a_terminating_leg_that_md_wishes_to_replace_as_well_is_moved() {
     let mut world = mirror();

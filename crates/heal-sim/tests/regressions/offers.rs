@@ -61,8 +61,8 @@ fn a_grant_that_contradicts_itself_is_not_asked_for_again_under_its_key() {
     assert_eq!(asked(&world).len(), 2);
 }
 
-// found while these tests were written: a grant of the lost replica was rejected, given up, and asked
-// for again under a new key, a dozen times a second.
+// found while these tests were written: a grant of the lost replica was rejected, given up, and
+// asked for again under a new key, a dozen times a second.
 #[test]
 fn a_provisioner_that_only_grants_what_was_lost_is_not_asked_without_a_pause() {
     let mut world = mirror();

@@ -17,8 +17,9 @@ fn stuck() -> World {
     world
 }
 
-// found by chaos: the controller that was about to be deleted was still shown as connecting, so it was
-// taken for connected again and forgotten: the record had nothing of it, and nobody connected it.
+// found by chaos: the controller that was about to be deleted was still shown as connecting, so it
+// was taken for connected again and forgotten: the record had nothing of it, and nobody connected
+// it.
 #[test]
 fn what_a_deleted_controller_is_owed_stays_in_the_record_until_it_is_live_again() {
     let mut world = stuck();
@@ -37,8 +38,8 @@ fn what_a_deleted_controller_is_owed_stays_in_the_record_until_it_is_live_again(
     asked_nothing(&world);
 }
 
-// found by a story: a WARN said that the application was freed from a leg, in the same moment in which
-// it was decided not to do it.
+// found by a story: a WARN said that the application was freed from a leg, in the same moment in
+// which it was decided not to do it.
 #[test]
 fn nobody_is_told_that_an_application_is_freed_while_it_is_not() {
     // Cut off.
@@ -64,8 +65,8 @@ fn nobody_is_told_that_an_application_is_freed_while_it_is_not() {
     keeps_every_rule(&world);
 }
 
-// found by chaos: an event of any kind decided the graces of an array that nobody had seen since the
-// host booted.
+// found by chaos: an event of any kind decided the graces of an array that nobody had seen since
+// the host booted.
 #[test]
 fn news_of_a_path_decides_nothing_about_an_array_that_was_not_seen_yet() {
     let mut world = well(&legs(3, 30));
@@ -88,8 +89,8 @@ fn news_of_a_path_decides_nothing_about_an_array_that_was_not_seen_yet() {
     keeps_every_rule(&world);
 }
 
-// found by chaos: after a restart a slot that had to wait for another one went on with it, because its
-// turn was judged before anybody had looked at the array.
+// found by chaos: after a restart a slot that had to wait for another one went on with it, because
+// its turn was judged before anybody had looked at the array.
 #[test]
 fn a_slot_that_waits_its_turn_waits_over_a_restart_with_a_lost_path() {
     let mut world = well(&legs(3, 10));
@@ -114,8 +115,8 @@ fn a_slot_that_waits_its_turn_waits_over_a_restart_with_a_lost_path() {
     keeps_every_rule(&world);
 }
 
-// found by a story: only losses of a leg were counted; a leg that was out flapped on, its count faded,
-// and it was taken back in between.
+// found by a story: only losses of a leg were counted; a leg that was out flapped on, its count
+// faded, and it was taken back in between.
 #[test]
 fn a_leg_that_flaps_while_it_is_out_is_not_taken_back_in_between() {
     let array = ArraySetup {
@@ -138,8 +139,8 @@ fn a_leg_that_flaps_while_it_is_out_is_not_taken_back_in_between() {
     asked_nothing(&world);
 }
 
-// found by the lab's catalogue: the kernel gives a controller up after ctrl_loss_tmo, and nobody connected
-// it again when its target was back.
+// found by the lab's catalogue: the kernel gives a controller up after ctrl_loss_tmo, and nobody
+// connected it again when its target was back.
 #[test]
 fn a_controller_that_the_kernel_gave_up_is_connected_again() {
     let mut world = well(&one_array(ArraySetup {
@@ -162,8 +163,8 @@ fn a_controller_that_the_kernel_gave_up_is_connected_again() {
     asked_nothing(&world);
 }
 
-// A namespace that left for good, or a controller that somebody disconnected while it was live, is not
-// connected again behind that somebody's back.
+// A namespace that left for good, or a controller that somebody disconnected while it was live, is
+// not connected again behind that somebody's back.
 #[test]
 fn a_controller_that_was_live_when_it_went_is_left_alone() {
     let mut world = well(&one_array(ArraySetup {

@@ -8,7 +8,8 @@ use super::{
     one_array, phase, seconds, until, well,
 };
 
-/// An array with a long grace whose slot 1 was moved to the first spare, which this daemon connected.
+/// An array with a long grace whose slot 1 was moved to the first spare, which this daemon
+/// connected.
 fn moved_once(legs: u16) -> World {
     let mut world = well(&one_array(ArraySetup {
         legs,
@@ -25,8 +26,8 @@ fn moved_once(legs: u16) -> World {
     world
 }
 
-// found by review: the repair of another slot, when it was done, disconnected the subsystem of a leg
-// that was away for a moment and waited for: the leg could never come back.
+// found by review: the repair of another slot, when it was done, disconnected the subsystem of a
+// leg that was away for a moment and waited for: the leg could never come back.
 #[test]
 fn a_subsystem_that_another_slot_waits_for_is_not_disconnected() {
     let mut world = moved_once(3);
@@ -48,7 +49,8 @@ fn a_subsystem_that_another_slot_waits_for_is_not_disconnected() {
     assert!(asked(&world).is_empty());
 }
 
-// found by review: of two faulty legs that other repairs still needed, only the first was left alone.
+// found by review: of two faulty legs that other repairs still needed, only the first was left
+// alone.
 #[test]
 fn faulty_legs_that_other_repairs_still_need_are_all_left_bound() {
     let mut world = moved_once(4);
@@ -119,8 +121,8 @@ fn a_flapping_leg_owes_the_provisioner_one_word_at_the_most() {
     assert_eq!(heard_of(&world, "vol1-b").last(), Some(&"available"));
 }
 
-// found by review: a subsystem that somebody else had connected, and that led to no namespace yet, was
-// taken for ours when nobody heard what became of our own connect.
+// found by review: a subsystem that somebody else had connected, and that led to no namespace yet,
+// was taken for ours when nobody heard what became of our own connect.
 #[test]
 fn a_controller_without_a_namespace_is_somebody_elses_also_when_our_connect_goes_unheard() {
     for somebody_else in [true, false] {

@@ -103,8 +103,8 @@ fn a_returned_leg_that_cannot_be_read_while_it_is_re_added_has_not_left() {
     }
 }
 
-// found by review: a look right after the re-add showed the leg as a spare without a slot; re-adding
-// it again was refused, and the happy path ended in a warning.
+// found by review: a look right after the re-add showed the leg as a spare without a slot;
+// re-adding it again was refused, and the happy path ended in a warning.
 #[test]
 fn a_leg_that_md_has_not_given_its_slot_yet_is_waited_for() {
     let mut world = well(&legs(3, 600));

@@ -138,8 +138,8 @@ fn a_broken_array_is_said_to_be_broken_and_not_to_be_rebuilding() {
     assert_eq!(lines(&world, LineKind::Audit, "a write was lost on its last leg"), 1);
 }
 
-// found by chaos: an array that MD had given up asked for the host's leave every second and gave it back, while
-// another array waited for it.
+// found by chaos: an array that MD had given up asked for the host's leave every second and gave it
+// back, while another array waited for it.
 #[test]
 fn a_broken_array_asks_for_no_replacement_and_not_for_the_host_s_leave() {
     let mut world = mirror();
@@ -175,8 +175,9 @@ fn two_legs_that_return_together_are_both_taken_back() {
     assert!(asked(&world).is_empty());
 }
 
-// found by chaos: two legs were lost, MD gave the first replacement the other one's slot, and the repairs
-// traded places. The other leg came back, went to the slot it had, and was lost anew in the repair's.
+// found by chaos: two legs were lost, MD gave the first replacement the other one's slot, and the
+// repairs traded places. The other leg came back, went to the slot it had, and was lost anew in the
+// repair's.
 #[test]
 fn a_leg_that_returns_into_the_slot_it_had_is_not_lost_in_another_one() {
     let mut world = well(&legs(3, 30));
@@ -194,8 +195,9 @@ fn a_leg_that_returns_into_the_slot_it_had_is_not_lost_in_another_one() {
     assert_eq!(heard_of(&world, "vol1-a").last(), Some(&"available"));
 }
 
-// found by review: with the record lost, the loss was taken for the last of two that the provisioner
-// called missing, although the other one was back: it was waited out, and a third one asked for.
+// found by review: with the record lost, the loss was taken for the last of two that the
+// provisioner called missing, although the other one was back: it was waited out, and a third one
+// asked for.
 #[test]
 fn of_two_lost_replicas_that_nobody_remembers_the_one_that_is_back_is_taken_back() {
     let mut world = well(&legs(2, 30));

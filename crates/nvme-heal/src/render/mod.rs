@@ -1,11 +1,11 @@
 //! What a person sees, as pure functions of the daemon's answer.
 //!
-//! Problems come first, one line each, because that is why somebody typed the command at three in the
-//! morning. Then the table: everything, one line an array. Columns are as wide as their widest cell,
-//! and only the last one gives way when the terminal is narrow.
+//! Problems come first, one line each, because that is why somebody typed the command at three in
+//! the morning. Then the table: everything, one line an array. Columns are as wide as their widest
+//! cell, and only the last one gives way when the terminal is narrow.
 //!
-//! Text that came over the socket may have come from a target: control characters are taken out before
-//! they reach a terminal.
+//! Text that came over the socket may have come from a target: control characters are taken out
+//! before they reach a terminal.
 
 mod table;
 

@@ -5,10 +5,10 @@
 //!     any user, any container       0666          nothing but `look` is heard
 //! ```
 //!
-//! The services that attach volumes run as users of their own, in containers whose groups are not the
-//! host's: no mode of [`super::SOCKET`] would let them in and keep others out. So this door is open to
-//! everybody, and behind it is nothing to gain: no answer tells anything about an array, and all that
-//! can be brought about is a look, which happens on every event of the kernel anyway.
+//! The services that attach volumes run as users of their own, in containers whose groups are not
+//! the host's: no mode of [`super::SOCKET`] would let them in and keep others out. So this door is
+//! open to everybody, and behind it is nothing to gain: no answer tells anything about an array,
+//! and all that can be brought about is a look, which happens on every event of the kernel anyway.
 //!
 //! The price of an open door is whoever rings all day. Clients are taken one after the other, and
 //! between two of them is [`REST`]: so that costs five looks a second and as many questions to the

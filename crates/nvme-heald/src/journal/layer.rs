@@ -1,4 +1,5 @@
-//! Diagnostics: what `tracing` is told anywhere in the process, into the same queue as the audit trail.
+//! Diagnostics: what `tracing` is told anywhere in the process, into the same queue as the audit
+//! trail.
 
 use std::fmt::{self, Write as _};
 

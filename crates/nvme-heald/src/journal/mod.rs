@@ -12,8 +12,8 @@
 //!                              "12 entries were dropped", once there is room again
 //! ```
 //!
-//! The price: an entry that was queued is not an entry that was written. A crash of the daemon loses
-//! the last few, which is why intents are in the ledger and not here.
+//! The price: an entry that was queued is not an entry that was written. A crash of the daemon
+//! loses the last few, which is why intents are in the ledger and not here.
 
 mod layer;
 mod wire;
@@ -197,8 +197,8 @@ impl Journal {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, but no longer than `limit`. Blocks its thread: for the end
-    /// of the process only.
+    /// Waits until everything is written, but no longer than `limit`. Blocks its thread: for the
+    /// end of the process only.
     pub(crate) fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut queue = self.shared.lock();

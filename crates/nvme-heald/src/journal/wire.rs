@@ -1,7 +1,7 @@
 //! journald's native protocol, and JSON lines where there is no journald.
 //!
-//! A datagram of fields, each `NAME=value\n`; a value with a line feed in it is written as `NAME\n`, its
-//! length in eight bytes, little endian, the value, `\n`
+//! A datagram of fields, each `NAME=value\n`; a value with a line feed in it is written as
+//! `NAME\n`, its length in eight bytes, little endian, the value, `\n`
 //! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
 
 use std::borrow::Cow;

@@ -1,8 +1,8 @@
 //! The reactor's cuts: dead paths with which nothing is lost ([`heal_core::cuts`]).
 //!
 //! No array's act: MD never hears of it, no record holds it, no array waits for it. What is due is
-//! asked after every verdict and every look, and carried out on threads of its own, where the guards
-//! speak again on the glance the act rests on.
+//! asked after every verdict and every look, and carried out on threads of its own, where the
+//! guards speak again on the glance the act rests on.
 
 use heal_core::LookCause;
 use heal_core::audit::{AuditEntry, AuditKind, Severity};

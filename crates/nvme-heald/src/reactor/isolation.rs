@@ -6,10 +6,10 @@
 //!   the fabrics of the controllers that are there ─┘          └─────► every machine's policy
 //! ```
 //!
-//! A host with RDMA alone is never asked about sockets and the TCP driver, as it has none. Its first
-//! controller over TCP comes before the answer that covers it. Until then nothing is armed, on no leg:
-//! what an armed TCP leg does on a driver that does not drain is to lose a write. The RDMA legs are
-//! without their fast failure for the tenths of a second that an answer takes.
+//! A host with RDMA alone is never asked about sockets and the TCP driver, as it has none. Its
+//! first controller over TCP comes before the answer that covers it. Until then nothing is armed,
+//! on no leg: what an armed TCP leg does on a driver that does not drain is to lose a write. The
+//! RDMA legs are without their fast failure for the tenths of a second that an answer takes.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -49,7 +49,8 @@ impl<H: Host> Reactor<H> {
 
     /// The kernel answered.
     pub(super) fn isolation_answered(&mut self, answer: Isolation) {
-        // What is missing does not come back by itself, but what is not known yet may be known soon.
+        // What is missing does not come back by itself, but what is not known yet may be known
+        // soon.
         self.paths.isolation.ask_at = match &answer {
             Isolation::Off(_) => Some(Instant::now() + AGAIN),
             Isolation::Over(fabrics) => {

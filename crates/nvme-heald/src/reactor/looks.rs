@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::hints::Hint;
 use crate::mailbox::earliest;
 
-/// Hints come in bursts: a lost leg is told by mdstat, by several attributes and by uevents within the
-/// same millisecond.
+/// Hints come in bursts: a lost leg is told by mdstat, by several attributes and by uevents within
+/// the same millisecond.
 const GATHER: Duration = Duration::from_millis(1);
 /// A link's own event says all there is to say of it, and what follows from it has to come first: a
 /// look at the same moment would only take the processor from that.
@@ -98,8 +98,8 @@ impl Looks {
         }
     }
 
-    /// The look found something that is not filled in yet. Some targets never fill it in, so that is a
-    /// reason for so many looks only.
+    /// The look found something that is not filled in yet. Some targets never fill it in, so that
+    /// is a reason for so many looks only.
     pub(super) fn want_filled(&mut self) {
         if self.again_at.is_none() && self.again_times < AGAIN_TIMES {
             self.again_times += 1;
@@ -107,8 +107,8 @@ impl Looks {
         }
     }
 
-    /// The first sign of what `looked` shows may have been told only now, although it came before the
-    /// look began: it belongs to that look.
+    /// The first sign of what `looked` shows may have been told only now, although it came before
+    /// the look began: it belongs to that look.
     pub(super) fn belongs_to(&self, looked: &mut Looked) {
         let told = self.wanted.as_ref().and_then(|wanted| wanted.hint.signalled_at);
         if let Some(at) = told.filter(|at| *at <= looked.begun) {
@@ -201,8 +201,8 @@ impl Looks {
         scans
     }
 
-    /// Any look is as good as the scan, so the scan's time begins anew with each. The jitter keeps a
-    /// thousand hosts that were switched on together from scanning together.
+    /// Any look is as good as the scan, so the scan's time begins anew with each. The jitter keeps
+    /// a thousand hosts that were switched on together from scanning together.
     fn plan_safety_scan(&mut self) {
         self.safety_at = self.period.map(|period| {
             let spread = period / JITTER;
@@ -233,8 +233,8 @@ fn rank(cause: &LookCause) -> u8 {
     }
 }
 
-/// Whether a namespace's attributes are still to come, or the name of an array that stands on some: udev
-/// reads it after the array was started, and tells nobody whom we hear.
+/// Whether a namespace's attributes are still to come, or the name of an array that stands on some:
+/// udev reads it after the array was started, and tells nobody whom we hear.
 pub(super) fn is_unfilled(snapshot: &HostSnapshot) -> bool {
     fn pending<T>(fact: &Observed<T>) -> bool {
         match fact {

@@ -9,12 +9,12 @@
 //!   systemd ◄──────── ready, status, watchdog: fed by this very loop
 //! ```
 //!
-//! However many hints come, there is one look at a time, and what comes meanwhile asks for one more.
-//! So an event storm costs looks back to back and nothing else, and the last look is always newer
-//! than the last hint.
+//! However many hints come, there is one look at a time, and what comes meanwhile asks for one
+//! more. So an event storm costs looks back to back and nothing else, and the last look is always
+//! newer than the last hint.
 //!
-//! **What a look does not show is gone only if everything could be read.** One array that could not be
-//! read may be any of those that are missing, so then all of those are unknown.
+//! **What a look does not show is gone only if everything could be read.** One array that could not
+//! be read may be any of those that are missing, so then all of those are unknown.
 //!
 //! The price: every look reads the whole host and goes to every actor, although mostly one array
 //! changed. Some hundred small files cost a few milliseconds.
@@ -557,7 +557,8 @@ impl<H: Host> Reactor<H> {
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("acts are still under way; the next start takes them up");
         }
-        // Whose arrays are healed, and what on them is armed by us with that, may have come with the stop.
+        // Whose arrays are healed, and what on them is armed by us with that, may have come with
+        // the stop.
         while let Ok(report) = self.reports.try_recv() {
             self.heard(report);
         }

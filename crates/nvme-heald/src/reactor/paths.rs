@@ -6,13 +6,14 @@
 //!   readings (sockets, I/O), on a timer ─┘                            └─► arming::plan ─► host
 //! ```
 //!
-//! A sign is worked off where it is heard, on the reactor's own task: between a carrier that is lost
-//! and the actor that has to decide there is one message and no look. What takes a thread that may
-//! block (the network's picture, sockets, I/O, arming) is asked for here and comes back as news.
+//! A sign is worked off where it is heard, on the reactor's own task: between a carrier that is
+//! lost and the actor that has to decide there is one message and no look. What takes a thread that
+//! may block (the network's picture, sockets, I/O, arming) is asked for here and comes back as
+//! news.
 //!
-//! Sockets are read every 200 ms while a suspicion is open, and for no longer. How far I/O has come is
-//! read every second while an array has legs of ours: of a target that swallows everything nothing else
-//! speaks before the keep-alive.
+//! Sockets are read every 200 ms while a suspicion is open, and for no longer. How far I/O has come
+//! is read every second while an array has legs of ours: of a target that swallows everything
+//! nothing else speaks before the keep-alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,7 +46,8 @@ const SOCKETS: Duration = Duration::from_millis(200);
 const IO: Duration = Duration::from_secs(1);
 /// When to read the network again after it could not be read.
 const REWIRE_AGAIN: Duration = Duration::from_secs(2);
-/// All legs of an array in doubt are the host's own trouble for this long; later it is that array's.
+/// All legs of an array in doubt are the host's own trouble for this long; later it is that
+/// array's.
 const CUT_OFF: Duration = Duration::from_secs(30);
 /// One alarm for one outage.
 const ALARM_AGAIN: Duration = Duration::from_secs(60);
@@ -173,7 +175,8 @@ fn limits(config: &Config) -> Limits {
 }
 
 impl<H: Host> Reactor<H> {
-    /// News of a path, if anything follows from it. It goes to the actors before anything else is done.
+    /// News of a path, if anything follows from it. It goes to the actors before anything else is
+    /// done.
     pub(super) fn signed(&mut self, sign: Sign) -> bool {
         let changed = self.paths.paths.handle(clock::moment(), sign.event);
         if changed {
@@ -245,8 +248,9 @@ impl<H: Host> Reactor<H> {
         self.rehearse_waiting(&concerned, heard_at);
     }
 
-    /// Whether the host is cut off, as machines are to hear it: one alarm for the whole host. An array
-    /// that lost everything long ago is that array's trouble and says nothing of the host any more.
+    /// Whether the host is cut off, as machines are to hear it: one alarm for the whole host. An
+    /// array that lost everything long ago is that array's trouble and says nothing of the host any
+    /// more.
     fn judge_cut_off(&mut self, snapshot: &HostSnapshot) -> Option<String> {
         let now = clock::moment();
         let mut wards: BTreeSet<ArrayId> = self.wards().into_keys().collect();
@@ -507,8 +511,8 @@ impl<H: Host> Reactor<H> {
         }
     }
 
-    /// Nobody moves an anchor while no daemon runs, and an armed leg may become the last one: what is
-    /// well goes back to the kernel's default. A leg in trouble keeps what frees its I/O.
+    /// Nobody moves an anchor while no daemon runs, and an armed leg may become the last one: what
+    /// is well goes back to the kernel's default. A leg in trouble keeps what frees its I/O.
     pub(super) async fn disarm(&mut self) {
         while self.paths.out.armed {
             if let Some(work) = self.paths.ended().await {

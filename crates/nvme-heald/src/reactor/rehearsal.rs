@@ -1,9 +1,9 @@
 //! Goes through what is between a lost carrier and destroyed sockets while nothing is at stake.
 //!
 //! Code that has not run for a while is slow when it runs: it has to come back into the processor's
-//! caches, on an emulated one it has to be translated again. The isolation of a leg is code that never
-//! runs, but for the one moment in which an application waits for it; measured in the lab, the first one
-//! of a process took three to six times as long as the next.
+//! caches, on an emulated one it has to be translated again. The isolation of a leg is code that
+//! never runs, but for the one moment in which an application waits for it; measured in the lab,
+//! the first one of a process took three to six times as long as the next.
 //!
 //! ```text
 //!   legs were armed      ─► every array, once, sockets of our own included
@@ -11,8 +11,8 @@
 //!   nothing happens      ─► one array and one link a second, in turn
 //! ```
 //!
-//! Everything is done on copies of what is pure ([`heal_core::ArrayMachine::rehearse`]) and by reading
-//! what an isolation reads ([`crate::host::Host::rehearse`]); the outcome is thrown away.
+//! Everything is done on copies of what is pure ([`heal_core::ArrayMachine::rehearse`]) and by
+//! reading what an isolation reads ([`crate::host::Host::rehearse`]); the outcome is thrown away.
 //!
 //! The price: some hundred microseconds of a processor each second, however many arrays there are.
 
@@ -49,8 +49,8 @@ impl Rehearsed {
         self.again.as_ref().map(|(at, _)| *at)
     }
 
-    /// Whether the last one has not come back: a reading may hang in the kernel, and it would be one more
-    /// each second.
+    /// Whether the last one has not come back: a reading may hang in the kernel, and it would be
+    /// one more each second.
     fn is_under_way(&mut self) -> bool {
         let last = self.under_way.as_mut();
         last.is_some_and(|last| last.try_recv() == Err(TryRecvError::Empty))
@@ -82,8 +82,8 @@ impl<H: Host> Reactor<H> {
         self.rehearse(self.paths.rehearsed.array.into_iter().collect(), Rehearsal::Light);
     }
 
-    /// These have a leg in doubt since `heard_at`. Who acts at once must not be held up; who waits has
-    /// the time.
+    /// These have a leg in doubt since `heard_at`. Who acts at once must not be held up; who waits
+    /// has the time.
     pub(super) fn rehearse_waiting(&mut self, concerned: &[ArrayId], heard_at: Moment) {
         if self.paths.news.cut_off.is_some() {
             return;

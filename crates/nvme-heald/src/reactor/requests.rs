@@ -69,8 +69,8 @@ impl<H: Host> Reactor<H> {
         }
     }
 
-    /// Somebody attached or detached a volume: there is something to see, and the provisioner may have
-    /// something to say about an array that it did not know before.
+    /// Somebody attached or detached a volume: there is something to see, and the provisioner may
+    /// have something to say about an array that it did not know before.
     fn knocked(&mut self, array: Option<&str>) {
         self.looks.want(Hint { cause: LookCause::Asked, signalled_at: None });
         match array.map(|text| self.find(text)) {

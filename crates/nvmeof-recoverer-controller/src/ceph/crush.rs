@@ -10,8 +10,8 @@
 //!   host fabric-b ◄──┘
 //! ```
 //!
-//! CRUSH places data by the numbers of buckets and never by their names. So on a cluster whose nodes
-//! each serve one target, adoption is a matter of names.
+//! CRUSH places data by the numbers of buckets and never by their names. So on a cluster whose
+//! nodes each serve one target, adoption is a matter of names.
 
 use heal_types::cluster::{DomainName, OsdId};
 use serde::Deserialize;

@@ -4,9 +4,9 @@
 //!   Ceph (trait) ──► Command: `ceph … -f json`, a child with a deadline ──► read: its JSON ──► MonReport
 //! ```
 //!
-//! The `ceph` command is the one interface of Ceph that is kept stable, and Rook's image brings it with
-//! everything it needs to be believed (keyring, addresses). It costs a process per question; what rarely
-//! changes is asked again only when the map's epoch did.
+//! The `ceph` command is the one interface of Ceph that is kept stable, and Rook's image brings it
+//! with everything it needs to be believed (keyring, addresses). It costs a process per question;
+//! what rarely changes is asked again only when the map's epoch did.
 
 mod command;
 pub mod crush;

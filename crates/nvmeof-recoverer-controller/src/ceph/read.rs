@@ -1,4 +1,5 @@
-//! The JSON of `ceph`, as far as it is needed. Fields that come and go between releases are optional.
+//! The JSON of `ceph`, as far as it is needed. Fields that come and go between releases are
+//! optional.
 
 use heal_types::cluster::{ClusterFsid, NodeName, OsdFsid, OsdId};
 use nvmeof_recoverer::plan::view::Pool;

@@ -1,4 +1,5 @@
-//! The operator's command: it reads what the API server shows, and writes objects. It moves nothing.
+//! The operator's command: it reads what the API server shows, and writes objects. It moves
+//! nothing.
 //!
 //! ```text
 //!   osd-move ─► the same view and planner as the controller's ─► OsdRelocation ─► the controller moves
@@ -9,9 +10,9 @@
 //!   fenced, abort ─► a person's word, in the object
 //! ```
 //!
-//! Whoever may create an `OsdRelocation` may move OSDs, and nothing more is needed: no access to Ceph,
-//! to targets or to nodes. So the mons are not asked here; what Rook wrote down stands for them, and
-//! the controller looks again before anything happens.
+//! Whoever may create an `OsdRelocation` may move OSDs, and nothing more is needed: no access to
+//! Ceph, to targets or to nodes. So the mons are not asked here; what Rook wrote down stands for
+//! them, and the controller looks again before anything happens.
 
 mod show;
 
@@ -217,7 +218,8 @@ fn moves(view: &ClusterView, wanted: &OsdMove) -> anyhow::Result<Vec<(Relocation
     Ok(begun.collect())
 }
 
-/// `plan`: every node's verdict on every OSD, and what the controller would move, in lines for people.
+/// `plan`: every node's verdict on every OSD, and what the controller would move, in lines for
+/// people.
 pub(crate) async fn plan(
     client: &Client,
     place: &Where,

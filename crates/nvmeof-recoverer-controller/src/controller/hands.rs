@@ -10,8 +10,9 @@
 //! | place | the Deployment's node, the CephCluster's list | | |
 //! | release | mark off, pods as they were | `noout` off | |
 //!
-//! Whoever keeps a token refuses an older one: the target, and the Deployment by its annotations. What
-//! the API server refuses because somebody else was faster is asked again from what is there then.
+//! Whoever keeps a token refuses an older one: the target, and the Deployment by its annotations.
+//! What the API server refuses because somebody else was faster is asked again from what is there
+//! then.
 
 use std::fmt::Display;
 use std::sync::Arc;

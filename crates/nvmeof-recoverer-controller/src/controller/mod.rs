@@ -16,14 +16,14 @@
 //!                   its effect ─► hands (a task) ─► answer ─► read it anew ─► signal ─► write
 //! ```
 //!
-//! The phase is in the object before its effect begins, because an effect is only ever taken from an
-//! object that was just read. So there is nothing to recover: a leader that starts finds moves in
-//! phases, and goes on. What it remembers itself (who is doubted, and for how long; which effects are
-//! under way) is worth nothing to others, and a new leader begins that again.
+//! The phase is in the object before its effect begins, because an effect is only ever taken from
+//! an object that was just read. So there is nothing to recover: a leader that starts finds moves
+//! in phases, and goes on. What it remembers itself (who is doubted, and for how long; which
+//! effects are under way) is worth nothing to others, and a new leader begins that again.
 //!
-//! Writes are compare-and-swap by resource version. Between the moment at which leadership ends and the
-//! one at which we notice lies at most the lease's margin; what we write then is refused if the next
-//! leader wrote, and right if it did not.
+//! Writes are compare-and-swap by resource version. Between the moment at which leadership ends and
+//! the one at which we notice lies at most the lease's margin; what we write then is refused if the
+//! next leader wrote, and right if it did not.
 
 mod hands;
 mod record;

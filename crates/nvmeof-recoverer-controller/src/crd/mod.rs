@@ -6,9 +6,9 @@
 //!       └── plan's types ◄── one way back, and everything is examined again ◄── status
 //! ```
 //!
-//! A status is a plan's state that has been outside: anybody with the right may have written it. So it
-//! is read as input. What claims to be evidence is examined again, by the same function that made it;
-//! a phase without what belongs to it is no phase, and nobody acts on that object.
+//! A status is a plan's state that has been outside: anybody with the right may have written it. So
+//! it is read as input. What claims to be evidence is examined again, by the same function that
+//! made it; a phase without what belongs to it is no phase, and nobody acts on that object.
 //!
 //! The price: the plan's words are said twice, here in the spelling of Kubernetes.
 

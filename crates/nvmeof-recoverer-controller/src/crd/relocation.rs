@@ -1,8 +1,9 @@
 //! `OsdRelocation`: one move, as an order that does not change and a status that is the machine.
 //!
-//! `spec.order` says what is to be moved where, and why; `spec.operator` is where a person may say a
-//! word while it goes on. Whoever begins to work on an object copies the order into the status, and
-//! from then on only that copy counts: an order that is edited later changes nothing, on any server.
+//! `spec.order` says what is to be moved where, and why; `spec.operator` is where a person may say
+//! a word while it goes on. Whoever begins to work on an object copies the order into the status,
+//! and from then on only that copy counts: an order that is edited later changes nothing, on any
+//! server.
 #![allow(unreachable_pub, reason = "`KubeSchema` repeats each type inside a function")]
 #![allow(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
 

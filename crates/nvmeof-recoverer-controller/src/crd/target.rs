@@ -176,8 +176,8 @@ fn fence_port() -> u16 {
     4421
 }
 
-/// As whom namespaces are reserved to keep everybody out: a host that is no node, and that each of the
-/// target's subsystems admits.
+/// As whom namespaces are reserved to keep everybody out: a host that is no node, and that each of
+/// the target's subsystems admits.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservation {
@@ -189,8 +189,8 @@ pub struct Reservation {
     pub host_id: String,
 }
 
-/// The JSON-RPC of an SPDK target, behind something on the target's host that speaks TLS and knows us by
-/// our certificate.
+/// The JSON-RPC of an SPDK target, behind something on the target's host that speaks TLS and knows
+/// us by our certificate.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct Spdk {
     /// The host, by the name or address that its certificate says.
@@ -221,7 +221,7 @@ pub struct FabricTargetStatus {
     /// `Ready`: moves from and to its devices are possible.
     #[serde(default)]
     pub conditions: Vec<Condition>,
-    /// The one OSD of the cluster that would be better off elsewhere, if it is one of this target's.
+    /// The one OSD of the cluster that would be better off elsewhere, if it is this target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
 }

@@ -1,8 +1,8 @@
 //! A fence that is a program: one JSON document in, one out.
 //!
 //! For whatever can take access away and say that it is gone: a management controller, a switch, a
-//! vendor's array. The program lies in the controller's own image or a mounted folder; an object names
-//! it and can say nothing else, no path and no argument.
+//! vendor's array. The program lies in the controller's own image or a mounted folder; an object
+//! names it and can say nothing else, no path and no argument.
 //!
 //! ```text
 //!   in    {"version":1,"verb":"close","subsystem":"nqn…","namespace":"uuid.…","generation":7,
@@ -12,8 +12,8 @@
 //!         {"power":{"off":["n1"]}}                                                     to "report"
 //! ```
 //!
-//! Verbs are `health`, `close`, `report` and `admit`. An exit code other than 0, silence or a document
-//! that is none of these means "nobody knows", and is asked again.
+//! Verbs are `health`, `close`, `report` and `admit`. An exit code other than 0, silence or a
+//! document that is none of these means "nobody knows", and is asked again.
 
 use async_trait::async_trait;
 use heal_types::fence::{Question, Told};
@@ -36,8 +36,8 @@ pub struct ExecFence {
 }
 
 impl ExecFence {
-    /// The program of that name in the folder of fences. The schema keeps the name to letters, digits
-    /// and dashes; here nothing but a plain name is taken either.
+    /// The program of that name in the folder of fences. The schema keeps the name to letters,
+    /// digits and dashes; here nothing but a plain name is taken either.
     #[must_use]
     pub fn new(folder: &Path, name: &str) -> Self {
         let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');

@@ -6,8 +6,8 @@ use nvmeof_recoverer::plan::view::FenceHealth;
 
 use super::{Ask, Fence, Verb};
 
-/// Refuses to fence, so that every move waits for a person in `FenceRequired`. Whom the target admits,
-/// that person decides as well.
+/// Refuses to fence, so that every move waits for a person in `FenceRequired`. Whom the target
+/// admits, that person decides as well.
 #[derive(Debug, Clone, Copy)]
 pub struct Manual;
 

@@ -6,9 +6,10 @@
 //!   admit    this host, and no other
 //! ```
 //!
-//! Every question carries the device's fencing token. A fence that has seen a newer one refuses, for
-//! ever: so a leader that slept through its own replacement cannot let anybody in. What `report` says
-//! becomes evidence only when the plan has examined it; a fence's own "done" is worth nothing.
+//! Every question carries the device's fencing token. A fence that has seen a newer one refuses,
+//! for ever: so a leader that slept through its own replacement cannot let anybody in. What
+//! `report` says becomes evidence only when the plan has examined it; a fence's own "done" is worth
+//! nothing.
 
 mod exec;
 mod manual;

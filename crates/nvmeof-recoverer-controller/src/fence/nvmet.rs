@@ -1,8 +1,8 @@
-//! The fence of a Linux target: `nvmet-fenced` on the target's own host, over TLS 1.3 with certificates on
-//! both sides.
+//! The fence of a Linux target: `nvmet-fenced` on the target's own host, over TLS 1.3 with
+//! certificates on both sides.
 //!
-//! A connection is made for each question, because a move asks a handful of them and a target may be
-//! another machine by the next one.
+//! A connection is made for each question, because a move asks a handful of them and a target may
+//! be another machine by the next one.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::ceph::chain;
 use crate::config::FenceTls;
 use crate::crd;
 
-/// How long an answer may take. A target that waits for a write on a dead disk takes longer, and is asked
-/// again.
+/// How long an answer may take. A target that waits for a write on a dead disk takes longer, and is
+/// asked again.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// As much of an answer as is read.
 const MOST: usize = 64 * 1024;

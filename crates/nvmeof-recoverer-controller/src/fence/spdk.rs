@@ -8,19 +8,21 @@
 //!   admit    nobody else is connected ─► this host on the list ─► still the newest token?
 //! ```
 //!
-//! SPDK ends a host's connections when the host is taken off the list, some time after it says so. A
-//! controller leaves its subsystem when the last of its queue pairs is gone, and a queue pair goes when
-//! nothing that came by it is under way. So an empty list of controllers and of queue pairs is the proof,
-//! and the answer to "take it off" is none. A host that is connected although it is not on the list (any
-//! host could connect before) is put on it for a moment, because only so can it be thrown out.
+//! SPDK ends a host's connections when the host is taken off the list, some time after it says so.
+//! A controller leaves its subsystem when the last of its queue pairs is gone, and a queue pair
+//! goes when nothing that came by it is under way. So an empty list of controllers and of queue
+//! pairs is the proof, and the answer to "take it off" is none. A host that is connected although
+//! it is not on the list (any host could connect before) is put on it for a moment, because only so
+//! can it be thrown out.
 //!
-//! A target keeps no token for us. It keeps subsystems, and making one of a name that exists is refused:
-//! the token of a device is an empty subsystem beside its own, without host, namespace or listener, whose
-//! name says the number. Nobody can connect to it, and the target saves it as it saves everything.
+//! A target keeps no token for us. It keeps subsystems, and making one of a name that exists is
+//! refused: the token of a device is an empty subsystem beside its own, without host, namespace or
+//! listener, whose name says the number. Nobody can connect to it, and the target saves it as it
+//! saves everything.
 //!
 //! The price: between looking at the token and letting a host in is a moment; it is looked at again
-//! afterwards, and the host is thrown out if somebody newer was there. And a target that starts from an
-//! older file is what that file says: no device of ours may have hosts in it.
+//! afterwards, and the host is thrown out if somebody newer was there. And a target that starts
+//! from an older file is what that file says: no device of ours may have hosts in it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -314,7 +316,8 @@ impl Rpc {
         let mut connected = self.connected(nqn).await?;
         let whoever = |it: &String| format!("whoever uses {it}, which has the same device,");
         connected.extend(seen.doubles.iter().map(whoever));
-        // Looked at last: whoever came in before the list was read is among the connected or comes next.
+        // Looked at last: whoever came in before the list was read is among the connected or comes
+        // next.
         let now = self.look(nqn).await?;
         if now.generation != seen.generation {
             return Err(Stop::Again("somebody else is at it".to_owned()));

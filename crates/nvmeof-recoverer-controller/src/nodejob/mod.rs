@@ -9,11 +9,12 @@
 //!
 //! The name says which move it belongs to, so a controller that dies meanwhile finds its successor
 //! asking the same question. The answer is what lies on the device, not that something appeared: a
-//! portal that leads to another server would otherwise be found out by destroying an OSD. The Job is
-//! bound by name and not by a selector: no scheduler has to agree, and no other node can take it.
+//! portal that leads to another server would otherwise be found out by destroying an OSD. The Job
+//! is bound by name and not by a selector: no scheduler has to agree, and no other node can take
+//! it.
 //!
-//! The price: the pod is privileged. It is the only one that is, it lives for seconds, and no argument
-//! of it comes from anywhere but the `FabricTarget`.
+//! The price: the pod is privileged. It is the only one that is, it lives for seconds, and no
+//! argument of it comes from anywhere but the `FabricTarget`.
 
 pub mod node;
 

@@ -94,8 +94,8 @@ async fn connect_portal(how: &Connect, portal: SocketAddr) -> Result<(), String>
     run(&mut command).await.map(drop)
 }
 
-/// A host that is fenced learns it soon: its I/O fails instead of waiting for the controller's end. Told
-/// to the kernel itself, as not every nvme-cli has an option for that; what could not be told.
+/// A host that is fenced learns it soon: its I/O fails instead of waiting for the controller's end.
+/// Told to the kernel itself, as not every nvme-cli has an option for that; what could not be told.
 fn fail_soon(how: &Connect) -> Vec<String> {
     let Ok(controllers) = std::fs::read_dir(&how.controllers) else {
         return vec![format!("{} cannot be read", how.controllers.display())];

@@ -1,6 +1,7 @@
 //! What a controller sees: the watches, the mons' last word, and which fences answer.
 //!
-//! What is watched is only ever looked at whole: until every watch has seen its list, nothing is seen.
+//! What is watched is only ever looked at whole: until every watch has seen its list, nothing is
+//! seen.
 
 mod watch;
 
@@ -191,8 +192,8 @@ impl Sight {
         }
     }
 
-    /// Asks the mons again and again, while we lead. On a task of its own: whoever waits for Ceph must
-    /// not keep moves waiting that do not need it.
+    /// Asks the mons again and again, while we lead. On a task of its own: whoever waits for Ceph
+    /// must not keep moves waiting that do not need it.
     pub fn follow_mons(&mut self, ceph: Arc<dyn Ceph>, every: Duration, leads: Leads) {
         let mons = Arc::clone(&self.mons);
         self.tasks.spawn(async move {

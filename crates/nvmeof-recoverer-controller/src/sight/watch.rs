@@ -5,8 +5,8 @@
 //! ```
 //!
 //! One task for each kind. A list that begins anew replaces the table at its end and not before, so
-//! nobody ever looks at half of it; a watch that breaks is begun again, with growing pauses. An object
-//! that cannot be read costs a warning, and none of the others.
+//! nobody ever looks at half of it; a watch that breaks is begun again, with growing pauses. An
+//! object that cannot be read costs a warning, and none of the others.
 
 use futures_util::{StreamExt as _, pin_mut};
 use heal_types::Moment;
@@ -55,8 +55,8 @@ impl<V> Table<V> {
     }
 }
 
-/// Follows one kind for ever. `read` gets the row that was there, so that it can tell a change from a
-/// repetition; nothing means that the object is none of ours.
+/// Follows one kind for ever. `read` gets the row that was there, so that it can tell a change from
+/// a repetition; nothing means that the object is none of ours.
 pub(super) async fn follow<K, V>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,

@@ -5,9 +5,9 @@
 //!   ceph-osd ── the container of an OSD's pod, in a UTS namespace that has its node's name
 //! ```
 //!
-//! So the mons see nodes as they do in a real cluster, `ceph osd find` says where an OSD was started, and
-//! what the controller asks and sets is Ceph's own word. Played are the fabric (a device is where its link
-//! is) and the nodes; a node that dies kills its daemons.
+//! So the mons see nodes as they do in a real cluster, `ceph osd find` says where an OSD was
+//! started, and what the controller asks and sets is Ceph's own word. Played are the fabric (a
+//! device is where its link is) and the nodes; a node that dies kills its daemons.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

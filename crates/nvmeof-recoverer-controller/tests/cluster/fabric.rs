@@ -6,9 +6,10 @@
 //!   `array` ─ fence ┘                                └─ `ceph-osd`: beats, and writes to its device
 //! ```
 //!
-//! A device keeps the rules of a real target: a host that is not allowed cannot connect; one that is
-//! connected goes on writing for a while after it was thrown out; an older token is refused. Every
-//! write is kept, with its writer, so that a scenario can ask afterwards whether two ever took turns.
+//! A device keeps the rules of a real target: a host that is not allowed cannot connect; one that
+//! is connected goes on writing for a while after it was thrown out; an older token is refused.
+//! Every write is kept, with its writer, so that a scenario can ask afterwards whether two ever
+//! took turns.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -151,7 +152,8 @@ impl Fabric {
         serde_json::from_slice(&std::fs::read(self.dir.join("state.json")).unwrap()).unwrap()
     }
 
-    /// Whole or not at all: programs are killed at any moment, when they are too slow for the controller.
+    /// Whole or not at all: programs are killed at any moment, when they are too slow for the
+    /// controller.
     fn write(&self, text: &[u8]) {
         let next = self.dir.join("state.next");
         std::fs::write(&next, text).unwrap();

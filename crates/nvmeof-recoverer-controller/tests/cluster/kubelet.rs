@@ -3,11 +3,12 @@
 //! It does of a kubelet what matters here: it takes pods that are bound to it (and, as there is no
 //! scheduler, those whose selector names it), runs their main container as a process, says how that
 //! ended, and takes a pod away that is to go. What a container's mounts would do, it does with the
-//! arguments: each node has its own folder of device links, each container its own place for its last
-//! words.
+//! arguments: each node has its own folder of device links, each container its own place for its
+//! last words.
 //!
-//! It can be cut off in two ways. Without power everything is gone. Frozen, nothing happens on it, and
-//! when it wakes up its daemons go on with what they were about to do: the case that destroys stores.
+//! It can be cut off in two ways. Without power everything is gone. Frozen, nothing happens on it,
+//! and when it wakes up its daemons go on with what they were about to do: the case that destroys
+//! stores.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -123,7 +124,8 @@ impl Kubelet {
         self.frozen.store(false, Ordering::SeqCst);
     }
 
-    /// While nobody holds the state that all share: a daemon must not be stopped with it in its hand.
+    /// While nobody holds the state that all share: a daemon must not be stopped with it in its
+    /// hand.
     async fn signal(&self, signal: Signal) {
         let running = self.running.lock().await;
         let ids = running.values().filter_map(|pod| pod.child.id());
@@ -132,8 +134,8 @@ impl Kubelet {
             for id in &ids {
                 let _ = kill_process(*id, signal);
             }
-            // Not let go before they stand still: one that waits for it in the kernel would get it there,
-            // and stop with it in its hand.
+            // Not let go before they stand still: one that waits for it in the kernel would get it
+            // there, and stop with it in its hand.
             while signal == Signal::STOP && ids.iter().any(|id| runs(*id)) {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -147,8 +149,8 @@ impl Kubelet {
     }
 
     async fn live(&self) {
-        // Apart from each other, as in a kubelet: a node that is busy is not a silent one. An API server
-        // that is away is asked again.
+        // Apart from each other, as in a kubelet: a node that is busy is not a silent one. An API
+        // server that is away is asked again.
         let renew = async {
             loop {
                 if !self.frozen.load(Ordering::SeqCst) {

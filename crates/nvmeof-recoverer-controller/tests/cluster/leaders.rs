@@ -24,7 +24,8 @@ const WAY: [PhaseKind; 13] = [
     PhaseKind::Clean,
 ];
 
-/// The leader is killed in each phase, as soon as that is written; the replica that stands by goes on.
+/// The leader is killed in each phase, as soon as that is written; the replica that stands by goes
+/// on.
 #[tokio::test]
 #[ignore = "needs an API server: cargo xtask cluster test"]
 async fn a_leader_killed_in_any_phase_is_followed_by_another_and_there_is_one_move() {

@@ -3,8 +3,8 @@
 //! Real are: the API server and the controllers of Deployments and Jobs, Rook's definition of a
 //! CephCluster, our definitions, and the replicas of the controller, which are processes that are
 //! killed. Ceph, the targets and the nodes are stand-ins (`fabric`, `kubelet`), with processes that
-//! write to devices for as long as a target lets them. Every scenario ends with [`World::at_rest`]: no
-//! device had two writers in turn, and nothing that a move sets is left.
+//! write to devices for as long as a target lets them. Every scenario ends with [`World::at_rest`]:
+//! no device had two writers in turn, and nothing that a move sets is left.
 //!
 //! Two of them (`stores`) have a real Ceph as well, whose OSDs are the processes of pods.
 //!

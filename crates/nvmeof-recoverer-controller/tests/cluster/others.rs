@@ -10,8 +10,9 @@ use serde_json::json;
 
 use crate::world::World;
 
-/// Another client adds a node to the CephCluster every few milliseconds, and takes the first of its own
-/// away, so that places in the list change all the time. None of its edits may be lost, nor ours.
+/// Another client adds a node to the CephCluster every few milliseconds, and takes the first of its
+/// own away, so that places in the list change all the time. None of its edits may be lost, nor
+/// ours.
 #[tokio::test]
 #[ignore = "needs an API server: cargo xtask cluster test"]
 async fn edits_of_the_ceph_cluster_by_another_client_are_merged_or_refused_and_never_lost() {

@@ -1,4 +1,5 @@
-//! A node that was lost is back, and empty: what would help is said, and done only if that is wanted.
+//! A node that was lost is back, and empty: what would help is said, and done only if that is
+//! wanted.
 
 use std::time::Duration;
 

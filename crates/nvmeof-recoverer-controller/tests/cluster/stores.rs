@@ -77,8 +77,8 @@ async fn without_a_virtual_host_the_same_move_shuffles_data() {
     world.end().await;
 }
 
-/// And so it is without anybody's help, but for the ten minutes that the mons wait before they call the OSD
-/// out: here a person does.
+/// And so it is without anybody's help, but for the ten minutes that the mons wait before they call
+/// the OSD out: here a person does.
 #[tokio::test]
 #[ignore = "needs an API server and Ceph: cargo xtask cluster ceph"]
 async fn without_a_move_all_of_a_lost_osd_is_copied() {

@@ -1,5 +1,5 @@
-//! A cluster for one scenario: a namespace, nodes, targets with OSDs as Rook runs them, and replicas of
-//! the controller as processes.
+//! A cluster for one scenario: a namespace, nodes, targets with OSDs as Rook runs them, and
+//! replicas of the controller as processes.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -262,8 +262,8 @@ impl World {
         Api::namespaced_with(self.client.clone(), &self.name, &ApiResource::from_gvk(&kind))
     }
 
-    /// A third of real times, so that a scenario takes seconds; with a real Ceph, which has its own, mostly as
-    /// they are shipped.
+    /// A third of real times, so that a scenario takes seconds; with a real Ceph, which has its
+    /// own, mostly as they are shipped.
     fn config(&self) -> String {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let own = env!("CARGO_BIN_EXE_nvmeof-recoverer");
@@ -500,8 +500,8 @@ impl World {
         pod.node_selector.unwrap()["kubernetes.io/hostname"].clone()
     }
 
-    /// What must be so at the end of every scenario: no device had two writers in turn, nothing that a
-    /// move sets is left, and every OSD is up.
+    /// What must be so at the end of every scenario: no device had two writers in turn, nothing
+    /// that a move sets is left, and every OSD is up.
     pub(crate) async fn at_rest(&self) {
         self.until("all are up and unmarked", |state| {
             state.osds.values().all(|osd| !osd.noout && now_ms() - osd.beat_ms < 1000)
@@ -539,8 +539,8 @@ impl World {
     }
 }
 
-/// How long a scenario waits for something. Counted in naps and not by the clock: a machine that stood
-/// still in between did not wait.
+/// How long a scenario waits for something. Counted in naps and not by the clock: a machine that
+/// stood still in between did not wait.
 pub(crate) struct Patience(u32);
 
 impl Patience {

@@ -104,8 +104,8 @@ impl Asked {
     }
 }
 
-/// From the proof on no write lands but those of whoever is admitted, an older token counts for nothing,
-/// and everything may be asked twice.
+/// From the proof on no write lands but those of whoever is admitted, an older token counts for
+/// nothing, and everything may be asked twice.
 pub(crate) async fn is_kept(fence: &Asked, ground: &dyn Ground) {
     assert_eq!(fence.0.health().await, FenceHealth::Ready);
     assert!(ground.writes(OLD), "nothing is shown on a device that nobody uses");

@@ -1,5 +1,5 @@
-//! The fences, from the controller's end: over a wire, against targets in this process. What they prove is
-//! read by the plan itself.
+//! The fences, from the controller's end: over a wire, against targets in this process. What they
+//! prove is read by the plan itself.
 //!
 //! Each kind keeps the same contract, and shows besides what is its own.
 #![allow(

@@ -1,5 +1,5 @@
-//! The `reservation` fence, against a target in a process that speaks NVMe/TCP and keeps the rules of the
-//! specification.
+//! The `reservation` fence, against a target in a process that speaks NVMe/TCP and keeps the rules
+//! of the specification.
 
 use std::sync::Arc;
 use std::time::Duration;

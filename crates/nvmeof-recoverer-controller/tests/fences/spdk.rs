@@ -40,8 +40,8 @@ struct State {
     asked: Vec<String>,
 }
 
-/// A target in a process, with the rules of the real one: taking a host off the list tells its controllers
-/// to go, and they write until they are gone; a list that does not count cuts nobody.
+/// A target in a process, with the rules of the real one: taking a host off the list tells its
+/// controllers to go, and they write until they are gone; a list that does not count cuts nobody.
 #[derive(Debug, Default)]
 struct Target(Mutex<State>);
 

@@ -1,9 +1,9 @@
 //! A target in this process: one namespace over NVMe/TCP, with the rules of the specification for
 //! reservations.
 //!
-//! It answers only what it is asked in the way that the specification says; whatever else comes ends the
-//! connection. Writes are begun and land later, as they do behind a network: a reservation keeps the next
-//! one out, and only preempt-and-abort ends those that are under way.
+//! It answers only what it is asked in the way that the specification says; whatever else comes
+//! ends the connection. Writes are begun and land later, as they do behind a network: a reservation
+//! keeps the next one out, and only preempt-and-abort ends those that are under way.
 
 use std::sync::{Arc, Mutex};
 

@@ -6,11 +6,11 @@
 //!                  └──────────────────┴─── Held(why), said once, seen in status ────┘     no place ──┘
 //! ```
 //!
-//! A person's word (the out-of-service taint) passes the cooldown and the hourly cap: both are there
-//! against a machine that runs in circles, and a person does not. It does not pass the fence.
+//! A person's word (the out-of-service taint) passes the cooldown and the hourly cap: both are
+//! there against a machine that runs in circles, and a person does not. It does not pass the fence.
 //!
-//! Beside the moves, whatever an OSD still carries of a move that is over is found here: a mark that
-//! stays behind keeps Ceph from healing, or Rook from looking.
+//! Beside the moves, whatever an OSD still carries of a move that is over is found here: a mark
+//! that stays behind keeps Ceph from healing, or Rook from looking.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,7 +48,8 @@ pub fn decide(view: &ClusterView, findings: &Findings, policy: &Policy) -> Decis
         if osd.moving.is_some() {
             continue;
         }
-        // A move that is not seen yet may be under way: only the mark of one that is known to be over.
+        // A move that is not seen yet may be under way: only the mark of one that is known to be
+        // over.
         if let Some(mark) = osd.marked.filter(|mark| *mark <= osd.generation) {
             decision.tidy.push((*id, mark));
         }

@@ -11,16 +11,17 @@
 //!                     begins again                                     Lost(who says so)
 //! ```
 //!
-//! Each witness alone is wrong every week: a lease is silent when the API server is, and OSDs are down
-//! when a switch between them is. They are kept by two control planes that share little, so both at
-//! once, twice, mean a node. What both would also show is trouble on *our* side, and that looks like
-//! many nodes at once: the storm breaker counts every silent lease, whatever the mons say, and counts
-//! it sooner: nodes that fall together do not seem lost together, because each renewed at its own time.
+//! Each witness alone is wrong every week: a lease is silent when the API server is, and OSDs are
+//! down when a switch between them is. They are kept by two control planes that share little, so
+//! both at once, twice, mean a node. What both would also show is trouble on *our* side, and that
+//! looks like many nodes at once: the storm breaker counts every silent lease, whatever the mons
+//! say, and counts it sooner: nodes that fall together do not seem lost together, because each
+//! renewed at its own time.
 //!
 //! A process that crashed is not looked at here: its node is alive, and starting it again is
-//! Kubernetes' job. The one loss that leaves the node alive is a path to the device, and then the two
-//! witnesses are the node's own probe and the mons; if no other node reaches the target, moving is no
-//! help.
+//! Kubernetes' job. The one loss that leaves the node alive is a path to the device, and then the
+//! two witnesses are the node's own probe and the mons; if no other node reaches the target, moving
+//! is no help.
 //!
 //! The price: nothing happens before half a minute has passed.
 
@@ -323,8 +324,8 @@ fn silent_for(node: &NodeView, now: Moment) -> Option<std::time::Duration> {
     node.lease_changed.known().map(|changed| now.since(*changed))
 }
 
-/// Whether the mons say that all of them are down; `None` where they say nothing of one, and no other
-/// is up.
+/// Whether the mons say that all of them are down; `None` where they say nothing of one, and no
+/// other is up.
 fn all_down(view: &ClusterView, osds: &BTreeSet<OsdId>) -> Option<bool> {
     let known = |osd: &OsdId| view.osds.get(osd).and_then(|osd| osd.up.known().copied());
     if osds.iter().any(|osd| known(osd) == Some(true)) {

@@ -8,10 +8,10 @@
 //!                                                                                 └───► StillOpen
 //! ```
 //!
-//! A fence that says it is done has only said so: `nvmet` takes a host off its list without ending the
-//! host's connection, and takes a connection apart some time after it was told to. So the claim is
-//! not what counts. [`Evidence`] has no public constructor but [`Evidence::examine`], which reads a
-//! report of who *could* write when it was made, and a person's word. The phases from
+//! A fence that says it is done has only said so: `nvmet` takes a host off its list without ending
+//! the host's connection, and takes a connection apart some time after it was told to. So the claim
+//! is not what counts. [`Evidence`] has no public constructor but [`Evidence::examine`], which
+//! reads a report of who *could* write when it was made, and a person's word. The phases from
 //! `Fenced` on cannot be built without one.
 
 use std::collections::BTreeSet;
@@ -43,8 +43,8 @@ pub enum Witnesses {
         /// The OSDs that are down.
         down: BTreeSet<OsdId>,
     },
-    /// The node lives and cannot reach the device any more, another node reaches its target, and the
-    /// mons say that the OSD is down.
+    /// The node lives and cannot reach the device any more, another node reaches its target, and
+    /// the mons say that the OSD is down.
     ProbeAndMons {
         /// The OSD.
         osd: OsdId,
@@ -163,7 +163,8 @@ pub enum Basis {
 
 impl Evidence {
     /// Reads a report: proof that nobody can write in `generation`, or who still can. `holders` are
-    /// all nodes that may have had access: a target is asked for everybody, a machine only for itself.
+    /// all nodes that may have had access: a target is asked for everybody, a machine only for
+    /// itself.
     ///
     /// # Errors
     /// With the first way in that is still open.

@@ -58,8 +58,9 @@ pub struct Policy {
     pub round_gap: Duration,
     /// More nodes lost at once than this are a storm: held, whatever else is true.
     pub storm_nodes: usize,
-    /// A lease that did not change for this long counts in a storm. Of two nodes that fall at once one
-    /// may have renewed a whole renewal later than the other, and would seem lost that much later.
+    /// A lease that did not change for this long counts in a storm. Of two nodes that fall at once
+    /// one may have renewed a whole renewal later than the other, and would seem lost that much
+    /// later.
     pub storm_silent: Duration,
     /// An OSD that was moved is not moved again automatically for this long.
     pub cooldown: Duration,

@@ -1,9 +1,9 @@
 //! What is known of a cluster at one moment, and how old it is.
 //!
-//! The controller fills this from its reflectors and from the mons, the simulator from what it lets a
-//! controller see. Facts that may be missing are [`Observed`]; "not there" and "not known" are never
-//! the same value. Ages are measured on our own clock: a lease's own time stamp was written by a clock
-//! on the node that is in doubt, so what counts is when *we* last saw it change.
+//! The controller fills this from its reflectors and from the mons, the simulator from what it lets
+//! a controller see. Facts that may be missing are [`Observed`]; "not there" and "not known" are
+//! never the same value. Ages are measured on our own clock: a lease's own time stamp was written
+//! by a clock on the node that is in doubt, so what counts is when *we* last saw it change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -212,7 +212,8 @@ pub struct OsdView {
     pub requests: Resources,
     /// Its CRUSH weight, in thousandths.
     pub weight: u32,
-    /// Nodes besides its own that earlier moves may have admitted, and no fence is known to have cut.
+    /// Nodes besides its own that earlier moves may have admitted, and no fence is known to have
+    /// cut.
     pub holders: BTreeSet<NodeName>,
     /// The last generation that any move of it had.
     pub generation: Generation,

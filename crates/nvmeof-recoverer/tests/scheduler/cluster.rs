@@ -259,8 +259,8 @@ fn by_node(view: &ClusterView) -> BTreeMap<&NodeName, Vec<&OsdView>> {
     by_node
 }
 
-/// The nodes that break the rules, counted without the scheduler: more domains than can be spared, and
-/// more memory requested than there is.
+/// The nodes that break the rules, counted without the scheduler: more domains than can be spared,
+/// and more memory requested than there is.
 pub(crate) fn broken(view: &ClusterView) -> (usize, usize) {
     let (mut domains, mut full) = (0, 0);
     for (name, here) in by_node(view) {

@@ -1,4 +1,5 @@
-//! The scheduler beside "the node with the fewest devices", when a node is lost and when it is back.
+//! The scheduler beside "the node with the fewest devices", when a node is lost and when it is
+//! back.
 //!
 //! | rule | what it knows |
 //! |---|---|
@@ -8,12 +9,13 @@
 //! | fewest allowed | the same, and only nodes that our filters let through; may leave OSDs without a place |
 //!
 //! The spread is that of CRUSH weight, because data and work go by it: between the heaviest and the
-//! lightest node, in mean OSDs, once among those that are left and once with the node that came back.
-//! By weight alone ours is never worse than either rule, on no cluster. With the usual weights it is not
-//! where nodes differ in nothing but their OSDs. Where some are busy and others are not, three fifths of a
-//! score go by that, and evenness is what pays for it: an OSD that goes to an idle node rather than to the
-//! emptiest is what the weights ask for. It may cost a twentieth, and only where it buys something: then
-//! the nodes that took the OSDs must be less busy than those of the other rule.
+//! lightest node, in mean OSDs, once among those that are left and once with the node that came
+//! back. By weight alone ours is never worse than either rule, on no cluster. With the usual
+//! weights it is not where nodes differ in nothing but their OSDs. Where some are busy and others
+//! are not, three fifths of a score go by that, and evenness is what pays for it: an OSD that goes
+//! to an idle node rather than to the emptiest is what the weights ask for. It may cost a
+//! twentieth, and only where it buys something: then the nodes that took the OSDs must be less busy
+//! than those of the other rule.
 //!
 //! The clusters are generated, in shapes that were built, documented or tested by others as well.
 

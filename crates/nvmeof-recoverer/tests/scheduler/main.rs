@@ -1,7 +1,8 @@
-//! The scheduler on clusters that dice made: what must always hold, how it compares, how long it takes.
+//! The scheduler on clusters that dice made: what must always hold, how it compares, how long it
+//! takes.
 //!
-//! The rule it is compared with is "the node with the fewest devices", which knows nothing of failure
-//! domains, of room, or of the other OSDs that are lost in the same moment.
+//! The rule it is compared with is "the node with the fewest devices", which knows nothing of
+//! failure domains, of room, or of the other OSDs that are lost in the same moment.
 #![allow(clippy::unwrap_used, reason = "names and numbers of clusters made here")]
 #![allow(clippy::panic, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "tables and figures are what people look at")]

@@ -50,7 +50,8 @@ fn squares(view: &ClusterView) -> u128 {
     weights(view).values().map(|weight| u128::from(*weight).pow(2)).sum()
 }
 
-/// Lets it run until it rests; how many moves that took, and how many were of an OSD for the second time.
+/// Lets it run until it rests; how many moves that took, and how many were of an OSD for the second
+/// time.
 fn run(
     view: &mut ClusterView,
     dice: &mut Dice,

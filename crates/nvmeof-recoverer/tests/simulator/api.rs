@@ -100,7 +100,8 @@ impl Api {
         self.past.get(lag.min(self.past.len().checked_sub(1)?)).cloned()
     }
 
-    /// Becomes or stays the leader; until when that is certain, by a clock that may be a little off.
+    /// Becomes or stays the leader; until when that is certain, by a clock that may be a little
+    /// off.
     pub(crate) fn lead(&mut self, who: usize, now: u64) -> Option<u64> {
         match self.leader {
             Some((holder, renewed)) if holder != who && now < renewed + LEADER => None,

@@ -1,9 +1,9 @@
-//! A controller as the plan expects one: it watches, leads or waits, writes before it acts, and dies
-//! between any two of these.
+//! A controller as the plan expects one: it watches, leads or waits, writes before it acts, and
+//! dies between any two of these.
 //!
-//! It is as careless as the plan allows: a command that left is carried out whenever it arrives, even
-//! if its sender is dead, or no longer the leader, or the move has long gone on. What keeps that from
-//! doing harm has to be in the plan and at the receiver.
+//! It is as careless as the plan allows: a command that left is carried out whenever it arrives,
+//! even if its sender is dead, or no longer the leader, or the move has long gone on. What keeps
+//! that from doing harm has to be in the plan and at the receiver.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -6,11 +6,11 @@
 //!                 fence: drained or torn down later     each write: host, epoch of its mount, number
 //! ```
 //!
-//! Whether a move was safe is read from what landed here, and from nothing else. Every OSD that starts
-//! reads the superblock, adds one to its epoch and writes it back; every block it writes carries that
-//! epoch. So a write with an older epoch than the superblock's is a write of somebody who should have
-//! been gone, whatever anybody believed. A write of another host than the last that connected is one
-//! too, even if the OSD there has not been started yet.
+//! Whether a move was safe is read from what landed here, and from nothing else. Every OSD that
+//! starts reads the superblock, adds one to its epoch and writes it back; every block it writes
+//! carries that epoch. So a write with an older epoch than the superblock's is a write of somebody
+//! who should have been gone, whatever anybody believed. A write of another host than the last that
+//! connected is one too, even if the OSD there has not been started yet.
 
 use std::collections::BTreeSet;
 
@@ -242,7 +242,8 @@ impl Device {
         })
     }
 
-    /// Lets one host connect, and nobody else. It ends no connection: nothing here may depend on that.
+    /// Lets one host connect, and nobody else. It ends no connection: nothing here may depend on
+    /// that.
     pub(crate) fn admit(&mut self, generation: Generation, host: Host) -> Said {
         match self.mood {
             Mood::Silent => return Said::Nothing,

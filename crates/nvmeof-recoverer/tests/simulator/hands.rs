@@ -1,7 +1,7 @@
 //! What a command does in the world, and what its receivers refuse.
 //!
-//! These are the contracts of the real executors, in short: everything may be done twice, and whoever
-//! keeps a generation refuses an older one.
+//! These are the contracts of the real executors, in short: everything may be done twice, and
+//! whoever keeps a generation refuses an older one.
 
 use heal_types::cluster::OsdId;
 use nvmeof_recoverer::plan::evidence::Witnesses;
@@ -198,8 +198,8 @@ impl World {
         self.release(osd, command, reached)
     }
 
-    /// Whether what the witnesses are said to have seen was ever so: asked of the world, at the moment
-    /// the old node's access is taken away.
+    /// Whether what the witnesses are said to have seen was ever so: asked of the world, at the
+    /// moment the old node's access is taken away.
     fn judge_fence(&mut self, command: &Command, osd: usize) {
         /// A finding may be that old when it is acted on.
         const MEMORY: u64 = 40;

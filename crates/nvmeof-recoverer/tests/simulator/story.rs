@@ -313,8 +313,8 @@ fn check_end(world: &mut World) {
     }
 }
 
-/// Reads every device from its first write to its last: epochs never go back, an epoch has one host,
-/// and within one the numbers only grow where the writes were not under way together.
+/// Reads every device from its first write to its last: epochs never go back, an epoch has one
+/// host, and within one the numbers only grow where the writes were not under way together.
 fn check_contents(world: &mut World) {
     for osd in 0..OSDS {
         let mut owner = (0, None);

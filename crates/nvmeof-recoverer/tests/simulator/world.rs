@@ -7,8 +7,9 @@
 //!        └──► targets (fences that lie) ──► Device ◄── writes ──────────────┘
 //! ```
 //!
-//! A node has four ways to be half dead: without power, frozen, without the control network (its OSD
-//! writes on), or without the fabric. The frozen one is the worst: it wakes up with writes in its hand.
+//! A node has four ways to be half dead: without power, frozen, without the control network (its
+//! OSD writes on), or without the fabric. The frozen one is the worst: it wakes up with writes in
+//! its hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! A target in a process: the rules of the kernel's tree, and hosts that connect and write.
 //!
 //! It is as bad as a kernel may be. A connection that was told to end never does: it stays with the
-//! subsystem object it was made to, and writes whatever that object lets it write. A write that is under
-//! way lands when somebody waits for it, or whenever the test says so.
+//! subsystem object it was made to, and writes whatever that object lets it write. A write that is
+//! under way lands when somebody waits for it, or whenever the test says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

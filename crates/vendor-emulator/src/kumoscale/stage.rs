@@ -1,5 +1,5 @@
-//! Stages for the contract suite, also over the wire (`POST /emulator/stage`), so that a conformance kit
-//! in another process can ask for one.
+//! Stages for the contract suite, also over the wire (`POST /emulator/stage`), so that a
+//! conformance kit in another process can ask for one.
 
 use std::time::Instant;
 

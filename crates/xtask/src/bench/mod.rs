@@ -6,9 +6,9 @@
 //!     one strategy after another                                       --write: README, stall.svg
 //! ```
 //!
-//! The strategies are measured in one boot and by one workload, so their rows may be read against each
-//! other. On an emulated machine nothing else may be read from them: every figure is longer than it is
-//! on real hardware, which is why the table says what it was measured on.
+//! The strategies are measured in one boot and by one workload, so their rows may be read against
+//! each other. On an emulated machine nothing else may be read from them: every figure is longer
+//! than it is on real hardware, which is why the table says what it was measured on.
 
 mod plot;
 

@@ -1,5 +1,5 @@
-//! kube-apiserver and kube-controller-manager from Debian's source package, and etcd from its binary
-//! one. Nothing is installed: packages are unpacked beside the sources.
+//! kube-apiserver and kube-controller-manager from Debian's source package, and etcd from its
+//! binary one. Nothing is installed: packages are unpacked beside the sources.
 //!
 //! What is in the way, each found the hard way:
 //! - Go's module mode wants to change `go.mod`: the tree is built as in the days of GOPATH.

@@ -7,12 +7,14 @@
 //!             kubelets and a Ceph that are stand-ins ────────────────┘
 //! ```
 //!
-//! A fake API server agrees with whoever wrote it. What a resource version, a field selector, a JSON
-//! patch with a `test` or a finalizer really does, only the real one says; so the real one runs here,
-//! with Deployments, Jobs and garbage collection by the real controllers. What is not real: nodes.
+//! A fake API server agrees with whoever wrote it. What a resource version, a field selector, a
+//! JSON patch with a `test` or a finalizer really does, only the real one says; so the real one
+//! runs here, with Deployments, Jobs and garbage collection by the real controllers. What is not
+//! real: nodes.
 //!
-//! The price: Debian has no binary of it, so it is built, once, in some minutes. It is Kubernetes 1.20,
-//! the last one whose source package is whole; what newer servers do beyond it is not shown here.
+//! The price: Debian has no binary of it, so it is built, once, in some minutes. It is Kubernetes
+//! 1.20, the last one whose source package is whole; what newer servers do beyond it is not shown
+//! here.
 
 mod build;
 mod rights;
@@ -160,8 +162,8 @@ pub(crate) fn test(wanted: &Wanted, verbose: bool) -> anyhow::Result<(bool, Stri
     Ok((passed, said))
 }
 
-/// Runs cargo to its end and says meanwhile how each scenario ended: whether all is well, and all that
-/// was printed.
+/// Runs cargo to its end and says meanwhile how each scenario ended: whether all is well, and all
+/// that was printed.
 fn follow(command: &mut Command) -> anyhow::Result<(bool, String)> {
     let mut cargo = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut said = String::new();

@@ -1,8 +1,8 @@
 //! What the controller is granted, against what it asked for: the API server wrote that down.
 //!
-//! A right that nothing uses is there for whoever takes the controller over; one that is missing shows
-//! only on the day that needs it. So every scenario runs with the shipped rights and no others, and at
-//! the end the two lists have to be the same.
+//! A right that nothing uses is there for whoever takes the controller over; one that is missing
+//! shows only on the day that needs it. So every scenario runs with the shipped rights and no
+//! others, and at the end the two lists have to be the same.
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! etcd, the API server and its controllers, as processes of this machine.
 //!
-//! Everything listens on the loopback, on ports that were free a moment ago, and keeps its data below
-//! `target/cluster`. What was started is written down there, so that a scenario can end the API server
-//! and start it again, and `stop` finds what is left of a run that was killed.
+//! Everything listens on the loopback, on ports that were free a moment ago, and keeps its data
+//! below `target/cluster`. What was started is written down there, so that a scenario can end the
+//! API server and start it again, and `stop` finds what is left of a run that was killed.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};

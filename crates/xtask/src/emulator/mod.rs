@@ -7,8 +7,8 @@
 //!   1795258364.093 GET /volumes/8e0a… 200
 //! ```
 //!
-//! The volume is made from the command line, and its replicas are on paper; or both are a lab's, where
-//! "add replica" makes a real target ([`scene`]).
+//! The volume is made from the command line, and its replicas are on paper; or both are a lab's,
+//! where "add replica" makes a real target ([`scene`]).
 
 mod scene;
 
@@ -69,8 +69,8 @@ pub(crate) struct Args {
     /// The state a replica is made in.
     #[arg(long, default_value = "Synchronizing")]
     made: String,
-    /// The room of a deleted replica that was written to is not used again. The contract suite counts
-    /// spares, and needs this.
+    /// The room of a deleted replica that was written to is not used again. The contract suite
+    /// counts spares, and needs this.
     #[arg(long)]
     no_reclaim: bool,
 }

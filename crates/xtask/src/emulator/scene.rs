@@ -1,5 +1,5 @@
-//! A provisioner whose volume and backends are somebody else's: a lab's, with a real target for each
-//! replica.
+//! A provisioner whose volume and backends are somebody else's: a lab's, with a real target for
+//! each replica.
 //!
 //! ```text
 //!   emulator ── PROGRAM make UUID BACKEND ──► a namespace of that UUID behind the backend's portals

@@ -1,8 +1,9 @@
-//! The agent: takes scenarios from the host, runs them one at a time, sends back all there is to see.
+//! The agent: takes scenarios from the host, runs them one at a time, sends back all there is to
+//! see.
 //!
-//! A scenario that hangs must not take the agent with it: it runs in a process group of its own which
-//! is killed at the deadline, and a process stuck in the kernel (writes to a dead array are) is left
-//! behind, to be found by the next reset.
+//! A scenario that hangs must not take the agent with it: it runs in a process group of its own
+//! which is killed at the deadline, and a process stuck in the kernel (writes to a dead array are)
+//! is left behind, to be found by the next reset.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -195,7 +196,8 @@ fn collect(port: &mut File, cursor: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A read of it waits with the array's bitmap, and cannot be killed: it is given a moment, and left.
+/// A read of it waits with the array's bitmap, and cannot be killed: it is given a moment, and
+/// left.
 fn mdstat() -> String {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {

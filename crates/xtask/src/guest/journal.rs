@@ -15,7 +15,8 @@ pub(super) struct Args {
     /// The value of `NVME_HEAL_EVENT`.
     #[arg(long)]
     event: Option<String>,
-    /// A field and its value; `array` stands for `NVME_HEAL_ARRAY` unless there is a field of that name.
+    /// A field and its value; `array` stands for `NVME_HEAL_ARRAY` unless there is a field of that
+    /// name.
     #[arg(long = "field", value_name = "FIELD=VALUE")]
     fields: Vec<String>,
     /// Text the message must hold.

@@ -1,8 +1,8 @@
 //! The checksum of a leg's data area, past md and past the page cache.
 //!
-//! Two legs of a mirror are equal when their data areas are; superblock and bitmap differ by nature.
-//! The leg is read with `O_DIRECT`: the block device has a page cache of its own which md's writes
-//! never touch, so an ordinary read can show yesterday's bytes.
+//! Two legs of a mirror are equal when their data areas are; superblock and bitmap differ by
+//! nature. The leg is read with `O_DIRECT`: the block device has a page cache of its own which md's
+//! writes never touch, so an ordinary read can show yesterday's bytes.
 
 use std::fs::File;
 use std::io::Write as _;

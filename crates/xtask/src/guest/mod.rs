@@ -1,5 +1,6 @@
-//! What runs inside the lab's VM. The payload disk carries xtask itself, so the tools of a scenario are
-//! built and versioned with the lab, and the image needs no compiler and no interpreter but bash.
+//! What runs inside the lab's VM. The payload disk carries xtask itself, so the tools of a scenario
+//! are built and versioned with the lab, and the image needs no compiler and no interpreter but
+//! bash.
 
 mod agent;
 mod journal;

@@ -1,9 +1,10 @@
 //! Two hosts and one device: who wrote which block, and whether one of them wrote out of turn.
 //!
-//! Each block says its writer and its number in that writer's row; a writer goes round and round over
-//! the same slots. What a device must hold is then known from how far its last writer came, slot by
-//! slot: a block of somebody else that arrived later stands out, and so does an acknowledged one that is
-//! missing. A writer looks at each block before it writes over it, so that neither can be hidden.
+//! Each block says its writer and its number in that writer's row; a writer goes round and round
+//! over the same slots. What a device must hold is then known from how far its last writer came,
+//! slot by slot: a block of somebody else that arrived later stands out, and so does an
+//! acknowledged one that is missing. A writer looks at each block before it writes over it, so that
+//! neither can be hidden.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -59,7 +60,8 @@ fn uptime_ms() -> u64 {
     u64::try_from(ms).unwrap_or_default()
 }
 
-/// The number that stands in a slot when the writer's last one is `last`; none if it was not there yet.
+/// The number that stands in a slot when the writer's last one is `last`; none if it was not there
+/// yet.
 fn expected(slot: u64, last: u64) -> Option<u64> {
     let back = (last % SLOTS + SLOTS - slot) % SLOTS;
     last.checked_sub(back).filter(|number| *number > 0)
@@ -97,7 +99,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn open(device: &Path, write: bool) -> anyhow::Result<File> {
     let mut options = File::options();
-    // A file on tmpfs, where a target keeps its bytes, knows no O_DIRECT, and no other cache either.
+    // A file on tmpfs, where a target keeps its bytes, knows no O_DIRECT, and no other cache
+    // either.
     let direct = if device.starts_with("/dev") { DIRECT } else { 0 };
     let opened = options.read(true).write(write).custom_flags(direct).open(device);
     opened.with_context(|| format!("cannot open {}", device.display()))

@@ -1,5 +1,5 @@
-//! An application that notices everything: it writes blocks it can recognise, and reads them back for
-//! ever.
+//! An application that notices everything: it writes blocks it can recognise, and reads them back
+//! for ever.
 //!
 //! ```text
 //!   block: magic │ run │ block number │ version │ checksum │ filling made from the three before
@@ -10,10 +10,11 @@
 //!                                       lost write, stale leg, torn block, foreign data = mismatch
 //! ```
 //!
-//! The expected version of each block lives in memory, not on the device, so an old but intact block
-//! (a leg that was re-added without its recovery) is found as surely as a broken one. Reads of a mirror
-//! go to either leg, so what is wrong on one of them shows within a few rounds. All I/O is `O_DIRECT`.
-//! A write that failed leaves its block in doubt: it counts as an error and is not compared again.
+//! The expected version of each block lives in memory, not on the device, so an old but intact
+//! block (a leg that was re-added without its recovery) is found as surely as a broken one. Reads
+//! of a mirror go to either leg, so what is wrong on one of them shows within a few rounds. All I/O
+//! is `O_DIRECT`. A write that failed leaves its block in doubt: it counts as an error and is not
+//! compared again.
 //!
 //! One run may hold several faults, each of which wants a figure of its own. A line written to the
 //! FIFO of `--marks` opens a *window* of that name: what is counted in it begins there, and a write

@@ -11,8 +11,8 @@
 //! made worse on purpose, in a copy: no line of the product knows of it. A mutant counts as found
 //! when a story breaks a rule with it that keeps every rule without it.
 //!
-//! The price: the list of mutants quotes the code, and has to be changed with it. A text that is not
-//! found exactly once fails the run, so the list cannot rot unseen.
+//! The price: the list of mutants quotes the code, and has to be changed with it. A text that is
+//! not found exactly once fails the run, so the list cannot rot unseen.
 
 pub(crate) mod mutants;
 
@@ -57,7 +57,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// The hunter, and what tells its logs again.
 pub(crate) const PROGRAMS: [&str; 2] = ["heal-hunt", "heal-replay"];
 
-/// Builds these of [`PROGRAMS`] of the workspace in `tree`, into `target`. Answers with the first one's path.
+/// Builds these of [`PROGRAMS`] of the workspace in `tree`, into `target`. Answers with the first
+/// one's path.
 pub(crate) fn build(tree: &Path, target: &Path, programs: &[&str]) -> anyhow::Result<PathBuf> {
     let status = workspace::cargo()
         .args(["build", "--quiet", "--profile", "hunt", "-p", "heal-sim"])

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use super::build;
 use crate::workspace;
 
-/// One way to make it worse: an exact replacement in one file, of heal-core where nothing else is said.
+/// One way to make it worse: an exact replacement in one file, of heal-core where nothing else is
+/// said.
 #[derive(Debug, Deserialize)]
 struct Mutant {
     name: String,
@@ -219,7 +220,8 @@ impl Tree {
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Whether the workspace builds with all of these at once: a list that nobody has hunted lately rots.
+    /// Whether the workspace builds with all of these at once: a list that nobody has hunted lately
+    /// rots.
     fn builds_with(&self, mutants: &[Mutant]) -> anyhow::Result<bool> {
         let mut originals = BTreeMap::new();
         for mutant in mutants {

@@ -40,20 +40,21 @@ impl Accel {
     }
 }
 
-/// The most that fits: when it is full (with a gibibyte, every eighty seconds of a scenario) everything
-/// is thrown away, and whatever runs next is slow once more.
+/// The most that fits: when it is full (with a gibibyte, every eighty seconds of a scenario)
+/// everything is thrown away, and whatever runs next is slow once more.
 const TRANSLATOR: &str = "tcg,thread=multi,tb-size=2047";
 
-/// Without what takes longer when it is emulated than what it replaces: string moves byte by byte, page
-/// tables of five levels, a flag to be changed around every copy to a user.
+/// Without what takes longer when it is emulated than what it replaces: string moves byte by byte,
+/// page tables of five levels, a flag to be changed around every copy to a user.
 const TRANSLATED: &str = "max,la57=off,smap=off,erms=off,fsrm=off";
 
-/// What every kernel is booted with. `tsc=reliable`: an emulated processor's counters fail the kernel's
-/// test for being in step although they are read from one clock, and what is left then, the HPET, is an
-/// emulated device that every look at the time has to wait for. The hardening that is left out clears
-/// memory, checks copies and moves stacks at every system call: next to nothing on a processor that has
-/// instructions for it, and a good part of every system call on one that is translated. `norandmaps`: what
-/// was translated for a program serves its next run, if that is mapped to the same addresses.
+/// What every kernel is booted with. `tsc=reliable`: an emulated processor's counters fail the
+/// kernel's test for being in step although they are read from one clock, and what is left then,
+/// the HPET, is an emulated device that every look at the time has to wait for. The hardening that
+/// is left out clears memory, checks copies and moves stacks at every system call: next to nothing
+/// on a processor that has instructions for it, and a good part of every system call on one that is
+/// translated. `norandmaps`: what was translated for a program serves its next run, if that is
+/// mapped to the same addresses.
 const KERNEL_OPTIONS: &str = "console=ttyS0 panic=-1 loglevel=4 mitigations=off nowatchdog audit=0 \
      tsc=reliable init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off norandmaps \
      net.ifnames=0 systemd.show_status=1";
@@ -248,7 +249,8 @@ impl Drop for Vm {
     }
 }
 
-/// A unix socket's path may have 107 bytes at most, so these do not live below the target directory.
+/// A unix socket's path may have 107 bytes at most, so these do not live below the target
+/// directory.
 fn socket_directory() -> anyhow::Result<PathBuf> {
     for attempt in 0..1000 {
         let name = format!("nvme-heal-lab.{}.{attempt}", std::process::id());

@@ -1,5 +1,5 @@
-//! Holds `tests/kernel/CATALOGUE.md` to what there is: a page that names scenarios and tests is worth
-//! something only as long as they exist and run where it says.
+//! Holds `tests/kernel/CATALOGUE.md` to what there is: a page that names scenarios and tests is
+//! worth something only as long as they exist and run where it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The VM's disk, built once and kept: a Debian 12 from the machine's own mirror, with a stock kernel.
+//! The VM's disk, built once and kept: a Debian 12 from the machine's own mirror, with a stock
+//! kernel.
 //!
 //! ```text
 //!   debootstrap ──► root tree ─┐
@@ -8,9 +9,9 @@
 //! ```
 //!
 //! The cache key is a hash of everything in this file that shapes the image, so a changed recipe
-//! builds anew and an unchanged one is a directory lookup. The kernel's exact version is written beside
-//! it; `lab prepare --refresh` takes the newest. The price: a cached image does not follow the archive
-//! by itself, which a test bed should not do anyway.
+//! builds anew and an unchanged one is a directory lookup. The kernel's exact version is written
+//! beside it; `lab prepare --refresh` takes the newest. The price: a cached image does not follow
+//! the archive by itself, which a test bed should not do anyway.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

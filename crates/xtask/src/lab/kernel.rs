@@ -121,8 +121,9 @@ fn newest_image(shown: &str, series: Series) -> Option<(String, String)> {
     })
 }
 
-/// The archives packages are taken from: the machine's own, and for a kernel that Debian 12 does not
-/// have, backports beside them in lists of our own. The machine's apt configuration is never changed.
+/// The archives packages are taken from: the machine's own, and for a kernel that Debian 12 does
+/// not have, backports beside them in lists of our own. The machine's apt configuration is never
+/// changed.
 #[derive(Debug)]
 pub(crate) struct Apt {
     private: Option<PathBuf>,

@@ -1,8 +1,8 @@
 //! The lab: a stock Debian kernel in QEMU, and scenarios against real md and NVMe/TCP.
 //!
-//! Development machines have no md and no NVMe, and a kernel must not be guessed at. So a test of the
-//! host half runs here: targets (nvmet), the fabric (one network namespace a replica), the array and
-//! the daemon, all in one guest.
+//! Development machines have no md and no NVMe, and a kernel must not be guessed at. So a test of
+//! the host half runs here: targets (nvmet), the fabric (one network namespace a replica), the
+//! array and the daemon, all in one guest.
 //!
 //! ```text
 //!   tests/kernel/scenarios/*.sh ─► scenario ─► session ─► boot (qemu) ── image (debootstrap, kernel)
@@ -13,8 +13,9 @@
 //! ```
 //!
 //! Scenarios share a boot, one after another, as a boot is half the cost; the library's `lab_reset`
-//! makes the guest clean in between, and a guest that cannot be cleaned is thrown away. The price: the
-//! order of scenarios could matter in ways the reset does not know; `# boot: fresh` is the way out.
+//! makes the guest clean in between, and a guest that cannot be cleaned is thrown away. The price:
+//! the order of scenarios could matter in ways the reset does not know; `# boot: fresh` is the way
+//! out.
 
 pub(crate) mod boot;
 #[cfg(test)]

@@ -6,12 +6,12 @@
 //! ```
 //!
 //! Compiled here, by the very Python that goes into the guest: emulated, that takes longer than
-//! everything else os-brick does. The guest believes what it finds (`unchecked-hash`), and looks at no
-//! source.
+//! everything else os-brick does. The guest believes what it finds (`unchecked-hash`), and looks at
+//! no source.
 //!
-//! The image stays as it is: a scenario that needs this unpacks it, and the disk forgets it with the VM.
-//! Made once for each recipe and kept below `target/`; only then are archives and the package index
-//! asked. The module under test is put in by the wheel that ships, anew each time.
+//! The image stays as it is: a scenario that needs this unpacks it, and the disk forgets it with
+//! the VM. Made once for each recipe and kept below `target/`; only then are archives and the
+//! package index asked. The module under test is put in by the wheel that ships, anew each time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -160,7 +160,8 @@ pub(crate) fn note_kept(vm: &Vm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The VM kept last, if it still runs: its command line must name its socket, as a pid may be reused.
+/// The VM kept last, if it still runs: its command line must name its socket, as a pid may be
+/// reused.
 pub(crate) fn kept() -> Option<Kept> {
     let kept: Kept = serde_json::from_str(&std::fs::read_to_string(kept_note()).ok()?).ok()?;
     let arguments = std::fs::read(format!("/proc/{}/cmdline", kept.pid)).ok()?;

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! A boot that never reached the agent is tried again, up to three times: emulation loses a race at
-//! boot now and then, and no test has begun. A test that failed is never tried again. After a scenario
-//! that the guest could not end or clean up behind, `usable` says no and the next one wants a new VM.
+//! boot now and then, and no test has begun. A test that failed is never tried again. After a
+//! scenario that the guest could not end or clean up behind, `usable` says no and the next one
+//! wants a new VM.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -197,8 +198,9 @@ impl Session {
         Ok(result)
     }
 
-    /// Sends the scenario and listens until the guest is done with it. Only a guest that could not be
-    /// asked at all is an error here; one that falls silent ends the conversation with what was heard.
+    /// Sends the scenario and listens until the guest is done with it. Only a guest that could not
+    /// be asked at all is an error here; one that falls silent ends the conversation with what was
+    /// heard.
     fn converse(
         &mut self,
         scenario: &Scenario,
@@ -345,7 +347,8 @@ fn listen(mut stream: UnixStream) -> Receiver<FromGuest> {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
             for line in lines.push(&buffer[..count]) {
-                // A line that is no message is noise of a dying guest; silence is noticed elsewhere.
+                // A line that is no message is noise of a dying guest; silence is noticed
+                // elsewhere.
                 if let Ok(message) = serde_json::from_str(&line)
                     && sender.send(message).is_err()
                 {

@@ -1,8 +1,8 @@
 //! Did the scenario hold? The script's exit code alone does not say: a daemon may crash, be
 //! restarted by systemd and still heal in time.
 //!
-//! The journal of the unit is read after each scenario. A panic, an exit that nobody asked for, or an
-//! entry of priority `err` or worse that the scenario does not expect, fails it.
+//! The journal of the unit is read after each scenario. A panic, an exit that nobody asked for, or
+//! an entry of priority `err` or worse that the scenario does not expect, fails it.
 
 use serde_json::Value;
 
@@ -76,7 +76,8 @@ pub(crate) fn of_journal(journal: &str, kills: usize, expected: &[String]) -> Ve
     failures
 }
 
-/// Only what the unit itself said: systemd's own words about it (a restart after a kill) are read above.
+/// Only what the unit itself said: systemd's own words about it (a restart after a kill) are read
+/// above.
 fn is_error(entry: &Value) -> bool {
     let from_unit = text(entry, "_SYSTEMD_UNIT").starts_with("nvme-heald");
     from_unit && text(entry, "PRIORITY").parse::<u8>().is_ok_and(|priority| priority <= 3)

@@ -1,4 +1,5 @@
-//! What the host and the guest say to each other: one JSON object a line, over a virtio-serial port.
+//! What the host and the guest say to each other: one JSON object a line, over a virtio-serial
+//! port.
 //!
 //! ```text
 //!   host                                 guest (the agent, pid of a systemd unit)

@@ -13,8 +13,8 @@
 //! is that the scriptlets are written out by hand. `scriptlets.rs` therefore holds them to the one
 //! rule that matters: no package operation touches an array or a connection.
 //!
-//! There are three: the daemon with its command, what os-brick imports, and the fence of a target. The
-//! second is also a wheel, for os-bricks that came by pip.
+//! There are three: the daemon with its command, what os-brick imports, and the fence of a target.
+//! The second is also a wheel, for os-bricks that came by pip.
 
 pub(crate) mod deb;
 mod program;

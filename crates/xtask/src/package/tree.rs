@@ -172,8 +172,9 @@ static TREE: &[Entry] = &[
     rpm(file("LICENSE", "/usr/share/licenses/nvme-heal/LICENSE")),
 ];
 
-/// Where os-brick is: a Python package is one directory. Debian has one for every Python 3; rpms have
-/// one for each, and 3.9 is that of EL 9, where RDO's os-brick is. Elsewhere there is the wheel.
+/// Where os-brick is: a Python package is one directory. Debian has one for every Python 3; rpms
+/// have one for each, and 3.9 is that of EL 9, where RDO's os-brick is. Elsewhere there is the
+/// wheel.
 #[rustfmt::skip]
 static OPENSTACK: &[Entry] = &[
     deb(file(AGENT, "/usr/lib/python3/dist-packages/os_brick/initiator/connectors/nvmeof_agent.py")),

@@ -1,12 +1,13 @@
-//! What the agent that polls does wrong, as far as it concerns healing, and where it shows that ours
-//! does not: the defects are facts about Kioxia's agent, read in its source and seen in its runs.
+//! What the agent that polls does wrong, as far as it concerns healing, and where it shows that
+//! ours does not: the defects are facts about Kioxia's agent, read in its source and seen in its
+//! runs.
 //!
 //! ```text
 //!   defect ── what ours does instead ── the tests whose names say so ──► a claim of `prove safety`
 //! ```
 //!
-//! The price: a test is named here by its function, so renaming one needs an eye on this table. A name
-//! that no test bears fails the tests of this file.
+//! The price: a test is named here by its function, so renaming one needs an eye on this table. A
+//! name that no test bears fails the tests of this file.
 
 /// One defect.
 #[derive(Debug)]
@@ -19,7 +20,8 @@ pub(super) struct Defect {
     pub(super) shown_by: &'static [&'static str],
 }
 
-/// All that concern healing. Those of its threads, its packaging and of os-brick are not ours to have.
+/// All that concern healing. Those of its threads, its packaging and of os-brick are not ours to
+/// have.
 pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         theirs: "confirms a deletion although mdadm refused to take the leg out",

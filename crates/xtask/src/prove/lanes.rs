@@ -5,7 +5,8 @@
 //!   what is left                          can run, or boots another one       └─► lane 2 ─► its VM
 //! ```
 //!
-//! Nothing is shared out beforehand: how long a scenario takes on this machine shows when it has run.
+//! Nothing is shared out beforehand: how long a scenario takes on this machine shows when it has
+//! run.
 //!
 //! Not for what is to be measured: a full proof runs one VM after the other and alone.
 //!

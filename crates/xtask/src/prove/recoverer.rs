@@ -1,9 +1,11 @@
-//! `cargo xtask prove recoverer`: what the recoverer's plan must show, and that its simulator can fail.
+//! `cargo xtask prove recoverer`: what the recoverer's plan must show, and that its simulator can
+//! fail.
 //!
 //! The tests run in a build for speed, because a hundred thousand incidents and a second for ten
-//! thousand OSDs are claims about what ships. Then every rule is taken out once, in a copy of the tree,
-//! and the simulator has to notice. Last, the controller itself: replicas of it on a real API server,
-//! with its own rights, killed in every phase; with `--full`, with a real Ceph behind it as well.
+//! thousand OSDs are claims about what ships. Then every rule is taken out once, in a copy of the
+//! tree, and the simulator has to notice. Last, the controller itself: replicas of it on a real API
+//! server, with its own rights, killed in every phase; with `--full`, with a real Ceph behind it as
+//! well.
 
 use anyhow::Context as _;
 

@@ -1,5 +1,5 @@
-//! `cargo xtask prove safety`: that no sequence of faults makes the product destroy a copy, as far as
-//! it can be shown without a kernel; the lab shows the rest.
+//! `cargo xtask prove safety`: that no sequence of faults makes the product destroy a copy, as far
+//! as it can be shown without a kernel; the lab shows the rest.
 //!
 //! ```text
 //!   heal-hunt ── seeds ──► every rule after every event ──► incidents, edges of the transition table
@@ -10,8 +10,8 @@
 //!   the simulator's tests, instrumented ──► lines of heal-core     where LLVM's tools are
 //! ```
 //!
-//! The price: a seed tells another story once the dice change, so the figures of two versions are those
-//! of two hunts. What was found is kept as a log, and that stays what it is.
+//! The price: a seed tells another story once the dice change, so the figures of two versions are
+//! those of two hunts. What was found is kept as a log, and that stays what it is.
 
 use std::path::Path;
 use std::process::Command;

@@ -8,14 +8,16 @@
 //!   the lab: attach, heal, detach; races; reaction ──┘        └─► bounds: ours beside the model
 //! ```
 //!
-//! The vendor's polling agent is held against by a **model** of it, twice: one that polls in the lab, beside
-//! the same provisioner, array and faults as ours (`tests/kernel/lib/polling.py`), and one on paper, which
-//! says how long a fault waits for the next pass at every moment of the period. The measured figures are
-//! compared; they must be what paper says, or one of the two models is wrong.
+//! The vendor's polling agent is held against by a **model** of it, twice: one that polls in the
+//! lab, beside the same provisioner, array and faults as ours (`tests/kernel/lib/polling.py`), and
+//! one on paper, which says how long a fault waits for the next pass at every moment of the period.
+//! The measured figures are compared; they must be what paper says, or one of the two models is
+//! wrong.
 //!
-//! Both are measured from the moment that the host's kernel itself dates (`tests/kernel/lib/dates.sh`): when
-//! it lets go of the namespace or MD of the leg, and when it has the namespace's disk again. How long it
-//! takes until then, which is the same for both, is told beside it.
+//! Both are measured from the moment that the host's kernel itself dates
+//! (`tests/kernel/lib/dates.sh`): when it lets go of the namespace or MD of the leg, and when it
+//! has the namespace's disk again. How long it takes until then, which is the same for both, is
+//! told beside it.
 
 mod known;
 
@@ -35,8 +37,8 @@ use crate::workspace;
 const OS_BRICKS: [&str; 2] = ["5.2.4", "7.1.1"];
 /// How many times faster than the model ours has to be, at the median.
 const FASTER: f64 = 100.0;
-/// How far the model in the lab may be from the one on paper, at the median: a few rounds, and the time
-/// that its own programs take.
+/// How far the model in the lab may be from the one on paper, at the median: a few rounds, and the
+/// time that its own programs take.
 const NEAR: f64 = 6000.0;
 
 /// Everything that can be shown without the lab.

@@ -70,7 +70,8 @@ impl Sockets for Listed {
     }
 }
 
-/// A mirror whose second leg nothing gets through to. Its first leg has no time-out, its second one.
+/// A mirror whose second leg nothing gets through to. Its first leg has no time-out, its second
+/// one.
 fn pulled() -> (Lab, Arc<Listed>) {
     pulled_from(tree())
 }

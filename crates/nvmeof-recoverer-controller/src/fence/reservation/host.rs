@@ -1,16 +1,17 @@
-//! A host on the fabric that never reads and never writes: it connects, asks what a namespace can do, and
-//! reserves it.
+//! A host on the fabric that never reads and never writes: it connects, asks what a namespace can
+//! do, and reserves it.
 //!
 //! ```text
 //!   TCP ─► admin queue: connect, enable, identify ─► which namespace has that id?
 //!   TCP ─► I/O queue of the same controller: register, acquire, report
 //! ```
 //!
-//! It is no kernel's: no device appears, no privilege is needed, and whatever it is connected as is an
-//! argument. A reservation belongs to a host's id, so it can reserve in the name of a node that is dead.
+//! It is no kernel's: no device appears, no privilege is needed, and whatever it is connected as is
+//! an argument. A reservation belongs to a host's id, so it can reserve in the name of a node that
+//! is dead.
 //!
-//! The price: NVMe/TCP without TLS and without in-band authentication. A target that asks for one of them
-//! is said to do so, and is not fenced this way.
+//! The price: NVMe/TCP without TLS and without in-band authentication. A target that asks for one
+//! of them is said to do so, and is not fenced this way.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -147,8 +148,8 @@ impl Session {
         self.with_keys(Command::acquire(self.namespace, Acquire::New), key, 0).await
     }
 
-    /// The reservation, from whoever has that key; and what such hosts have under way is over when this
-    /// is.
+    /// The reservation, from whoever has that key; and what such hosts have under way is over when
+    /// this is.
     pub(super) async fn preempt(&mut self, key: u64, from: u64) -> Done {
         let command = Command::acquire(self.namespace, Acquire::PreemptAndAbort);
         self.with_keys(command, key, from).await

@@ -9,24 +9,26 @@
 //!   admit 7       the new node, key  node·7   preempt of closed·7   the new node
 //! ```
 //!
-//! The key is the fencing token, and the target compares it: whoever takes the reservation over says from
-//! which key, and is refused when another one is there by then. So a leader that slept through its own
-//! replacement can neither close nor admit, and between looking and acting no moment is left.
+//! The key is the fencing token, and the target compares it: whoever takes the reservation over
+//! says from which key, and is refused when another one is there by then. So a leader that slept
+//! through its own replacement can neither close nor admit, and between looking and acting no
+//! moment is left.
 //!
-//! The reservation is ours before what the node has under way is over, and a leader may die in between. So
-//! the key says whether that was waited for, and who finds it said that it was not begins again: gives the
-//! reservation back in the node's name, and takes it anew.
+//! The reservation is ours before what the node has under way is over, and a leader may die in
+//! between. So the key says whether that was waited for, and who finds it said that it was not
+//! begins again: gives the reservation back in the node's name, and takes it anew.
 //!
-//! A reservation belongs to a host's id. We connect under the new node's name to reserve for it, before it
-//! connects itself; the node runs nothing for this and knows nothing of it. And where nobody has reserved a
-//! namespace yet, we do it in the names of those who may be using it, because what they have under way is
-//! ended, and waited for, only when something is taken from them.
+//! A reservation belongs to a host's id. We connect under the new node's name to reserve for it,
+//! before it connects itself; the node runs nothing for this and knows nothing of it. And where
+//! nobody has reserved a namespace yet, we do it in the names of those who may be using it, because
+//! what they have under way is ended, and waited for, only when something is taken from them.
 //!
-//! What is not proof: a reservation that a loss of power ends (Linux targets have no other), and one that
-//! others can write under. Such a target is refused before anything is done.
+//! What is not proof: a reservation that a loss of power ends (Linux targets have no other), and
+//! one that others can write under. Such a target is refused before anything is done.
 //!
-//! The price: each subsystem must admit one more host, us; the way is NVMe/TCP without TLS (see `host`);
-//! and a host that reserves for itself is believed, as the fabric believes every host's id.
+//! The price: each subsystem must admit one more host, us; the way is NVMe/TCP without TLS (see
+//! `host`); and a host that reserves for itself is believed, as the fabric believes every host's
+//! id.
 
 mod host;
 mod wire;
@@ -45,8 +47,8 @@ use self::wire::{EXCLUSIVE_ACCESS, HostId, Registrant, Reservation};
 use super::{Ask, Fence, Host, Verb, answer, health};
 use crate::crd::{self, AttachableNode, FabricTargetSpec, Transport};
 
-/// How long all of a question may take. What a node has under way is waited for in it; a target whose disk
-/// is dead takes longer, and is asked again.
+/// How long all of a question may take. What a node has under way is waited for in it; a target
+/// whose disk is dead takes longer, and is asked again.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A reservation's key, as we give them.
@@ -250,8 +252,8 @@ impl ReservationFence {
         Ok(us.replace(closing, closed).await?)
     }
 
-    /// In the name of one who may be using it. All of them have the same key: whoever takes the reservation
-    /// from one takes it from all.
+    /// In the name of one who may be using it. All of them have the same key: whoever takes the
+    /// reservation from one takes it from all.
     async fn reserve_for(&self, holder: &Host, ask: &Ask) -> Result<(), Stop> {
         let mut node = self.open(&self.node(holder)?, &ask.device).await?;
         let seen = node.report().await?;
@@ -282,7 +284,8 @@ impl ReservationFence {
         Ok(())
     }
 
-    /// The reservation goes from us to a host, in one step that fails if we do not have it any more.
+    /// The reservation goes from us to a host, in one step that fails if we do not have it any
+    /// more.
     async fn admit(
         &self,
         us: &mut Session,

@@ -1,4 +1,5 @@
-//! As much of NVMe/TCP and of NVMe as a reservation needs: what goes over the wire, and what comes back.
+//! As much of NVMe/TCP and of NVMe as a reservation needs: what goes over the wire, and what comes
+//! back.
 //!
 //! ```text
 //!   ├─ 8 bytes ──────────────┤├─ its own header ─┤├─ data ─┤
@@ -8,7 +9,8 @@
 //!
 //! All numbers are little-endian. Nothing here waits or knows a socket.
 
-/// The longest unit that is read: no answer of ours is longer than a page and a report of a thousand hosts.
+/// The longest unit that is read: no answer of ours is longer than a page and a report of a
+/// thousand hosts.
 pub(super) const LONGEST: usize = 128 << 10;
 /// The header that every unit begins with.
 pub(super) const HEADER: usize = 8;
@@ -41,7 +43,8 @@ pub(super) struct Unit {
     pub(super) data: Vec<u8>,
 }
 
-/// The lengths that a unit's first eight bytes announce: of its header, to its data, and of all of it.
+/// The lengths that a unit's first eight bytes announce: of its header, to its data, and of all of
+/// it.
 pub(super) fn lengths(header: &[u8; HEADER]) -> Option<(usize, usize, usize)> {
     let (own, data) = (usize::from(header[2]), usize::from(header[3]));
     let all = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
@@ -102,8 +105,8 @@ impl Command {
         Self::new(0x7f, u32::from(kind))
     }
 
-    /// Of a queue to a controller: the admin queue's, or that of the I/O queue of the controller that the
-    /// admin queue was given.
+    /// Of a queue to a controller: the admin queue's, or that of the I/O queue of the controller
+    /// that the admin queue was given.
     pub(super) fn connect(queue: u16) -> Self {
         let depth = if queue == 0 { 31_u32 } else { 15 };
         // A controller of ours that nobody speaks to any more ends by itself.

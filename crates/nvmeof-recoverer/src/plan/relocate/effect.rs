@@ -30,8 +30,8 @@ pub enum Effect {
         /// The OSD.
         osd: OsdId,
     },
-    /// Stop the OSD where it runs, and wait until its pod is gone. Only while its Deployment carries the
-    /// mark of this move: one that arrives late must not undo what ended it.
+    /// Stop the OSD where it runs, and wait until its pod is gone. Only while its Deployment
+    /// carries the mark of this move: one that arrives late must not undo what ended it.
     Stop {
         /// The OSD.
         osd: OsdId,
@@ -87,8 +87,8 @@ pub enum Effect {
         /// The new node.
         to: NodeName,
     },
-    /// Take off `noout` and the mark that keeps Rook off, and let its Deployment have a pod again where
-    /// it was stopped.
+    /// Take off `noout` and the mark that keeps Rook off, and let its Deployment have a pod again
+    /// where it was stopped.
     Release {
         /// The OSD.
         osd: OsdId,

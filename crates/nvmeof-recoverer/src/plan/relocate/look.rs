@@ -1,7 +1,7 @@
 //! What the cluster, as it is seen now, means for one move.
 //!
-//! One look gives at most one signal: the one that matters most. What depends on the old node is asked
-//! only until the fence, what depends on the new one only until the OSD runs there.
+//! One look gives at most one signal: the one that matters most. What depends on the old node is
+//! asked only until the fence, what depends on the new one only until the OSD runs there.
 
 use heal_types::cluster::NodeName;
 use heal_types::{Observed, WallTime};
@@ -177,7 +177,8 @@ impl Relocation {
         let silent = |changed| now.since(changed) >= seen.policy.lease_silent;
         let standing = seen.findings.node(&self.to);
         let in_doubt = match self.phase.kind() {
-            // The OSD counts there now, and is down until it has started: only both witnesses are one.
+            // The OSD counts there now, and is down until it has started: only both witnesses are
+            // one.
             PhaseKind::Placed | PhaseKind::OsdUp => matches!(standing, Standing::Lost(_)),
             PhaseKind::Detached | PhaseKind::Connecting | PhaseKind::Verified => {
                 node.lease_changed.is_known_and(|changed| silent(*changed))

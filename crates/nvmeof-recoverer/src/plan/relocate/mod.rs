@@ -10,12 +10,12 @@
 //!     command(now) ─► Command{generation} ──► executor ──► Answer ─► answered() ─► Signal ───┘
 //! ```
 //!
-//! A phase names one effect. It is written before the effect is begun, so whoever finds the object does
-//! the same again; every effect may be done twice. What must not happen twice in *different* ways is
-//! kept apart by the generation: at a target that has seen a newer one an older command is refused, and
-//! within one generation at most one node is ever admitted. That is why the new node cannot be exchanged
-//! once it may have been admitted: the move fails, and the next one, with the next generation, fences
-//! that node too.
+//! A phase names one effect. It is written before the effect is begun, so whoever finds the object
+//! does the same again; every effect may be done twice. What must not happen twice in *different*
+//! ways is kept apart by the generation: at a target that has seen a newer one an older command is
+//! refused, and within one generation at most one node is ever admitted. That is why the new node
+//! cannot be exchanged once it may have been admitted: the move fails, and the next one, with the
+//! next generation, fences that node too.
 //!
 //! The price: a move is a dozen writes to the API server, and a node that fails to connect costs a
 //! second move.
@@ -82,8 +82,8 @@ pub struct Relocation {
     pub from: NodeName,
     /// The new node.
     pub to: NodeName,
-    /// Nodes that may have access when it begins: the old one, and those that moves before it admitted
-    /// without getting to the end.
+    /// Nodes that may have access when it begins: the old one, and those that moves before it
+    /// admitted without getting to the end.
     pub holders: BTreeSet<NodeName>,
     /// Why.
     pub cause: Cause,
@@ -91,7 +91,8 @@ pub struct Relocation {
     pub generation: Generation,
     /// When it began.
     pub began: WallTime,
-    /// When the present phase began; closing the old node out and looking whether it worked are one.
+    /// When the present phase began; closing the old node out and looking whether it worked are
+    /// one.
     pub since: WallTime,
     /// How often the present step failed, and what it said last.
     pub tries: Tries,
@@ -183,8 +184,8 @@ impl Relocation {
         };
         let next = self.next(&signal, to).filter(|next| next.kind() == to).ok_or(illegal)?;
         match (phase, to) {
-            // Closing and looking are one stage with one patience: a fence that never does what it says
-            // would begin anew for ever, and nobody would be asked.
+            // Closing and looking are one stage with one patience: a fence that never does what it
+            // says would begin anew for ever, and nobody would be asked.
             (PhaseKind::Fencing, PhaseKind::Proving) => self.tries.not_before = None,
             (PhaseKind::Proving, PhaseKind::Fencing) => {
                 if let Signal::Disproven(open) = &signal {
@@ -205,8 +206,8 @@ impl Relocation {
         Ok(Moved::To(to))
     }
 
-    /// The phase `to`, from what the present one holds and what the signal brings; `None` where a part
-    /// is missing.
+    /// The phase `to`, from what the present one holds and what the signal brings; `None` where a
+    /// part is missing.
     fn next(&self, signal: &Signal, to: PhaseKind) -> Option<Phase> {
         Some(match to {
             PhaseKind::Pending => Phase::Pending,
@@ -235,8 +236,8 @@ impl Relocation {
         })
     }
 
-    /// The proof that a phase behind the fence needs: brought by the signal, or held already. One for
-    /// another generation is none.
+    /// The proof that a phase behind the fence needs: brought by the signal, or held already. One
+    /// for another generation is none.
     fn proof(&self, signal: &Signal) -> Option<Evidence> {
         let evidence = if let Signal::Proven(evidence) | Signal::OperatorFenced(evidence) = signal {
             Some(evidence)
@@ -272,8 +273,8 @@ impl Relocation {
             PhaseKind::Confirmed | PhaseKind::NooutSet | PhaseKind::Held => Some(Undo::Marks),
             PhaseKind::Stopping => Some(Undo::Stopped),
             PhaseKind::Fencing | PhaseKind::Proving | PhaseKind::FenceRequired => {
-                // Nobody knows that the others are cut: then the old node is not admitted either, and
-                // the next move cuts all of them.
+                // Nobody knows that the others are cut: then the old node is not admitted either,
+                // and the next move cuts all of them.
                 let alone = self.holders.iter().all(|holder| *holder == self.from);
                 Some(if alone { Undo::Fenced } else { Undo::Stopped })
             }
@@ -433,7 +434,8 @@ impl Relocation {
             .map(Signal::OperatorFenced)
     }
 
-    /// Nodes that may have access after this move, whatever became of it: what the next one has to cut.
+    /// Nodes that may have access after this move, whatever became of it: what the next one has to
+    /// cut.
     #[must_use]
     pub fn holders_after(&self) -> BTreeSet<NodeName> {
         let mut holders = self.holders.clone();

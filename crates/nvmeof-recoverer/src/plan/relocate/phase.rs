@@ -10,9 +10,9 @@
 //!                                                          Failed ◄─ GivingUp ◄─(any)─ Clean ◄ OsdUp ◄ Placed
 //! ```
 //!
-//! Whoever reads an object knows what comes next from its phase alone: that is how a crash, and another
-//! leader, go on. So a phase is written before its effect is begun, and an effect that was begun may be
-//! begun again.
+//! Whoever reads an object knows what comes next from its phase alone: that is how a crash, and
+//! another leader, go on. So a phase is written before its effect is begun, and an effect that was
+//! begun may be begun again.
 
 use std::fmt;
 

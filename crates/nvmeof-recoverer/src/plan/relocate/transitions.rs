@@ -7,12 +7,12 @@
 //!                       Illegal       the signal contradicts the phase: an error, and nobody acts
 //! ```
 //!
-//! Two lines through the table are the whole safety. Between `NooutSet` and `Fencing`: before it a move
-//! can be dropped as if it had never been. Between `Proving` and `Fenced`: only `Proven` and a person's
-//! word cross it, and nothing right of it can be reached in any other way.
+//! Two lines through the table are the whole safety. Between `NooutSet` and `Fencing`: before it a
+//! move can be dropped as if it had never been. Between `Proving` and `Fenced`: only `Proven` and a
+//! person's word cross it, and nothing right of it can be reached in any other way.
 //!
-//! There is no `_` arm: a new phase or signal does not compile until somebody has decided every cell.
-//! The print-out is a golden file, and `STATES.md` is drawn from it.
+//! There is no `_` arm: a new phase or signal does not compile until somebody has decided every
+//! cell. The print-out is a golden file, and `STATES.md` is drawn from it.
 
 use std::fmt;
 use std::fmt::Write as _;

@@ -237,8 +237,8 @@ impl<'a> Load<'a> {
 
     /// The best node that can take the OSD.
     ///
-    /// A domain that lies on its share of the nodes spreads to more of them only as far as nobody who
-    /// still waits needs the room: a node carries only so many domains.
+    /// A domain that lies on its share of the nodes spreads to more of them only as far as nobody
+    /// who still waits needs the room: a node carries only so many domains.
     pub(super) fn best(&self, osd: &PerOsd<'_>, policy: &Policy) -> Option<(Index, Score)> {
         let within = self.is_tight(osd.domain);
         let within = within.then(|| self.best_of(osd, policy, |node| self.carries(osd, node)));

@@ -9,20 +9,22 @@
 //!                                      the next OSD of the batch sees it there ◄────────────┘
 //! ```
 //!
-//! **Filters come first and have no weight.** One of them carries the data's safety: a node that holds
-//! OSDs of more failure domains than a pool can spare takes the pool down with it, however well the
-//! CRUSH map spreads the copies. CRUSH knows targets; only this filter knows who carries them. Ceph's
-//! own `ok-to-stop` has the last word: a node that it refused is vetoed, and the plan is made again.
+//! **Filters come first and have no weight.** One of them carries the data's safety: a node that
+//! holds OSDs of more failure domains than a pool can spare takes the pool down with it, however
+//! well the CRUSH map spreads the copies. CRUSH knows targets; only this filter knows who carries
+//! them. Ceph's own `ok-to-stop` has the last word: a node that it refused is vetoed, and the plan
+//! is made again.
 //!
-//! **One batch.** A node's OSDs are lost together. Choosing for each on its own sends all of them to
-//! the same "emptiest" node; here each choice moves the load before the next one is made, and those
-//! with the fewest candidates choose first. If one finds no place, another of the batch may give way.
+//! **One batch.** A node's OSDs are lost together. Choosing for each on its own sends all of them
+//! to the same "emptiest" node; here each choice moves the load before the next one is made, and
+//! those with the fewest candidates choose first. If one finds no place, another of the batch may
+//! give way.
 //!
-//! **Scores** are integers, so every replica of the controller finds the same answer: what is equal is
-//! decided by a hash of both names. A metric that is missing is worth half, and nothing breaks.
+//! **Scores** are integers, so every replica of the controller finds the same answer: what is equal
+//! is decided by a hash of both names. A metric that is missing is worth half, and nothing breaks.
 //!
-//! The price: greedy is not optimal. It is predictable, explained in one line for each node, and plans
-//! ten thousand OSDs on a thousand nodes in under a second.
+//! The price: greedy is not optimal. It is predictable, explained in one line for each node, and
+//! plans ten thousand OSDs on a thousand nodes in under a second.
 
 mod load;
 mod rebalance;

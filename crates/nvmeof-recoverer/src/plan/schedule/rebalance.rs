@@ -7,21 +7,23 @@
 //!                     nothing ◄──────── another one ──── Proposal ── the same one for long enough ──► a move
 //! ```
 //!
-//! A rebalancer that follows every measurement moves OSDs for ever. Three things keep this one from it:
+//! A rebalancer that follows every measurement moves OSDs for ever. Three things keep this one from
+//! it:
 //!
-//! * **Weights begin a move, measurements only choose.** An OSD goes only to a node that is still the
-//!   lighter one when it has it. So each move makes the sum of the squared weights smaller, whatever
-//!   the measurements say, and that ends.
+//! * **Weights begin a move, measurements only choose.** An OSD goes only to a node that is still
+//!   the lighter one when it has it. So each move makes the sum of the squared weights smaller,
+//!   whatever the measurements say, and that ends.
 //! * **A threshold.** Being a little better is not worth taking an OSD down for some seconds.
-//! * **Time.** The same move must have been the best for a while, in which everybody can see it; after
-//!   a move everything rests for the cooldown, and the OSD that was moved for longer. A move that came
-//!   to nothing counts like one that did.
+//! * **Time.** The same move must have been the best for a while, in which everybody can see it;
+//!   after a move everything rests for the cooldown, and the OSD that was moved for longer. A move
+//!   that came to nothing counts like one that did.
 //!
 //! And it is the last of all: as long as anything is lost, in doubt, down, unclean, marked or under
-//! way, it does nothing, and then it begins to wait again. What it begins is a planned move like any
-//! person's, which Ceph may refuse (`ok-to-stop`).
+//! way, it does nothing, and then it begins to wait again. What it begins is a planned move like
+//! any person's, which Ceph may refuse (`ok-to-stop`).
 //!
-//! The price: a cluster of small OSDs stays two apart, because one OSD less is not enough of a gain.
+//! The price: a cluster of small OSDs stays two apart, because one OSD less is not enough of a
+//! gain.
 
 use std::fmt;
 

@@ -98,7 +98,8 @@ fn free(used: Permille) -> u32 {
     FULL - used.thousandths() * (FULL / 1000)
 }
 
-/// In 64 bits, because this is asked for every OSD of every node: what is too large loses its last bits.
+/// In 64 bits, because this is asked for every OSD of every node: what is too large loses its last
+/// bits.
 fn share(part: u64, whole: u64) -> u32 {
     const BITS: u32 = 40;
     let shift = (u64::BITS - whole.leading_zeros()).saturating_sub(BITS);

@@ -5,12 +5,12 @@
 //!   DEFECTS: number ── what its agent does ── tests ─────┴─► do all of them hold? ─► a claim for each
 //! ```
 //!
-//! The page of oddities stands beside the backend, for whoever reads that. The defects are facts about
-//! the vendor's polling agent, read in its source and seen in its runs; they have numbers, and no number
-//! is without a line.
+//! The page of oddities stands beside the backend, for whoever reads that. The defects are facts
+//! about the vendor's polling agent, read in its source and seen in its runs; they have numbers,
+//! and no number is without a line.
 //!
-//! The price: a test is named here, or there, so renaming one needs an eye on both. A name that no test
-//! bears fails the tests of this file.
+//! The price: a test is named here, or there, so renaming one needs an eye on both. A name that no
+//! test bears fails the tests of this file.
 
 use anyhow::Context as _;
 
