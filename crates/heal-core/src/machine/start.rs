@@ -81,13 +81,6 @@ impl ArrayMachine {
     pub(super) fn started_from_a_lost_leg(&self) -> Option<QuarantinedWhy> {
         let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
         let stale = array.in_sync().next()?;
-        // Whom nobody remembers in a slot, for there was no good moment to, was not seen to be lost
-        // there.
-        let unseen =
-            |slot: &Slot| !self.members.contains_key(slot) && !self.repairs.contains_key(slot);
-        if array.in_sync().any(|leg| leg.slot.as_ref().is_some_and(unseen)) {
-            return None;
-        }
         // One in doubt is no lost one: it went on as well.
         let out: Vec<NamespaceId> = self.repairs.values().filter_map(left_out).collect();
         let went_on = |slot: &Slot, member: &Member| {

@@ -118,12 +118,12 @@ impl ArrayMachine {
         };
         let own = on_its_way(&waiting).and_then(|id| leg_of(array, &id));
         let filled = own.is_some_and(|leg| !leg.is_faulty());
-        if matches!(waiting.phase, Phase::Rebuilding { .. }) && !filled {
-            // What MD fills there had no name yet: it is the other one's.
-            waiting.phase = Phase::Grace;
-        }
         std::mem::swap(&mut repair.slot, &mut waiting.slot);
         if repair.cause != waiting.cause {
+            if matches!(waiting.phase, Phase::Rebuilding { .. }) && !filled {
+                // What MD fills had no name yet, and is the other one's: nothing is on its way here.
+                waiting.phase = Phase::Grace;
+            }
             // Only the replacement changes sides: what each slot lost, or has to give up, stays.
             std::mem::swap(&mut repair.cause, &mut waiting.cause);
             std::mem::swap(&mut repair.lost, &mut waiting.lost);
