@@ -234,6 +234,30 @@ fn an_array_that_a_boot_started_from_a_replacement_alone_is_left_to_a_person() {
     assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
 }
 
+// found by reading: a life that was not told whose the array is remembers its good leg and opens no repair for
+// the empty slot. A start from the leg that had left that slot is no good one for that.
+#[test]
+fn a_start_from_a_leg_that_left_while_nobody_knew_whose_the_array_is_is_left_to_a_person() {
+    let mut world = mirror();
+    let array = world.array("vol1");
+    world.crash_daemon();
+    world.record_lost("vol1");
+    world.provisioner_down(true);
+    world.namespace_removed("vol1-b");
+    world.run_for(seconds(20));
+    assert_picture(&world, "vol1", "[U_]");
+    world.operator_hold("vol1", "somebody looks at it");
+    world.operator_resume("vol1");
+    assert!(world.record(array).is_some_and(|record| record.repairs.is_empty()));
+    world.reboot();
+    world.namespace_removed("vol1-a");
+    world.namespace_restored("vol1-b");
+    world.started_alone_from("vol1", "vol1-b");
+    world.provisioner_down(false);
+    world.run_for(seconds(60));
+    assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
+}
+
 // found by reading: the first look of a life sees the only leg without its name, and forgets to ask
 // again whether the array was started from one that had been lost.
 #[test]
