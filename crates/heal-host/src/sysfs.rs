@@ -26,6 +26,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -243,10 +244,9 @@ impl Held {
     }
 
     fn bytes<T>(&self, name: &str, read: impl FnOnce(&[u8]) -> Observed<T>) -> Observed<T> {
-        let mut room = [0; ATTRIBUTE + 1];
-        let filled = rustix::fs::openat(&self.fd, name, ASK, Mode::empty())
-            .and_then(|fd| fill(&fd, &mut room));
-        within(filled, &room, read)
+        rustix::fs::openat(&self.fd, name, ASK, Mode::empty())
+            .and_then(|fd| attribute(&fd, read))
+            .unwrap_or_else(|errno| Observed::Unknown(why(&errno.into())))
     }
 }
 
@@ -258,9 +258,7 @@ pub(crate) struct Attribute(OwnedFd);
 impl Attribute {
     /// What it says now.
     pub(crate) fn value<T: FromStr>(&self) -> Observed<T> {
-        let mut room = [0; ATTRIBUTE + 1];
-        let filled = rustix::io::retry_on_intr(|| rustix::io::pread(&self.0, &mut room[..], 0));
-        parsed(&within(filled, &room, as_text), |text| text.parse().ok())
+        attribute(&self.0, as_value).unwrap_or_else(|errno| Observed::Unknown(why(&errno.into())))
     }
 }
 
@@ -306,7 +304,7 @@ pub(crate) fn each_name(
     mut take: impl FnMut(&CStr) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     rustix::fs::seek(fd, SeekFrom::Start(0))?;
-    let mut room = [std::mem::MaybeUninit::uninit(); ATTRIBUTE];
+    let mut room = [MaybeUninit::uninit(); ATTRIBUTE];
     let mut entries = RawDir::new(fd, &mut room);
     let mut any = false;
     while let Some(entry) = entries.next() {
@@ -319,18 +317,6 @@ pub(crate) fn each_name(
     if any { Ok(()) } else { Err(Errno::NODEV) }
 }
 
-fn within<T>(
-    filled: Result<usize, Errno>,
-    room: &[u8],
-    read: impl FnOnce(&[u8]) -> Observed<T>,
-) -> Observed<T> {
-    match filled {
-        Ok(filled) if filled > ATTRIBUTE => Observed::Unknown(UnknownWhy::Malformed),
-        Ok(filled) => read(&room[..filled]),
-        Err(errno) => Observed::Unknown(why(&errno.into())),
-    }
-}
-
 const ASK: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOFOLLOW)
@@ -339,13 +325,20 @@ const ASK: OFlags = OFlags::RDONLY
 
 const HOLD: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Reads until there is no more. An attribute comes whole with the first read: `kernfs` keeps a
-/// page of it, so an answer that does not fill the room is its end, and asking again would cost as
-/// much as the read itself.
-fn fill(fd: &OwnedFd, room: &mut [u8]) -> Result<usize, Errno> {
+/// What an open attribute says, through `read`. It comes whole with the first read: `kernfs` keeps
+/// a page of it, so an answer that does not fill the room is its end, and asking again would cost
+/// as much as the read itself. Nobody clears the room before: that takes longer than the rest.
+pub(crate) fn attribute<T>(
+    fd: &OwnedFd,
+    read: impl FnOnce(&[u8]) -> Observed<T>,
+) -> Result<Observed<T>, Errno> {
+    let mut room = [MaybeUninit::uninit(); ATTRIBUTE + 1];
     loop {
-        match rustix::io::read(fd, &mut *room) {
-            Ok(read) => return Ok(read),
+        match rustix::io::pread(fd, &mut room[..], 0) {
+            Ok((content, _)) if content.len() > ATTRIBUTE => {
+                return Ok(Observed::Unknown(UnknownWhy::Malformed));
+            }
+            Ok((content, _)) => return Ok(read(content)),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
@@ -410,9 +403,22 @@ fn text(path: &Path, bound: usize) -> Observed<String> {
 }
 
 pub(crate) fn as_text(content: &[u8]) -> Observed<String> {
+    trimmed(content).map(str::to_owned)
+}
+
+pub(crate) fn as_value<T: FromStr>(content: &[u8]) -> Observed<T> {
+    match trimmed(content) {
+        Observed::Known(text) => {
+            text.parse().map_or(Observed::Unknown(UnknownWhy::Malformed), Observed::Known)
+        }
+        Observed::Unknown(why) => Observed::Unknown(why),
+    }
+}
+
+fn trimmed(content: &[u8]) -> Observed<&str> {
     match std::str::from_utf8(content).map(str::trim) {
         Ok("") => Observed::Unknown(UnknownWhy::NotFilledYet),
-        Ok(text) => Observed::Known(text.to_owned()),
+        Ok(text) => Observed::Known(text),
         Err(_) => Observed::Unknown(UnknownWhy::Malformed),
     }
 }

@@ -109,7 +109,7 @@ impl Place<'_> {
     }
 
     fn value<T: FromStr>(&self, name: &str) -> Observed<T> {
-        parsed(&self.text(name), |text| text.parse().ok())
+        self.kept.value(&self.dir.path().join(name))
     }
 
     fn dir(&self, name: &str) -> Self {

@@ -15,16 +15,17 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use heal_types::{Observed, UnknownWhy};
+use heal_types::Observed;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::Seen;
 use super::opened::Controllers;
-use crate::sysfs::{ATTRIBUTE, ENTRIES, as_text, each_name, open, why};
+use crate::sysfs::{ENTRIES, as_text, as_value, attribute, each_name, open, why};
 
 /// Whoever was not read for so many looks is closed.
 const UNUSED: u32 = 16;
@@ -67,12 +68,16 @@ impl Kept {
 
     /// The text at `path`, as [`crate::sysfs::Dir::text`] has it.
     pub(super) fn text(&self, path: &Path) -> Observed<String> {
-        let mut room = [0; ATTRIBUTE + 1];
-        match self.read(path, &mut room) {
-            Ok(filled) if filled > ATTRIBUTE => Observed::Unknown(UnknownWhy::Malformed),
-            Ok(filled) => as_text(&room[..filled]),
-            Err(errno) => Observed::Unknown(why(&errno.into())),
-        }
+        self.read(path, as_text)
+    }
+
+    /// As [`crate::sysfs::Dir::value`].
+    pub(super) fn value<T: FromStr>(&self, path: &Path) -> Observed<T> {
+        self.read(path, as_value)
+    }
+
+    fn read<T>(&self, path: &Path, read: fn(&[u8]) -> Observed<T>) -> Observed<T> {
+        self.attribute(path, read).unwrap_or_else(|errno| Observed::Unknown(why(&errno.into())))
     }
 
     /// The names in the directory at `path`, in no order. It stays open, too.
@@ -102,23 +107,26 @@ impl Kept {
         Ok(names)
     }
 
-    fn read(&self, path: &Path, room: &mut [u8]) -> Result<usize, Errno> {
+    fn attribute<T>(
+        &self,
+        path: &Path,
+        read: fn(&[u8]) -> Observed<T>,
+    ) -> Result<Observed<T>, Errno> {
         let mut open_files = self.lock();
         let look = open_files.look;
         if let Some(file) = open_files.files.get_mut(path.as_os_str()) {
             file.used = look;
-            // A page and no more comes with the first read, or an error: see `crate::sysfs::Held`.
-            if let Ok(filled) = rustix::io::pread(&file.fd, &mut *room, 0) {
-                return Ok(filled);
+            if let Ok(told) = attribute(&file.fd, read) {
+                return Ok(told);
             }
             open_files.files.remove(path.as_os_str());
         }
         let fd = open(path)?;
-        let filled = rustix::io::pread(&fd, room, 0)?;
+        let told = attribute(&fd, read)?;
         if open_files.files.len() < self.room {
             open_files.files.insert(path.as_os_str().to_owned(), File { fd, used: look });
         }
-        Ok(filled)
+        Ok(told)
     }
 
     /// Another look was made: closes what nobody has read for a while.
@@ -151,6 +159,8 @@ fn names_in(fd: &OwnedFd) -> Result<Vec<String>, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use heal_types::UnknownWhy;
+
     use super::*;
     use crate::exec::testing::TempDir;
 
