@@ -304,7 +304,7 @@ fn parse_address(transport: TransportKind, text: &str) -> Option<Portal> {
 pub(crate) fn path_device(device: &str, controller: &str) -> Option<String> {
     let (subsystem, namespace) = device.rsplit_once('n')?;
     let instance = controller.strip_prefix("nvme")?;
-    Some(format!("{subsystem}c{instance}n{namespace}"))
+    Some([subsystem, "c", instance, "n", namespace].concat())
 }
 
 /// Whether the target lets I/O through. A path device without the attribute belongs to a controller

@@ -23,8 +23,6 @@
 //! The price: what was plugged since the last look is not in it, unless it is a path to a leg. A
 //! new member of the array, or a namespace nobody knew, is seen by the next look.
 
-use std::str::FromStr;
-
 use heal_types::{
     ArrayId, ArraySnapshot, ArrayState, Backing, ControllerName, DeviceName, HostSnapshot,
     LegFlags, LegSnapshot, NamespaceSnapshot, Observed, PathHealth, PathSnapshot, Slot, SyncAction,
@@ -33,8 +31,9 @@ use heal_types::{
 
 use super::array::{Member, held_by, in_flight};
 use super::controller::{ana_says, path_device};
+use super::kept::Place;
 use super::{Hung, Kept, Seen};
-use crate::sysfs::{Dir, Root, empty_is_a_list, parsed};
+use crate::sysfs::{Root, parsed};
 
 /// Why a part of the last look is not in this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,48 +92,21 @@ struct Eye<'a> {
     seen: &'a Seen,
 }
 
-/// A directory whose attributes are kept open.
-struct Place<'a> {
-    kept: &'a Kept,
-    dir: Dir,
-}
-
-impl Place<'_> {
-    fn text(&self, name: &str) -> Observed<String> {
-        self.kept.text(&self.dir.path().join(name))
-    }
-
-    fn list_text(&self, name: &str) -> Observed<String> {
-        empty_is_a_list(self.text(name))
-    }
-
-    fn value<T: FromStr>(&self, name: &str) -> Observed<T> {
-        self.kept.value(&self.dir.path().join(name))
-    }
-
-    fn dir(&self, name: &str) -> Self {
-        Self { kept: self.kept, dir: self.dir.dir(name) }
-    }
-}
-
-impl<'a> Eye<'a> {
-    fn place(self, dir: Dir) -> Place<'a> {
-        Place { kept: self.kept, dir }
-    }
-
+impl Eye<'_> {
     fn array(self, last: &ArraySnapshot) -> Result<ArraySnapshot, Missing> {
-        let disk = self.place(self.root.dir("sys/block").dir(last.device.as_str()));
+        let disk = self.kept.top(self.root, "sys/block").dir(last.device.as_str());
         let md = disk.dir("md");
         // A kernel without this attribute offers nothing else that names the array for sure.
-        let uuid = match md.text("uuid") {
-            Observed::Known(text) => text,
-            Observed::Unknown(UnknownWhy::Vanished) if !md.dir.exists() => {
+        match md.value::<ArrayId>("uuid") {
+            Observed::Known(id) if id == last.id => {}
+            // Another one, or none that counts.
+            Observed::Known(_) | Observed::Unknown(UnknownWhy::Malformed) => {
+                return Err(Missing::Gone);
+            }
+            Observed::Unknown(UnknownWhy::Vanished) if !md.at().exists() => {
                 return Err(Missing::Gone);
             }
             Observed::Unknown(_) => return Err(Missing::Unreadable),
-        };
-        if uuid.parse() != Ok(last.id) {
-            return Err(Missing::Gone);
         }
         let state: Observed<ArrayState> = md.value("array_state");
         if state == Observed::Known(ArrayState::Clear) {
@@ -197,7 +169,7 @@ impl Eye<'_> {
         array: &ArraySnapshot,
         last: &LegSnapshot,
     ) -> Result<LegSnapshot, Missing> {
-        let dir = md.dir(&format!("dev-{}", last.device));
+        let dir = md.dir(&["dev-", last.device.as_str()].concat());
         let flags = LegFlags::parse(&need(dir.list_text("state"))?);
         let slot = match need(dir.text("slot"))?.as_str() {
             "none" | "journal" => None,
@@ -207,12 +179,12 @@ impl Eye<'_> {
             Backing::Namespace(known) if is_same(&dir.dir("block"), &array.device, known) => {
                 Backing::Namespace(Box::new(with_paths(known, self.paths(known))))
             }
-            Backing::Namespace(_) => match held_by(&dir.dir, &array.device) {
+            Backing::Namespace(_) => match held_by(dir.at(), &array.device) {
                 Member::Gone => Backing::Gone,
                 // Another one than was seen, of which nothing is known yet.
                 Member::Held(_) | Member::Unreadable(_) => Backing::Unreadable,
             },
-            Backing::Local => match held_by(&dir.dir, &array.device) {
+            Backing::Local => match held_by(dir.at(), &array.device) {
                 Member::Held(_) => Backing::Local,
                 Member::Gone => Backing::Gone,
                 Member::Unreadable(_) => Backing::Unreadable,
@@ -243,7 +215,7 @@ fn is_same(block: &Place<'_>, array: &DeviceName, known: &NamespaceSnapshot) -> 
     match known.diskseq {
         Observed::Known(then) => block.value("diskseq") == Observed::Known(then.0),
         Observed::Unknown(_) => {
-            let holder = block.dir.dir("holders").link_target(array.as_str());
+            let holder = block.at().dir("holders").link_target(array.as_str());
             holder.known().is_some() && block.value("dev") == Observed::Known(known.dev)
         }
     }
@@ -293,9 +265,8 @@ impl Eye<'_> {
         device: &str,
     ) -> Option<PathSnapshot> {
         let name = ControllerName::new(controller).ok()?;
-        let dir = self.place(self.root.dir("sys/class/nvme").dir(controller));
-        let through = dir.dir(device);
-        let ana_usable = ana_says(through.text("ana_state"), || through.dir.exists());
+        let through = self.kept.top(self.root, "sys/class/nvme").dir(controller).dir(device);
+        let ana_usable = ana_says(through.text("ana_state"), || through.at().exists());
         if ana_usable == Observed::Unknown(UnknownWhy::Vanished) {
             // Another namespace of the subsystem, or the controller is gone.
             return None;
@@ -326,8 +297,7 @@ impl Eye<'_> {
 /// The controllers of a subsystem, in the order of a look. If they cannot be listed, those that
 /// were there before.
 fn members(eye: Eye<'_>, subsystem: &str, known: &NamespaceSnapshot) -> Vec<String> {
-    let place = eye.root.dir("sys/class/nvme-subsystem").dir(subsystem);
-    match eye.kept.names(place.path()) {
+    match eye.kept.top(eye.root, "sys/class/nvme-subsystem").dir(subsystem).names() {
         Observed::Known(mut found) => {
             found.retain(|name| is_controller(name));
             found.sort_unstable();
