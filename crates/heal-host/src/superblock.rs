@@ -35,10 +35,12 @@ const MAX_ROLES: usize = (ROOM - FIXED) / 2;
 /// `MD_FEATURE_BAD_BLOCKS`. The kernel sets it only while the log is not empty.
 const FEATURE_BAD_BLOCKS: u32 = 8;
 
+/// `MD_FEATURE_RECOVERY_OFFSET`: a member in a slot that is not in sync (`super_1_sync`).
+const FEATURE_FILLING: u32 = 2;
+
 /// What a leg of a plain mirror may have: a bitmap, a recovery that it was in the middle of, a log
-/// of bad blocks (`MD_FEATURE_BITMAP_OFFSET`, `MD_FEATURE_RECOVERY_OFFSET`,
-/// `MD_FEATURE_RECOVERY_BITMAP`).
-const FEATURES_PLAIN: u32 = 1 | 2 | 128 | FEATURE_BAD_BLOCKS;
+/// of bad blocks (`MD_FEATURE_BITMAP_OFFSET`, `MD_FEATURE_RECOVERY_BITMAP`).
+const FEATURES_PLAIN: u32 = 1 | FEATURE_FILLING | 128 | FEATURE_BAD_BLOCKS;
 
 /// `WriteMostly1` and `FailFast1`, of `devflags`.
 const WRITE_MOSTLY: u8 = 1;
@@ -175,6 +177,7 @@ fn fields(whole: &[u8], roles: usize) -> Result<MdSuperblock, DamageWhy> {
         data_offset: SectorCount(u64_at(whole, 128).ok_or(DamageWhy::Short)?),
         data_size: SectorCount(u64_at(whole, 136).ok_or(DamageWhy::Short)?),
         bad_blocks: features & FEATURE_BAD_BLOCKS != 0,
+        filling: features & FEATURE_FILLING != 0,
         number,
         active: active(whole, roles),
     })

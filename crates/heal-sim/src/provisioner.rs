@@ -214,12 +214,19 @@ impl FakeProvisioner {
 
     /// The volume shall have this many copies. More copies come from the pool at once.
     pub fn set_copies(&mut self, id: &VolumeId, copies: u16) {
+        if let Some(volume) = self.edit(id) {
+            volume.copies = copies;
+        }
+        self.fill_up(id);
+    }
+
+    /// Brings as many replicas as the volume shall have.
+    fn fill_up(&mut self, id: &VolumeId) {
         let spares = self.pool.entry(id.clone()).or_default();
         let Some(volume) = self.volumes.iter_mut().find(|volume| volume.id == *id) else {
             return;
         };
-        volume.copies = copies;
-        while volume.replicas.len() < usize::from(copies) && !spares.is_empty() {
+        while volume.replicas.len() < usize::from(volume.copies) && !spares.is_empty() {
             let mut replica = spares.remove(0);
             replica.state = ReplicaState::Synchronizing;
             volume.replicas.push(replica);
@@ -551,6 +558,8 @@ impl FakeProvisioner {
         if let Some(volume) = self.edit(volume) {
             volume.replicas.retain(|r| r.id != *replica);
         }
+        // More copies may have been wanted while that one was on its way out.
+        self.fill_up(volume);
         Ok(ProvisionerAnswer::Noted)
     }
 }

@@ -48,6 +48,9 @@ pub struct MdSuperblock {
     pub data_size: SectorCount,
     /// Whether the member carries a non-empty bad block log.
     pub bad_blocks: bool,
+    /// Whether it was being filled when this was written.
+    #[serde(default)]
+    pub filling: bool,
     /// Its number among the members, which it keeps for as long as it is one.
     #[serde(default)]
     pub number: u32,
@@ -63,6 +66,10 @@ pub enum History {
     One,
     /// The one outside counts more events.
     Newer,
+    /// The one outside counts more events, but was being filled. It has nothing that nobody else
+    /// has: MD tells no application that a write is done which only a member like that has got
+    /// (`raid1_end_write_request`, `drivers/md/raid1.c`). But what it has got is in nobody's bitmap.
+    Unfinished,
     /// The one outside went on without the other one.
     Parted,
 }
@@ -78,7 +85,7 @@ impl MdSuperblock {
     #[must_use]
     pub fn history_with(&self, running: &Self) -> History {
         if self.events > running.events {
-            History::Newer
+            if self.filling { History::Unfinished } else { History::Newer }
         } else if self.active.contains(&running.number) {
             History::One
         } else {

@@ -213,7 +213,7 @@ impl ArrayMachine {
         let Some(array) = self.snapshot() else { return Vec::new() };
         let mut seen: Vec<(Slot, Member)> = Vec::new();
         for slot in (0..array.raid_disks).map(Slot) {
-            if let SlotView::Good(leg) = slot_view(array, slot) {
+            if let Some(leg) = self.member_in(array, slot) {
                 let mut member = member_of(leg, self.volume.known());
                 if let Some(known) = self.members.get(&slot) {
                     // udev's database may be behind; who it is does not change under one name.
@@ -242,6 +242,21 @@ impl ArrayMachine {
             }
         }
         replaced
+    }
+
+    /// The leg in a slot, if it is to be remembered. One in doubt holds every block as well: where
+    /// nobody is remembered yet it is, or the next life takes it for one that was lost.
+    fn member_in<'a>(&self, array: &'a ArraySnapshot, slot: Slot) -> Option<&'a LegSnapshot> {
+        let unknown = !self.members.contains_key(&slot) && !self.repairs.contains_key(&slot);
+        match slot_view(array, slot) {
+            SlotView::Good(leg) => Some(leg),
+            SlotView::Doubtful(_) if unknown => array.leg_in(slot).filter(|leg| !is_nameless(leg)),
+            SlotView::Doubtful(_)
+            | SlotView::Recovering
+            | SlotView::Failed
+            | SlotView::Vacant
+            | SlotView::Unclear => None,
+        }
     }
 
     fn slot_signal(&self, array: &ArraySnapshot, slot: Slot) -> Option<Signal> {

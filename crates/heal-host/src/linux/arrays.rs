@@ -232,12 +232,19 @@ impl LinuxHost {
             match candidate.history_with(&own) {
                 History::One => return Ok(()),
                 History::Newer => return Err(newer(&identity, &own, candidate)),
+                History::Unfinished => return Err(unfinished()),
                 History::Parted => without = Some(identity),
             }
         }
         let Some(without) = without else {
             return Ok(()); // A local leg is MD's own to judge.
         };
+        for (namespace, identity) in being_filled(array) {
+            // All who stayed when the candidate left may have left since. One of them is back.
+            if candidate.active.contains(&self.superblock_of(namespace, &identity)?.number) {
+                return Err(retry(SOON, RetryWhy::Busy));
+            }
+        }
         let detail = format!("it went on without {}, and the array without it", without.device);
         Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))
     }
@@ -249,7 +256,7 @@ impl LinuxHost {
         };
         let own = self.superblock_of(namespace, &identity)?;
         match candidate.history_with(&own) {
-            History::One | History::Parted => Ok(()),
+            History::One | History::Parted | History::Unfinished => Ok(()),
             History::Newer => Err(newer(&identity, &own, candidate)),
         }
     }
@@ -321,14 +328,25 @@ impl LinuxHost {
 
 /// The legs in sync that can be read now, on fabrics.
 fn sources(array: &ArraySnapshot) -> impl Iterator<Item = (&NamespaceSnapshot, DeviceIdentity)> {
-    let in_sync = array.legs.iter().filter(|leg| leg.is_in_sync());
-    in_sync.filter_map(|leg| match &leg.backing {
+    array.legs.iter().filter(|leg| leg.is_in_sync()).filter_map(readable)
+}
+
+/// The legs that become a copy just now, likewise.
+fn being_filled(
+    array: &ArraySnapshot,
+) -> impl Iterator<Item = (&NamespaceSnapshot, DeviceIdentity)> {
+    let filled = |leg: &&LegSnapshot| leg.slot.is_some() && !leg.is_in_sync() && !leg.is_faulty();
+    array.legs.iter().filter(filled).filter_map(readable)
+}
+
+fn readable(leg: &LegSnapshot) -> Option<(&NamespaceSnapshot, DeviceIdentity)> {
+    match &leg.backing {
         Backing::Namespace(namespace) if namespace.has_usable_path() => {
             let id = namespace.ids.known()?.iter().next().copied()?;
             Some((&**namespace, namespace.identity(&id)?))
         }
         Backing::Namespace(_) | Backing::Local | Backing::Gone | Backing::Unreadable => None,
-    })
+    }
 }
 
 fn newer(source: &DeviceIdentity, own: &MdSuperblock, candidate: &MdSuperblock) -> Outcome {
@@ -337,6 +355,11 @@ fn newer(source: &DeviceIdentity, own: &MdSuperblock, candidate: &MdSuperblock) 
         candidate.events, source.device, own.events
     );
     Outcome::Refused(RefusedWhy::NewerCopy { detail })
+}
+
+fn unfinished() -> Outcome {
+    let detail = "it counts more events than the array, and was being filled".to_owned();
+    Outcome::Refused(RefusedWhy::ReAddNotPossible { detail })
 }
 
 /// The nodes of an array and of a device that is to become its leg.

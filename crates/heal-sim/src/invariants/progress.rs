@@ -48,9 +48,11 @@ pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
     };
     let now = world.now().mono;
     let slept = record.repairs.iter().filter(|repair| matches!(repair.step, Step::Grace));
-    // One that lacks blocks waits for a leg that has them, however long that takes.
+    // One that lacks blocks waits for a leg that has them, however long that takes, and that there
+    // is one now has to be heard.
     let may_go = |repair: &RepairRecord| {
-        repair.cause != Cause::BadBlocks || world.kernel.is_full_beside(array, repair.slot.0)
+        let heard_of = !world.feed.is_deaf() && world.kernel.is_full_beside(array, repair.slot.0);
+        repair.cause != Cause::BadBlocks || heard_of
     };
     let mut slept = slept.filter(|repair| may_go(repair)).filter(|repair| {
         let grace = repair.grace.as_ref().filter(|grace| grace.boot == world.boot);

@@ -354,6 +354,7 @@ impl FakeKernel {
                     (self.disks[disk.0].size.0).saturating_sub(md.data_offset.0),
                 ),
                 bad_blocks: rdev.bad_blocks,
+                filling: rdev.slot.is_some() && !rdev.in_sync,
                 number: number_of(rdev.uuid),
                 active: active.clone(),
             };
@@ -722,7 +723,7 @@ impl FakeKernel {
 }
 
 /// A member's number: here as good as its UUID, which it is made from.
-fn number_of(uuid: MdDeviceId) -> u32 {
+pub(super) fn number_of(uuid: MdDeviceId) -> u32 {
     let words = uuid.as_bytes().chunks_exact(4);
     words.fold(0, |number: u32, word| {
         let word = word.iter().fold(0, |word: u32, byte| word << 8 | u32::from(*byte));

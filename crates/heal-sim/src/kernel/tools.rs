@@ -15,6 +15,7 @@ use heal_types::{
 use serde::{Deserialize, Serialize};
 
 use super::fabric::{Handle, refused_state};
+use super::md::{Rdev, number_of};
 use super::{FakeKernel, KernelSignal, changed_if};
 
 /// How a tool goes wrong.
@@ -286,8 +287,19 @@ impl FakeKernel {
                 History::Newer => {
                     return Err(newer_copy("it counts more events than the running array"));
                 }
+                History::Unfinished => {
+                    let detail = "it counts more events than the array, and was being filled";
+                    return Err(Outcome::Refused(RefusedWhy::ReAddNotPossible {
+                        detail: detail.to_owned(),
+                    }));
+                }
                 History::Parted => parted = true,
             }
+        }
+        let filled = |rdev: &&Rdev| rdev.slot.is_some() && !rdev.in_sync && !rdev.faulty;
+        let mut filled = self.arrays[array].rdevs.iter().filter(filled);
+        if parted && filled.any(|rdev| sb.active.contains(&number_of(rdev.uuid))) {
+            return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
         }
         if parted {
             return Err(newer_copy("it went on without the array, and the array without it"));

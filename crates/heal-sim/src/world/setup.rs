@@ -364,6 +364,7 @@ impl FakeKernel {
                     data_offset: DATA_OFFSET,
                     data_size: COMPONENT,
                     bad_blocks: false,
+                    filling: false,
                     number: 0,
                     active: vec![0],
                 });

@@ -1,5 +1,7 @@
 //! Acts by way of `mdadm`.
 
+use heal_types::MdSuperblock;
+
 use super::*;
 
 #[test]
@@ -103,10 +105,25 @@ fn a_superblock_that_is_no_plain_mirrors_is_left_to_mdadm() {
     assert_eq!(lab.acts(), [given_back(42), by_mdadm]);
 }
 
+/// A helper that reads another superblock on each leg.
+const BY_NAME: &str = r#"[ "$2" = superblocks ] || exit 75
+    case "$3" in
+        *nvme3n1) cat "$dir/candidate.json";;
+        *nvme2n1) cat "$dir/filled.json";;
+        *) cat "$dir/source.json";;
+    esac"#;
+
 /// A superblock of the array, written when only these members held a slot.
 pub(super) fn counting(number: u32, active: &[u32], events: u64) -> String {
+    reported(member(number, active, events))
+}
+
+fn member(number: u32, active: &[u32], events: u64) -> MdSuperblock {
     let found = parse(&written(8, 1), 8).unwrap().unwrap();
-    let found = heal_types::MdSuperblock { number, active: active.to_vec(), events, ..found };
+    MdSuperblock { number, active: active.to_vec(), events, filling: false, ..found }
+}
+
+fn reported(found: MdSuperblock) -> String {
     let report = Report { size: SectorCount(2_097_152), traces: vec![Trace::V1(found)] };
     serde_json::to_string(&report).unwrap()
 }
@@ -116,9 +133,7 @@ fn a_leg_that_went_on_by_itself_is_not_taken_back_whatever_it_counts() {
     let lab = Lab::new(&degraded());
     lab.reads_member("");
     lab.dir.file("bin/source.json", &counting(0, &[0], 50));
-    let reading = r#"[ "$2" = superblocks ] || exit 75
-        case "$3" in *nvme3n1) cat "$dir/candidate.json";; *) cat "$dir/source.json";; esac"#;
-    lab.dir.tool_does("helper", reading);
+    lab.dir.tool_does("helper", BY_NAME);
     for events in [40, 50, 60] {
         lab.dir.file("bin/candidate.json", &counting(1, &[1], events));
         let said = refusal(lab.act(&re_add()));
@@ -130,6 +145,34 @@ fn a_leg_that_went_on_by_itself_is_not_taken_back_whatever_it_counts() {
     lab.dir.file("bin/candidate.json", &counting(1, &[0, 1], 40));
     assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Busy);
     assert_eq!(lab.acts(), [given_back(40)]);
+}
+
+#[test]
+fn a_leg_that_was_being_filled_has_nothing_newer_and_is_not_taken_back_by_bitmap() {
+    let lab = Lab::new(&degraded());
+    lab.reads_member("");
+    lab.dir.file("bin/source.json", &counting(0, &[0, 1], 50));
+    lab.dir.tool_does("helper", BY_NAME);
+    let filling = MdSuperblock { filling: true, ..member(1, &[0, 1], 60) };
+    lab.dir.file("bin/candidate.json", &reported(filling));
+    let said = refusal(lab.act(&re_add()));
+    assert!(said.contains("was being filled") && !said.contains("newer copy"), "{said}");
+    assert_eq!(lab.acts(), Vec::<String>::new());
+}
+
+#[test]
+fn a_leg_that_nobody_in_sync_remembers_waits_for_one_that_does_and_is_being_filled() {
+    let filled = host(array(vec![leg(1, Some(0), IN_SYNC), leg(2, Some(1), SPARE)]));
+    let lab = Lab::new(&filled);
+    lab.reads_member("");
+    lab.dir.tool_does("helper", BY_NAME);
+    lab.dir.file("bin/source.json", &counting(3, &[1, 3], 50));
+    lab.dir.file("bin/filled.json", &counting(1, &[1, 3], 50));
+    lab.dir.file("bin/candidate.json", &counting(0, &[0, 1], 40));
+    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Busy);
+    lab.dir.file("bin/candidate.json", &counting(0, &[0], 40));
+    assert!(refusal(lab.act(&re_add())).contains("newer copy"));
+    assert_eq!(lab.acts(), Vec::<String>::new());
 }
 
 #[test]
