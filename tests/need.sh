@@ -54,6 +54,19 @@ lab_image() {
     sudo chown "$(id -u):$(id -g)" "$cache" "$cache"/lock
 }
 
+# LLVM's programs of the compiler's own version. Fails where they are not to be had.
+need_for_coverage() {
+    local host llvm
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    if [[ -x $(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-cov ]]; then return; fi
+    if command -v rustup >/dev/null; then
+        echo "installing the llvm-tools component of the tool-chain"
+        if rustup component add llvm-tools; then return; fi
+    fi
+    need "the coverage" "llvm-$llvm"
+}
+
 # The module that os-brick imports is tested beside the real one, in environments of their own.
 need_python() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || need "the module of os-brick" python3-venv

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long)]
     missing: bool,
     /// Fail when fewer of a hundred lines are reached.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = ENOUGH)]
     at_least: f64,
 }
 

@@ -186,7 +186,7 @@ impl ArrayMachine {
             match self.slot_signal(&array, slot) {
                 // The last look may be long ago, and the leg be lost again: nobody is told
                 // otherwise. Nobody is told either while it cannot be said who that leg is.
-                Some(Signal::LegInSync)
+                Some(Signal::LegInSync | Signal::NoLongerNeeded)
                     if !self.is_doubted(slot)
                         && (!self.sees_now || array.leg_in(slot).is_some_and(is_nameless)) =>
                 {

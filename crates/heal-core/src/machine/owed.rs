@@ -74,6 +74,11 @@ impl ArrayMachine {
         if let Some(lost) = lost.filter(|lost| repair.incoming.is_none() && self.is_untold(lost)) {
             self.owe(now, Some(lost), OwedMessage::Report(Condition::Missing));
         }
+        // MD may have put another one into its place since it was told to be good.
+        let newcomer = repair.incoming.as_ref().map(member_of_replica);
+        if let Some(newcomer) = newcomer.filter(|newcomer| self.is_untold(newcomer)) {
+            self.owe(now, Some(&newcomer), OwedMessage::Report(Condition::Missing));
+        }
         let unwanted = repair.cause == Cause::FewerCopies;
         for member in self.leaving(&repair) {
             let leaving = !unwanted || self.is_leaving(&member);
