@@ -30,9 +30,9 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::Reactor;
 use crate::host::{Host, Rehearsal};
 
-/// So long before a wait ends it is gone through once more: time enough to be done, too little to
-/// become cold again.
-const LEAD: Duration = Duration::from_millis(30);
+/// So long before a wait ends it is gone through once more: time enough to be done, too little for
+/// a processor to fall asleep again, which costs half a millisecond at the end of the wait.
+const LEAD: Duration = Duration::from_millis(10);
 
 /// Whose turn it was.
 #[derive(Debug, Default)]
