@@ -342,8 +342,7 @@ fn being_filled(
 fn readable(leg: &LegSnapshot) -> Option<(&NamespaceSnapshot, DeviceIdentity)> {
     match &leg.backing {
         Backing::Namespace(namespace) if namespace.has_usable_path() => {
-            let id = namespace.ids.known()?.iter().next().copied()?;
-            Some((&**namespace, namespace.identity(&id)?))
+            Some((&**namespace, identity::of(namespace)?))
         }
         Backing::Namespace(_) | Backing::Local | Backing::Gone | Backing::Unreadable => None,
     }

@@ -21,6 +21,12 @@ pub(super) fn array(snapshot: &HostSnapshot, id: ArrayId) -> Step<&ArraySnapshot
     }
 }
 
+/// What a namespace is named by, if any of its ids is known.
+pub(super) fn of(namespace: &NamespaceSnapshot) -> Option<DeviceIdentity> {
+    let id = namespace.ids.known()?.iter().next().copied()?;
+    namespace.identity(&id)
+}
+
 /// The namespace that `identity` names, if everything about it is still the same.
 pub(super) fn device<'s>(
     snapshot: &'s HostSnapshot,

@@ -77,15 +77,9 @@ impl LinuxHost {
         let seen = self.last().ok_or(Outcome::Unknown(UnknownWhy::NotReadYet))?;
         let mut now = self.glance_from(&seen, id);
         permits(&mut now).map_err(guarded)?;
-        let Some(trouble) = trouble(&now, id, wanted, paths, survivors)? else {
+        let Some((trouble, own)) = self.isolable(&seen, &now, id, wanted, paths, survivors)? else {
             return Ok(Outcome::AlreadySo.into());
         };
-        all_named(trouble.paths, paths, "leads there too")?;
-        let own = paths.iter().map(|path| self.prove(&seen, path)).collect::<Step<Vec<_>>>()?;
-        for (path, controller) in paths.iter().zip(&own) {
-            leads_nowhere_else(controller, trouble.leg)?;
-            has_sockets(path, controller)?;
-        }
         let glance = begun.elapsed();
         // Nobody arms a survivor from here on, and not before the leg has failed either.
         self.survivors.lock().keep(survivors);
@@ -113,6 +107,27 @@ impl LinuxHost {
             (0, _) => none_destroyed(sockets.unknown),
         };
         Ok(HostAnswer { outcome, content: None, done_at: sockets.at })
+    }
+
+    /// The leg and its controllers, with every guard held that is checked by reading alone; `None`
+    /// if MD has let the leg go.
+    fn isolable<'s>(
+        &self,
+        seen: &Seen,
+        now: &'s HostSnapshot,
+        id: ArrayId,
+        wanted: &LegRef,
+        paths: &[ControllerRef],
+        survivors: &[ControllerRef],
+    ) -> Step<Option<(Trouble<'s>, Vec<Proven>)>> {
+        let Some(trouble) = trouble(now, id, wanted, paths, survivors)? else { return Ok(None) };
+        all_named(trouble.paths, paths, "leads there too")?;
+        let own = paths.iter().map(|path| self.prove(seen, path)).collect::<Step<Vec<_>>>()?;
+        for (path, controller) in paths.iter().zip(&own) {
+            leads_nowhere_else(controller, trouble.leg)?;
+            has_sockets(path, controller)?;
+        }
+        Ok(Some((trouble, own)))
     }
 
     /// Ends the sockets of a path with which nothing is lost.
@@ -147,27 +162,27 @@ impl LinuxHost {
     }
 
     /// Goes through everything an isolation of a leg of `id` reads, and changes nothing: code that
-    /// was never run is slow the first time, and the first time is the one that counts.
-    pub fn rehearse(&self, id: ArrayId) {
-        let Some(seen) = self.last() else { return };
-        if self.can_isolate().is_err() {
-            return;
-        }
+    /// was never run is slow the first time, and the first time is the one that counts. Answers
+    /// how many of its legs could be isolated.
+    pub fn rehearse(&self, id: ArrayId) -> usize {
+        let Some(seen) = self.last().filter(|_| self.can_isolate().is_ok()) else { return 0 };
         let now = self.glance_from(&seen, id);
-        let legs = now.arrays.iter().flat_map(|array| &array.legs);
-        let mut live = BTreeSet::new();
-        for namespace in legs.filter_map(|leg| leg.backing.namespace()) {
-            let Some(nqn) = namespace.nqn.known() else { continue };
-            for path in namespace.paths.iter().filter_map(|path| path.controller_ref(nqn)) {
-                let proven = self.prove(&seen, &path);
-                let disks = proven.as_ref().is_ok_and(|it| it.is_live() && it.disks().is_ok());
-                tracing::trace!(controller = %path.name, disks, "rehearsed");
-                live.insert(path.name);
-            }
+        let legs: Vec<&LegSnapshot> = now.arrays.iter().flat_map(|array| &array.legs).collect();
+        let (mut isolable, mut names) = (0, BTreeSet::new());
+        for leg in &legs {
+            let paths = controllers_of(leg);
+            let others = legs.iter().filter(|other| other.device != leg.device);
+            let survivors: Vec<ControllerRef> =
+                others.flat_map(|other| controllers_of(other)).collect();
+            let checked = self.isolable(&seen, &now, id, &named(leg), &paths, &survivors);
+            let live = |own: &[Proven]| own.iter().all(Proven::is_live);
+            isolable += usize::from(matches!(checked, Ok(Some((_, own))) if live(&own)));
+            names.extend(paths.into_iter().map(|path| path.name));
         }
         // A question about a socket takes the way that its end takes.
-        let asked = self.sockets.readings(&live).map_or(0, |readings| readings.len());
-        tracing::trace!(asked, "rehearsed");
+        let asked = self.sockets.readings(&names).map_or(0, |readings| readings.len());
+        tracing::trace!(asked, isolable, "rehearsed");
+        isolable
     }
 
     /// Destroys a socket that was made for that.
@@ -319,6 +334,23 @@ impl LinuxHost {
         self.list_sockets(seen).map_err(failed)?;
         let second = self.sockets.destroy(&live).map_err(failed)?;
         Ok(Destroyed { sockets: first.sockets + second.sockets, ..second })
+    }
+}
+
+/// Everything that leads to a leg, as far as it is known.
+fn controllers_of(leg: &LegSnapshot) -> Vec<ControllerRef> {
+    let Some(namespace) = leg.backing.namespace() else { return Vec::new() };
+    let Some(nqn) = namespace.nqn.known() else { return Vec::new() };
+    namespace.paths.iter().filter_map(|path| path.controller_ref(nqn)).collect()
+}
+
+/// A leg as it is bound now.
+fn named(leg: &LegSnapshot) -> LegRef {
+    LegRef {
+        device: leg.device.clone(),
+        slot: leg.slot,
+        md_device: leg.md_device.known().copied(),
+        identity: leg.backing.namespace().and_then(identity::of),
     }
 }
 

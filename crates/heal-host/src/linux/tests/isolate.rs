@@ -138,6 +138,17 @@ fn the_survivor_queues_before_the_leg_fails_and_the_sockets_go_last() {
     assert_eq!(lab.dir.calls(), Vec::<String>::new(), "no child is waited for");
 }
 
+#[test]
+fn a_rehearsal_checks_every_leg_and_changes_nothing() {
+    let (lab, sockets) = pulled();
+    assert_eq!(lab.host.rehearse(md127()), 2);
+    lab.dir.file(&format!("{CTL}/nvme1/state"), "connecting\n");
+    assert_eq!(lab.host.rehearse(md127()), 0, "one has no survivor, and the other is dead");
+    let attribute = |name| sockets.attribute(name, "fast_io_fail_tmo");
+    assert_eq!((attribute("nvme0"), attribute("nvme1")), ("off".into(), "1".into()));
+    assert_eq!((sockets.log(), lab.dir.calls()), (vec![], vec![]));
+}
+
 type Disturb = fn(&Lab, &mut HostAction);
 
 fn file(lab: &Lab, path: &str, text: &str) {
