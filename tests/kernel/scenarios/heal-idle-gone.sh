@@ -20,9 +20,17 @@ figure failed_after $(($(now_ms) - began)) ms
 journal_order leg.suspected leg.isolating act.begun leg.lost grace.began
 claim "a dead leg of an idle array is failed without waiting for I/O"
 
-# MD notes the loss in its bitmap in one of the next turns of 5 s: until then the array is not idle, and
-# that write would be the one that breaks it.
-sleep 12
+# MD notes the loss in its bitmap in one of its next turns of 5 s: until then the array is not idle,
+# and that write would be the one that breaks it.
+writes() { cat /sys/class/nvme/nvme*/nvme*n1/stat | awk '{ all += $5 } END { print all + 0 }'; }
+(($(writes) > 0)) || fail "nobody counts the writes"
+was=0 quiet=0
+until ((quiet >= 20)); do
+    now=$(writes)
+    quiet=$((now == was ? quiet + 1 : 0))
+    was=$now
+    sleep 1
+done
 
 say "now the last one goes as well"
 replica_kill one
