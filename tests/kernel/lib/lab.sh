@@ -37,7 +37,10 @@ nap() { read -rt "$1" -u "$NAP" _ || true; }
 repeat() { if ((FULL)); then echo "$2"; else echo "$1"; fi; }
 
 # median_of NUMBER…
-median_of() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+median_of() {
+    printf '%s\n' "$@" | sort -n |
+        awk '{ v[NR] = $1 } END { printf "%d\n", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
 
 # now_ms: a clock for figures.
 now_ms() { local up _; read -r up _ </proc/uptime; echo "$((10#${up/./} * 10))"; }
