@@ -131,6 +131,11 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
         HostAction::IsolateLeg { leg, .. } | HostAction::DeleteController { leg, .. } => {
             world.kernel.in_sync_beside(array, &leg.device) > 0
         }
+        // MD reads nothing from a device that is gone, and fails it at the next write: that the
+        // others do not answer may be what nobody could hear of.
+        HostAction::FailLeg { leg, .. } if world.kernel.is_gone(array, &leg.device) => {
+            world.kernel.in_sync_beside(array, &leg.device) > 0
+        }
         // MD has failed it already and reads it no more: unbound, it holds what it held, and
         // whether anybody reaches the others at this moment is nothing to it.
         HostAction::RemoveLeg { leg, .. } if world.kernel.is_faulty(array, &leg.device) => {

@@ -424,6 +424,14 @@ impl FakeKernel {
             })
     }
 
+    /// Whether the device of the leg bound as `leg` is not there any more.
+    pub(crate) fn is_gone(&self, array: ArrayId, leg: &DeviceName) -> bool {
+        self.array_index(array).is_some_and(|index| {
+            let mut rdevs = self.arrays[index].rdevs.iter();
+            rdevs.any(|rdev| rdev.name == *leg && !self.devices[rdev.handle].present)
+        })
+    }
+
     /// How many legs other than the one bound as `leg` MD counts in sync in its mirror set.
     #[must_use]
     pub fn in_sync_beside(&self, array: ArrayId, leg: &DeviceName) -> usize {
