@@ -58,14 +58,16 @@ type Branches<Name> = BTreeMap<Name, Arc<Branch>>;
 struct Branch {
     dir: Dir,
     used: AtomicU32,
+    /// Held while somebody reads, which may hang.
     open: Mutex<Open>,
+    /// Held for a moment only: whoever goes through here waits for no reading.
+    branches: Mutex<Branches<Box<str>>>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     files: BTreeMap<Box<str>, Counted>,
     listing: Option<Counted>,
-    branches: Branches<Box<str>>,
 }
 
 /// A descriptor that takes up room.
@@ -124,7 +126,12 @@ impl Kept {
 
 impl Branch {
     fn new(dir: Dir) -> Arc<Self> {
-        Arc::new(Self { dir, used: AtomicU32::default(), open: Mutex::default() })
+        Arc::new(Self {
+            dir,
+            used: AtomicU32::default(),
+            open: Mutex::default(),
+            branches: Mutex::default(),
+        })
     }
 
     fn used_now(self: &Arc<Self>, kept: &Kept) -> Arc<Self> {
@@ -137,7 +144,7 @@ impl Branch {
 fn prune<Name: Ord>(branches: &mut Branches<Name>, look: u32) {
     branches.retain(|_, branch| look.wrapping_sub(branch.used.load(Ordering::Relaxed)) < UNUSED);
     for branch in branches.values() {
-        prune(&mut lock(&branch.open).branches, look);
+        prune(&mut lock(&branch.branches), look);
     }
 }
 
@@ -154,13 +161,13 @@ impl<'k> Place<'k> {
 
     /// The directory `name` in it.
     pub(super) fn dir(&self, name: &str) -> Place<'k> {
-        let mut open = lock(&self.branch.open);
-        if let Some(branch) = open.branches.get(name) {
+        let mut branches = lock(&self.branch.branches);
+        if let Some(branch) = branches.get(name) {
             return Place { kept: self.kept, branch: branch.used_now(self.kept) };
         }
         let branch = Branch::new(self.at().dir(name));
         let place = Place { kept: self.kept, branch: branch.used_now(self.kept) };
-        open.branches.insert(name.into(), branch);
+        branches.insert(name.into(), branch);
         place
     }
 
@@ -315,8 +322,28 @@ mod tests {
         }
         assert_eq!(held(&kept), 1);
         let branches: Vec<_> =
-            lock(&kept.top(&root, "in").branch.open).branches.keys().cloned().collect();
+            lock(&kept.top(&root, "in").branch.branches).keys().cloned().collect();
         assert_eq!(branches, ["a".into()]);
+    }
+
+    #[test]
+    fn a_reading_that_hangs_holds_up_no_look_and_nobody_who_reads_elsewhere() {
+        let dir = TempDir::new();
+        let (root, kept) = (Root::new(dir.path()), kept(9));
+        dir.file("in/one/two/text", "1\n");
+        let places = [kept.top(&root, "in"), kept.top(&root, "in").dir("one")];
+        let reads = places.each_ref().map(|place| lock(&place.branch.open));
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                kept.looked(&Seen::default());
+                let two = kept.top(&root, "in").dir("one").dir("two");
+                done.send(known(&two, "text")).unwrap();
+            });
+            let told = ended.recv_timeout(std::time::Duration::from_secs(9));
+            drop(reads);
+            assert_eq!(told.unwrap(), "1");
+        });
     }
 
     #[test]
