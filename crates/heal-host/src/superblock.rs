@@ -38,9 +38,12 @@ const FEATURE_BAD_BLOCKS: u32 = 8;
 /// `MD_FEATURE_RECOVERY_OFFSET`: a member in a slot that is not in sync (`super_1_sync`).
 const FEATURE_FILLING: u32 = 2;
 
-/// What a leg of a plain mirror may have: a bitmap, a recovery that it was in the middle of, a log
-/// of bad blocks (`MD_FEATURE_BITMAP_OFFSET`, `MD_FEATURE_RECOVERY_BITMAP`).
-const FEATURES_PLAIN: u32 = 1 | FEATURE_FILLING | 128 | FEATURE_BAD_BLOCKS;
+/// `MD_FEATURE_RECOVERY_BITMAP`: it is filled where the bitmap says so, and was complete once.
+const FEATURE_BY_BITMAP: u32 = 128;
+
+/// What a leg of a plain mirror may have: a bitmap (`MD_FEATURE_BITMAP_OFFSET`), a recovery that it
+/// was in the middle of, a log of bad blocks.
+const FEATURES_PLAIN: u32 = 1 | FEATURE_FILLING | FEATURE_BY_BITMAP | FEATURE_BAD_BLOCKS;
 
 /// `WriteMostly1` and `FailFast1`, of `devflags`.
 const WRITE_MOSTLY: u8 = 1;
@@ -177,7 +180,7 @@ fn fields(whole: &[u8], roles: usize) -> Result<MdSuperblock, DamageWhy> {
         data_offset: SectorCount(u64_at(whole, 128).ok_or(DamageWhy::Short)?),
         data_size: SectorCount(u64_at(whole, 136).ok_or(DamageWhy::Short)?),
         bad_blocks: features & FEATURE_BAD_BLOCKS != 0,
-        filling: features & FEATURE_FILLING != 0,
+        filling: features & (FEATURE_FILLING | FEATURE_BY_BITMAP) == FEATURE_FILLING,
         number,
         active: active(whole, roles),
     })
@@ -369,6 +372,16 @@ pub(crate) mod tests {
         page[8] |= 8;
         seal(&mut page);
         assert!(parse(&page, 8).unwrap().unwrap().bad_blocks);
+    }
+
+    #[test]
+    fn a_leg_that_is_filled_from_the_beginning_is_told_from_one_that_is_by_the_bitmap() {
+        for (features, filling) in [(0, false), (2, true), (2 | 128, false), (128, false)] {
+            let mut page = written(8, 1);
+            page[8] |= features;
+            seal(&mut page);
+            assert_eq!(parse(&page, 8).unwrap().unwrap().filling, filling, "{features}");
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct MdSuperblock {
     pub data_size: SectorCount,
     /// Whether the member carries a non-empty bad block log.
     pub bad_blocks: bool,
-    /// Whether it was being filled when this was written.
+    /// Whether it was being filled from the beginning when this was written. One that was filled by
+    /// the bitmap was complete once, and may have had what nobody else has.
     #[serde(default)]
     pub filling: bool,
     /// Its number among the members, which it keeps for as long as it is one.

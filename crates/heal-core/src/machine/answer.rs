@@ -419,8 +419,9 @@ impl ArrayMachine {
         let lost = self.repairs.values().filter(|other| other.slot != slot && is_open_loss(other));
         let lost = lost.filter_map(|other| other.lost.as_ref());
         let lost = lost.chain(repair.lost.iter().filter(|_| own.is_none()));
-        // Whoever was remembered here is lost, or the slot would ask for nobody.
-        let members = self.members.iter().filter(|(other, _)| **other != slot);
+        // Whoever was remembered in a slot that lost its leg serves no more.
+        let serves = |other: &Slot| *other != slot || repair.cause.moves_leg();
+        let members = self.members.iter().filter(|(other, _)| serves(other));
         let known = members.map(|(_, member)| member).chain(lost);
         if known.into_iter().any(|member| member.namespace == Some(replica.target.namespace)) {
             return Some("its namespace is one that the array has or lost".to_owned());

@@ -354,7 +354,7 @@ impl FakeKernel {
                     (self.disks[disk.0].size.0).saturating_sub(md.data_offset.0),
                 ),
                 bad_blocks: rdev.bad_blocks,
-                filling: rdev.slot.is_some() && !rdev.in_sync,
+                filling: rdev.slot.is_some() && !rdev.in_sync && !rdev.by_bitmap,
                 number: number_of(rdev.uuid),
                 active: active.clone(),
             };

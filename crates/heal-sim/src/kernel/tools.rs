@@ -297,7 +297,8 @@ impl FakeKernel {
             }
         }
         let filled = |rdev: &&Rdev| rdev.slot.is_some() && !rdev.in_sync && !rdev.faulty;
-        let mut filled = self.arrays[array].rdevs.iter().filter(filled);
+        let filled = self.arrays[array].rdevs.iter().filter(filled);
+        let mut filled = filled.filter(|rdev| self.io_moves(rdev.handle));
         if parted && filled.any(|rdev| sb.active.contains(&number_of(rdev.uuid))) {
             return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
         }

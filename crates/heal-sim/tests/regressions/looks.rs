@@ -234,8 +234,8 @@ fn an_array_that_a_boot_started_from_a_replacement_alone_is_left_to_a_person() {
     assert!(world.record(array).unwrap().quarantine.is_some(), "{}", world.transcript.text());
 }
 
-// found by reading: a life that was not told whose the array is remembers its good leg and opens no repair for
-// the empty slot. A start from the leg that had left that slot is no good one for that.
+// found by reading: a life that was not told whose the array is remembers its good leg and opens no
+// repair for the empty slot. A start from the leg that had left that slot is no good one for that.
 #[test]
 fn a_start_from_a_leg_that_left_while_nobody_knew_whose_the_array_is_is_left_to_a_person() {
     let mut world = mirror();
