@@ -117,13 +117,17 @@ stall_ours() {
     claim "isolate_after $after: $pulls pulls, no error, each leg re-added, both hold the same bytes"
 }
 
-# isolation_figures STRATEGY: what of the stalls since the last call is the daemon's, median and worst.
+# isolation_figures STRATEGY: what of the stalls since the last call is the daemon's: each, median and
+# worst.
 ISOLATIONS_TOLD=0
 isolation_figures() {
-    local times
+    local times number
     mapfile -t times < <(isolation_times | tail -n +$((ISOLATIONS_TOLD + 1)))
     ISOLATIONS_TOLD=$((ISOLATIONS_TOLD + ${#times[@]}))
     ((${#times[@]} > 0)) || fail "the daemon tells no time from the carrier event to the sockets' end"
+    for number in "${!times[@]}"; do
+        figure "isolated_$1_$((number + 1))" "${times[number]}" us
+    done
     figure "isolated_$1_median" "$(median_of "${times[@]}")" us
     figure "isolated_$1_worst" "$(printf '%s\n' "${times[@]}" | sort -n | tail -n 1)" us
 }

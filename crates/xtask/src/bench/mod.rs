@@ -78,7 +78,7 @@ impl Strategy {
         [Self::None, Self::Monitor, Self::FastIoFail, Self::Heald, Self::HealdAtOnce];
 
     /// As the scenario's figures name it.
-    fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Monitor => "monitor",

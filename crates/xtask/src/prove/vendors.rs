@@ -28,7 +28,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use vendor_emulator::polling::{self, Passes, Story};
 
-use super::{Claim, Shown, sentences};
+use super::{Claim, Shown, median, sentences};
 use crate::lab::scenario::Figure;
 use crate::package::wheel;
 use crate::workspace;
@@ -220,11 +220,6 @@ fn on_paper() -> (f64, f64) {
         added.extend(after(told.added, back));
     }
     (median(missing).unwrap_or_default(), median(added).unwrap_or_default())
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 #[cfg(test)]
