@@ -118,6 +118,18 @@ pub(super) fn blocks_are_back(array: &ArraySnapshot, repair: &Repair) -> Option<
     (repair.cause == Cause::BadBlocks && back).then_some(Signal::NoLongerNeeded)
 }
 
+/// Every block of the leg that was to be replaced was written before MD had anything of its
+/// successor: that one is put away like the offer for a leg that came back.
+pub(super) fn stays_after_all(array: &ArraySnapshot, repair: &Repair) -> bool {
+    let own = repair.lost.as_ref().and_then(|lost| lost.namespace);
+    let in_its_slot = array.leg_in(repair.slot).zip(own);
+    let stands = in_its_slot.is_some_and(|(leg, id)| leg.is_namespace(&id));
+    // One that is gone has no name, and may be the successor.
+    let bound = array.legs.iter().any(LegSnapshot::is_spare)
+        || array.legs.iter().filter(|leg| leg.slot == Some(repair.slot)).count() > 1;
+    stands && !bound && blocks_are_back(array, repair).is_some()
+}
+
 fn has_bad_blocks(leg: &LegSnapshot) -> bool {
     leg.is_in_sync() && leg.bad_blocks == Observed::Known(true)
 }

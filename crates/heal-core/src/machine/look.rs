@@ -19,7 +19,7 @@ use crate::signal::Signal;
 use crate::view::{SlotView, is_nameless, leg_of, member_of, namespace_of, slot_view};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy};
 
-use super::bad_blocks::blocks_are_back;
+use super::bad_blocks::{blocks_are_back, stays_after_all};
 use super::start::is_half_there;
 use super::{ArrayMachine, Standing};
 
@@ -349,6 +349,9 @@ impl ArrayMachine {
             return Some(signal);
         }
         let silent = matches!(why, HeldWhy::Operator { .. } | HeldWhy::Observing);
+        if !silent && stays_after_all(array, repair) {
+            return Some(Signal::LegInSync);
+        }
         if nothing_to_retire || !silent {
             let own = self
                 .incoming_signal(array, repair)

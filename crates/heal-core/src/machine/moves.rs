@@ -21,6 +21,7 @@ use crate::transitions::{Verdict, verdict};
 use crate::view::{is_nameless, leg_of, member_of, member_of_replica, namespace_of};
 use crate::why::{Cause, DoubtWhy, HeldWhy, QuarantinedWhy, RejectedWhy};
 
+use super::bad_blocks::stays_after_all;
 use super::gate::has_asked;
 use super::{ArrayMachine, HostActionBox, after_keep_alive};
 
@@ -456,6 +457,7 @@ impl ArrayMachine {
 
     /// The slot is good again: remember who holds it, and owe the good news.
     fn carry_in_sync(&mut self, now: Now, slot: Slot) {
+        self.carry_stays(slot);
         let Some(repair) = self.repairs.get(&slot) else {
             return;
         };
@@ -477,11 +479,21 @@ impl ArrayMachine {
         }
     }
 
+    /// A leg that is a full copy again is like one that came back: what was granted for it is not
+    /// needed.
+    fn carry_stays(&mut self, slot: Slot) {
+        let stays = |(array, repair): (&ArraySnapshot, &Repair)| stays_after_all(array, repair);
+        if self.snapshot().zip(self.repairs.get(&slot)).is_some_and(stays) {
+            if let Some(repair) = self.repairs.get_mut(&slot) {
+                repair.cause = Cause::LegLost;
+            }
+        }
+    }
+
     /// Somebody else may have filled the slot. Then the replica that was on its way into it is not
     /// needed, a leg that had to go has gone, and a loss that nobody saw is told now. Who was lost
     /// is not given up for it: it may be the very one that is back.
     fn carry_filled_by_others(&mut self, now: Now, slot: Slot, filled_by: &Member) {
-        self.trade_with_whom_it_left(slot, filled_by);
         let (Some(repair), Some(id)) = (self.repairs.get_mut(&slot), filled_by.namespace) else {
             return;
         };
@@ -489,6 +501,8 @@ impl ArrayMachine {
         if repair.cause == Cause::LegLost && other {
             put_offer_aside(repair);
         }
+        self.trade_with_whom_it_left(slot, filled_by);
+        let Some(repair) = self.repairs.get(&slot) else { return };
         let lost = repair.lost.clone().filter(|lost| lost.namespace.is_some_and(|own| own != id));
         let Some(lost) = lost.filter(|_| repair.incoming.is_none()) else { return };
         let (cause, unreported) = (repair.cause, repair.return_after.is_none());

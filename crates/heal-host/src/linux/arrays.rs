@@ -245,6 +245,10 @@ impl LinuxHost {
                 return Err(retry(SOON, RetryWhy::Busy));
             }
         }
+        // Or MD counts on one that cannot be read just now: it may know the candidate.
+        if array.legs.iter().any(|leg| leg.is_in_sync() && is_out_of_reach(leg)) {
+            return Err(retry(SOON, RetryWhy::Busy));
+        }
         let detail = format!("it went on without {}, and the array without it", without.device);
         Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))
     }
@@ -345,6 +349,14 @@ fn readable(leg: &LegSnapshot) -> Option<(&NamespaceSnapshot, DeviceIdentity)> {
             Some((&**namespace, identity::of(namespace)?))
         }
         Backing::Namespace(_) | Backing::Local | Backing::Gone | Backing::Unreadable => None,
+    }
+}
+
+fn is_out_of_reach(leg: &LegSnapshot) -> bool {
+    match &leg.backing {
+        Backing::Namespace(namespace) => !namespace.has_usable_path(),
+        Backing::Gone | Backing::Unreadable => true,
+        Backing::Local => false,
     }
 }
 

@@ -3,7 +3,7 @@
 //! The kernel refuses much of this by itself, the real one and the fake. A guard that leans on that
 //! is no guard, so these rules ask before the kernel does.
 
-use heal_types::{Content, DeviceIdentity, HostAction, Observed};
+use heal_types::{Content, DeviceIdentity, HostAction, Observed, Replica};
 
 use super::Checked;
 use crate::World;
@@ -186,7 +186,8 @@ pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Check
     });
     // A spare of another volume, granted for this one, is blank and nobody's, and only the
     // provisioner could know better.
-    let granted = world.checker.granted.iter().any(|(to, target)| {
+    let granted = world.checker.granted.iter().any(|(to, granted)| {
+        let Replica { target, .. } = granted;
         to == array && target.namespace == device.namespace && target.nqn == device.nqn
     });
     if promised || granted { Ok(()) } else { Err(format!("{device} is no replica of that volume")) }

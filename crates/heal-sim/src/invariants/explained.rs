@@ -223,6 +223,7 @@ pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
                 || world.checker.had(Trouble::Copy)
                 || world.checker.had(Trouble::Hand)
                 || world.kernel.has_a_stranger_of_its_own(record.array)
+                || (world.checker.had(Trouble::Record) && doubts_somebody_nameless(record))
         }
         Some(QuarantinedWhy::Impossible { .. }) => false,
     };
@@ -230,6 +231,16 @@ pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
         Some(why) if !explained => Err(why.to_string()),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a leg is in doubt that nobody knows the name of, since the record of it was lost: it may
+/// be the one that the array was started from.
+fn doubts_somebody_nameless(record: &ArrayRecord) -> bool {
+    record.repairs.iter().any(|repair| {
+        let doubt = matches!(&repair.step, Step::Doubt)
+            || matches!(&repair.step, Step::Hold { then, .. } if **then == Step::Doubt);
+        doubt && repair.lost.as_ref().is_none_or(|lost| lost.namespace.is_none())
+    })
 }
 
 /// At the end a repair stands still only for a reason that no time can end.

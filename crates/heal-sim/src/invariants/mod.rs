@@ -53,12 +53,12 @@ use std::time::Duration;
 
 use heal_core::arming::Arming;
 use heal_core::audit::{AuditEntry, AuditKind};
-use heal_core::record::{ArrayRecord, Owed, OwedMessage, Step};
+use heal_core::record::{ArrayRecord, Owed, OwedMessage, RepairRecord, Step};
 use heal_core::{ArrayMachine, EffectId, Mode};
 use heal_types::status::Health;
 use heal_types::{
     ArrayId, CallKey, Content, DeviceIdentity, FastIoFail, FaultClass, HostAction, HostAnswer,
-    Moment, ProvisionerAnswer, ProvisionerCall, ProvisionerFault, Replacement, ReplicaId, Target,
+    Moment, ProvisionerAnswer, ProvisionerCall, ProvisionerFault, Replacement, Replica, ReplicaId,
     WallTime,
 };
 
@@ -106,7 +106,7 @@ pub(crate) struct Checker {
     /// Devices whose content was read and found harmless.
     examined: Vec<DeviceIdentity>,
     /// What the provisioner gave to which array, whosever it is.
-    granted: Vec<(ArrayId, Target)>,
+    granted: Vec<(ArrayId, Replica)>,
     /// Acts begun, with the number of outcomes the audit gave them.
     acts: BTreeMap<EffectId, u32>,
     /// Acts whose outcome a crash may have taken along.
@@ -119,6 +119,8 @@ pub(crate) struct Checker {
     keys: BTreeMap<(ArrayId, CallKey), Moment>,
     /// Everything that was ever owed, oldest first.
     owed: Vec<Owed>,
+    /// Keys of it that need not be told any more; one that was told stays the newer word.
+    overtaken: BTreeSet<CallKey>,
     /// Keys of it that no disk ever held: a crash takes them along.
     unwritten: BTreeSet<CallKey>,
     lost_data_told: bool,
@@ -222,11 +224,13 @@ impl Checker {
             },
         };
         if let Ok(ProvisionerAnswer::Replacement(Replacement::Granted(replica))) = answer {
-            self.granted.push((array, replica.target.clone()));
+            self.granted.push((array, replica.clone()));
             // What is granted anew is not given up any more.
-            let given_up =
-                |owed: &Owed| owed.replica == replica.id && owed.message == OwedMessage::Removed;
-            self.owed.retain(|owed| !given_up(owed));
+            let given_up = self
+                .owed
+                .iter()
+                .filter(|owed| owed.replica == replica.id && owed.message == OwedMessage::Removed);
+            self.overtaken.extend(given_up.map(|owed| owed.key.clone()));
         }
         if let Some(lost) = self.asked.remove(&(array, id)).filter(|_| is_final) {
             self.open_requests.remove(&lost);
@@ -427,6 +431,8 @@ pub fn heals_eventually(world: &World) -> Checked {
             Health::Optimal if !picture.contains('_') && machine.incident().is_none() => {}
             // The provisioner took back every replica that runs: it is nobody's to heal.
             Health::Observed if !runs_from_a_replica(world, plan) => {}
+            // What was replaced serves elsewhere: nobody may say that it can be deleted.
+            Health::Healing if waits_for_another_array(world, plan.id) => {}
             Health::Optimal | Health::Healing | Health::Observed => {
                 return Err(format!(
                     "{} is {:?} ({}), the kernel says {picture}",
@@ -436,6 +442,21 @@ pub fn heals_eventually(world: &World) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Whether a repair has nothing left but to put away a replica that another array holds.
+fn waits_for_another_array(world: &World, array: ArrayId) -> bool {
+    let Some(record) = world.record(array) else { return false };
+    let (retiring, others): (Vec<_>, Vec<_>) =
+        record.repairs.iter().partition(|repair| repair.step == Step::Retire);
+    let elsewhere = |repair: &&RepairRecord| {
+        let mut leaving = repair.lost.iter().chain(&repair.also_retire);
+        leaving.any(|member| {
+            let leg = member.namespace.and_then(|id| world.kernel.leg_of(&id));
+            leg.is_some_and(|leg| leg.array != array)
+        })
+    };
+    others.is_empty() && !retiring.is_empty() && retiring.iter().all(elsewhere)
 }
 
 fn is_quarantined(world: &World, array: ArrayId) -> bool {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use heal_core::audit::AuditEntry;
 use heal_core::record::{ArrayRecord, Owed, OwedMessage, Step};
-use heal_types::{ArrayId, CallKey, Condition, Moment, ProvisionerCall, ReplicaId, ReplicaState};
+use heal_types::{
+    ArrayId, CallKey, Condition, Moment, ProvisionerCall, Replica, ReplicaId, ReplicaState,
+};
 
 use crate::World;
 use crate::kernel::LegTruth;
@@ -123,7 +125,8 @@ pub fn report_is_never_lost(world: &World) -> Checked {
     for (at, owed) in world.checker.owed.iter().enumerate() {
         let mut newer =
             world.checker.owed[at + 1..].iter().filter(|later| later.replica == owed.replica);
-        if !reaches(owed) && !newer.any(reaches) {
+        let overtaken = world.checker.overtaken.contains(&owed.key);
+        if !overtaken && !reaches(owed) && !newer.any(reaches) {
             return Err(format!("{:?} of {} was never told", owed.message, owed.replica));
         }
     }
@@ -171,16 +174,14 @@ pub(super) fn leg_of_replica(world: &World, replica: &ReplicaId) -> Option<LegTr
         let plan = array.replicas.iter().find(|plan| plan.replica.id == *replica)?;
         world.kernel.leg_of_replica(&plan.namespace, &plan.nqn)
     };
-    // A provisioner that lies grants replicas that no plan knows; the record has what it said of
-    // them.
-    let granted = |array: &ArrayPlan| {
-        let record = world.newest_record(array.id)?;
-        let targets = record.repairs.iter().filter_map(|repair| repair.incoming.as_ref());
-        let incoming = targets.into_iter().find(|incoming| incoming.id == *replica)?;
-        world.kernel.leg_of_replica(&incoming.target.namespace, &incoming.target.nqn)
-    };
     let mut arrays = world.arrays.iter();
-    arrays.clone().find_map(of_it).or_else(|| arrays.find_map(granted))
+    let planned = arrays.find_map(of_it);
+    // A provisioner that lies grants replicas that no plan knows.
+    planned.or_else(|| {
+        let granted = world.checker.granted.iter().map(|(_, granted)| granted);
+        let Replica { target, .. } = granted.rev().find(|granted| granted.id == *replica)?;
+        world.kernel.leg_of_replica(&target.namespace, &target.nqn)
+    })
 }
 
 /// Whether the last word that the provisioner heard of a replica is that it is good.

@@ -299,7 +299,10 @@ impl FakeKernel {
         let filled = |rdev: &&Rdev| rdev.slot.is_some() && !rdev.in_sync && !rdev.faulty;
         let filled = self.arrays[array].rdevs.iter().filter(filled);
         let mut filled = filled.filter(|rdev| self.io_moves(rdev.handle));
-        if parted && filled.any(|rdev| sb.active.contains(&number_of(rdev.uuid))) {
+        let mut good = self.arrays[array].rdevs.iter().filter(|rdev| rdev.in_sync && !rdev.faulty);
+        let waits = filled.any(|rdev| sb.active.contains(&number_of(rdev.uuid)))
+            || good.any(|rdev| !self.io_moves(rdev.handle));
+        if parted && waits {
             return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
         }
         if parted {

@@ -176,6 +176,20 @@ fn a_leg_that_nobody_in_sync_remembers_waits_for_one_that_does_and_is_being_fill
 }
 
 #[test]
+fn a_leg_that_nobody_in_reach_remembers_waits_for_one_that_is_in_sync_and_gone() {
+    let gone = LegSnapshot { backing: Backing::Gone, ..leg(2, Some(1), IN_SYNC) };
+    let lab = Lab::new(&host(array(vec![leg(1, Some(0), IN_SYNC), gone])));
+    lab.reads_member("");
+    lab.dir.tool_does("helper", BY_NAME);
+    lab.dir.file("bin/source.json", &counting(3, &[1, 3], 50));
+    lab.dir.file("bin/candidate.json", &counting(0, &[0, 1], 40));
+    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Busy);
+    lab.shows(&degraded());
+    assert!(refusal(lab.act(&re_add())).contains("newer copy"));
+    assert_eq!(lab.acts(), Vec::<String>::new());
+}
+
+#[test]
 fn a_re_add_that_md_refuses_is_told_from_one_that_failed() {
     let lab = Lab::new(&degraded());
     assert!(refusal(lab.act(&re_add())).contains("but none at all"));
