@@ -51,6 +51,14 @@ impl Cause {
             Self::LegLost | Self::MoreCopies | Self::FewerCopies => false,
         }
     }
+
+    /// Whether the slot is without a leg, so that whoever fills it ends the repair.
+    pub(crate) fn fills_empty_slot(self) -> bool {
+        match self {
+            Self::LegLost | Self::MoreCopies => true,
+            Self::ReplicaTerminating | Self::BadBlocks | Self::FewerCopies => false,
+        }
+    }
 }
 
 /// What raises doubt about a leg that MD still counts in sync.

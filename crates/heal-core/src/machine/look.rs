@@ -13,7 +13,7 @@ use heal_types::{
 
 use crate::audit::{AuditKind, Severity};
 use crate::event::{Look, LookCause, PathNews};
-use crate::phase::{Phase, Repair, TurnState};
+use crate::phase::{Phase, PhaseKind, Repair, TurnState};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
 use crate::view::{SlotView, is_nameless, leg_of, member_of, namespace_of, slot_view};
@@ -259,8 +259,38 @@ impl ArrayMachine {
         }
     }
 
+    /// Whether the leg that was good in a slot may be one that nobody can name now, in another slot
+    /// where a person put it.
+    fn may_serve_elsewhere(&self, array: &ArraySnapshot, slot: Slot) -> bool {
+        let was_good = match self.repairs.get(&slot).map(|repair| repair.phase.kind()) {
+            None | Some(PhaseKind::Suspect | PhaseKind::Isolating) => self.members.get(&slot),
+            Some(
+                PhaseKind::Whole
+                | PhaseKind::Reporting
+                | PhaseKind::Grace
+                | PhaseKind::Returning
+                | PhaseKind::Requesting
+                | PhaseKind::Connecting
+                | PhaseKind::Verifying
+                | PhaseKind::Adding
+                | PhaseKind::Rebuilding
+                | PhaseKind::Retiring
+                | PhaseKind::Held
+                | PhaseKind::Quarantined,
+            ) => None,
+        };
+        let device = was_good.and_then(|member| member.device.as_ref());
+        array.legs.iter().any(|leg| {
+            let serves = leg.slot.is_some_and(|other| other != slot) && !leg.is_faulty();
+            serves && is_nameless(leg) && device == Some(&leg.device)
+        })
+    }
+
     fn slot_signal(&self, array: &ArraySnapshot, slot: Slot) -> Option<Signal> {
-        let view = slot_view(array, slot);
+        let view = match slot_view(array, slot) {
+            SlotView::Vacant if self.may_serve_elsewhere(array, slot) => SlotView::Unclear,
+            view => view,
+        };
         let Some(repair) = self.repairs.get(&slot) else {
             return match view {
                 // Hearsay about a path opens no repair; nothing rests on that path meanwhile.
@@ -663,7 +693,7 @@ fn filled_by_others(repair: &Repair, view: SlotView<'_>) -> Option<Signal> {
 
 fn filled_by_another(repair: &Repair, view: SlotView<'_>, awaited: &NamespaceId) -> Option<Signal> {
     match view {
-        SlotView::Good(leg) if repair.cause == Cause::LegLost => {
+        SlotView::Good(leg) if repair.cause.fills_empty_slot() => {
             let ids = leg.backing.namespace().and_then(|namespace| namespace.ids.known())?;
             (!ids.contains(awaited)).then_some(Signal::LegInSync)
         }

@@ -498,7 +498,7 @@ impl ArrayMachine {
             return;
         };
         let other = repair.incoming.as_ref().is_some_and(|own| own.target.namespace != id);
-        if repair.cause == Cause::LegLost && other {
+        if repair.cause.fills_empty_slot() && other {
             put_offer_aside(repair);
         }
         self.trade_with_whom_it_left(slot, filled_by);

@@ -132,6 +132,9 @@ pub(crate) struct Checker {
     exposed: BTreeMap<ArrayId, Moment>,
     /// The daemon's present life began as one that only observes.
     pub(crate) began_observing: bool,
+    /// Arrays with a path that lost its connection while this life could only observe: after how
+    /// long I/O fails there was settled then.
+    untended: BTreeSet<ArrayId>,
     broken_told: BTreeSet<ArrayId>,
     /// What was done that explains loud words.
     troubles: BTreeSet<Trouble>,
@@ -302,7 +305,10 @@ pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked 
         return Ok(());
     }
     let may_not_touch_it = match world.policy.mode {
-        Mode::Heal => !world.machine(array).is_some_and(ArrayMachine::heals),
+        Mode::Heal => {
+            !world.machine(array).is_some_and(ArrayMachine::heals)
+                || world.checker.untended.contains(&array)
+        }
         Mode::Observe => world.checker.began_observing,
     };
     if may_not_touch_it {
@@ -630,8 +636,19 @@ impl World {
         asking.next().map_or(WallTime(0), |repair| repair.began)
     }
 
+    /// The daemon may act from now on, and could not until now.
+    pub(crate) fn observed_until_now(&mut self) {
+        if self.checker.began_observing {
+            let ids = self.arrays.iter().map(|plan| plan.id);
+            self.checker.untended = ids.filter(|id| self.kernel.reconnects(*id)).collect();
+        }
+    }
+
     /// After the kernel moved.
     pub(crate) fn check_state(&mut self) {
+        if !self.checker.untended.is_empty() {
+            self.checker.untended.retain(|id| self.kernel.reconnects(*id));
+        }
         self.check_arms();
         let broken: Vec<ArrayId> =
             self.kernel.arrays.iter().filter(|md| md.broken).map(|md| md.id).collect();

@@ -110,6 +110,21 @@ impl FakeKernel {
         exposed
     }
 
+    /// Whether a path to a leg of the array has lost its connection: after how long its I/O fails was
+    /// read when that happened.
+    #[must_use]
+    pub fn reconnects(&self, array: ArrayId) -> bool {
+        let rdevs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);
+        let targets: Vec<_> = rdevs
+            .filter_map(|rdev| self.devices[rdev.handle].fabric.as_ref())
+            .map(|head| head.target)
+            .collect();
+        self.controllers.iter().any(|controller| {
+            controller.state == ControllerState::Connecting
+                && targets.contains(&controller.leads.target)
+        })
+    }
+
     /// What connects now, behind a leg of an exposed array, does so behind the daemon's back: it
     /// could not have been made to queue in time.
     pub(crate) fn nobody_heard(&mut self, exposed: &[(ArrayId, String)]) {

@@ -155,6 +155,9 @@ impl World {
     /// A person changes the mode.
     pub fn mode(&mut self, mode: Mode) {
         self.say(format!("the mode is {mode:?}"));
+        if (self.policy.mode, mode) == (Mode::Observe, Mode::Heal) {
+            self.observed_until_now();
+        }
         self.policy.mode = mode;
         for machine in self.machines.values_mut() {
             machine.set_policy(self.policy.clone());
