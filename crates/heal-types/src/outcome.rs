@@ -61,6 +61,9 @@ pub enum RetryWhy {
     },
     /// Another tool holds the lock around attach and detach.
     LockTaken,
+    /// Whether a leg may be taken back is known to one that cannot be read just now. However often
+    /// that is the answer, it is none.
+    Undecided,
 }
 
 /// Why an act was refused. The device or array is untouched.
@@ -114,6 +117,7 @@ impl fmt::Display for RetryWhy {
             }
             Self::ToolFailed { exit: None, detail } => write!(f, "the tool was killed: {detail}"),
             Self::LockTaken => f.write_str("another tool holds the attach lock"),
+            Self::Undecided => f.write_str("who could tell its history cannot be read now"),
         }
     }
 }

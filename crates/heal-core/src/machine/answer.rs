@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heal_types::{
     Content, FaultClass, HostAnswer, LegSnapshot, MdRole, MdSuperblock, Now, Nqn, Outcome,
-    ProvisionerAnswer, ProvisionerFault, RefusedWhy, Replacement, Replica, Slot,
+    ProvisionerAnswer, ProvisionerFault, RefusedWhy, Replacement, Replica, RetryWhy, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -49,6 +49,10 @@ impl ArrayMachine {
                 let pause = self.count_failure(slot).map(|failures| {
                     self.policy.backoff(failures).max(after.min(self.policy.retry_max))
                 });
+                if why == RetryWhy::Undecided {
+                    // A copy is not given up because nobody could tell what it is.
+                    return self.later(now, slot, pause);
+                }
                 self.again(now, slot, &intent, why.to_string(), pause);
             }
             Outcome::Refused(why) => self.step_refused(now, slot, &intent, &why),
@@ -126,6 +130,10 @@ impl ArrayMachine {
             let verb = intent.verb.clone();
             return self.signal(now, slot, Signal::StepRefused { verb, detail });
         }
+        self.later(now, slot, pause);
+    }
+
+    fn later(&mut self, now: Now, slot: Slot, pause: Option<std::time::Duration>) {
         self.set_turn(slot, TurnState::Due(now.mono.after(pause.unwrap_or_default())));
         self.signal(now, slot, Signal::StepAgain);
     }

@@ -134,7 +134,11 @@ impl ArrayMachine {
             return;
         };
         if owed.message == OwedMessage::Removed && self.may_be_in_use(&owed.replica) {
-            self.owing.state = TurnState::Due(now.mono.after(self.policy.retry_min));
+            let pause = match &self.array {
+                Observed::Known(None) => self.policy.retry_max,
+                Observed::Known(Some(_)) | Observed::Unknown(_) => self.policy.retry_min,
+            };
+            self.owing.state = TurnState::Due(now.mono.after(pause));
             return self.want_look();
         }
         let (volume, replica) = (owed.volume.clone(), owed.replica.clone());
@@ -175,11 +179,12 @@ impl ArrayMachine {
     }
 
     /// Whether the replica may be a leg for all that is known: the last look saw nothing, or a leg
-    /// that nobody can name.
+    /// that nobody can name, or this life has not seen the array, and who knows what another hand
+    /// did to it before it was stopped.
     fn may_be_in_use(&self, replica: &ReplicaId) -> bool {
         let array = match &self.array {
             Observed::Known(Some(array)) if !self.blind => array,
-            Observed::Known(None) => return false,
+            Observed::Known(None) => return !self.ran,
             Observed::Known(Some(_)) | Observed::Unknown(_) => return true,
         };
         let listed = self.volume.known().and_then(|volume| volume.replica(replica));

@@ -9,8 +9,8 @@ use heal_types::{
 use super::legs::{in_array, replacement_of};
 use super::node::Node;
 use super::{
-    LinuxHost, SOON, Step, guard, guarded, identity, not_done, not_in_that_state, refused_here,
-    retry,
+    LATER, LinuxHost, SOON, Step, guard, guarded, identity, not_done, not_in_that_state,
+    refused_here, retry,
 };
 use crate::exec::argv::{self, ArrayNode, NamespaceNode};
 use crate::exec::{Ended, Ending, Subject};
@@ -242,12 +242,13 @@ impl LinuxHost {
         for (namespace, identity) in being_filled(array) {
             // All who stayed when the candidate left may have left since. One of them is back.
             if candidate.active.contains(&self.superblock_of(namespace, &identity)?.number) {
-                return Err(retry(SOON, RetryWhy::Busy));
+                return Err(retry(LATER, RetryWhy::Undecided));
             }
         }
         // Or MD counts on one that cannot be read just now: it may know the candidate.
-        if array.legs.iter().any(|leg| leg.is_in_sync() && is_out_of_reach(leg)) {
-            return Err(retry(SOON, RetryWhy::Busy));
+        let holds = |leg: &LegSnapshot| leg.slot.is_some() && !leg.is_faulty();
+        if array.legs.iter().any(|leg| holds(leg) && is_out_of_reach(leg)) {
+            return Err(retry(LATER, RetryWhy::Undecided));
         }
         let detail = format!("it went on without {}, and the array without it", without.device);
         Err(Outcome::Refused(RefusedWhy::NewerCopy { detail }))

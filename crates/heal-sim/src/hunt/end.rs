@@ -31,10 +31,12 @@ pub(super) fn told_to_the_end(world: &mut World, scene: &Scene) {
     if scene.arrays > 1 && scene.wiring == Wiring::EachItsOwn {
         alone(world, "vol1");
     }
+    world.check_event();
     for name in &names {
         the_array(world, name);
     }
     world.run_for(Duration::from_secs(5)); // Everything connects again.
+    world.check_event();
     for name in &names {
         reassembled(world, name);
     }
@@ -47,6 +49,7 @@ pub(super) fn told_to_the_end(world: &mut World, scene: &Scene) {
     for _ in 0..RESTS {
         let _ = world.run_until(World::is_at_rest, TOGETHER);
         world.run_for(Duration::from_secs(120));
+        world.check_event();
         if world.is_at_rest() {
             break;
         }

@@ -186,9 +186,14 @@ pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Check
     });
     // A spare of another volume, granted for this one, is blank and nobody's, and only the
     // provisioner could know better.
-    let granted = world.checker.granted.iter().any(|(to, granted)| {
-        let Replica { target, .. } = granted;
-        to == array && target.namespace == device.namespace && target.nqn == device.nqn
+    let granted = world.newest_record(*array).is_some_and(|record| {
+        record.repairs.iter().any(|repair| {
+            let rejected = |id| repair.rejected.iter().any(|(rejected, _)| rejected == id);
+            let incoming = repair.incoming.as_ref().filter(|incoming| !rejected(&incoming.id));
+            incoming.is_some_and(|Replica { target, .. }| {
+                target.namespace == device.namespace && target.nqn == device.nqn
+            })
+        })
     });
     if promised || granted { Ok(()) } else { Err(format!("{device} is no replica of that volume")) }
 }

@@ -132,9 +132,9 @@ pub(crate) struct Checker {
     exposed: BTreeMap<ArrayId, Moment>,
     /// The daemon's present life began as one that only observes.
     pub(crate) began_observing: bool,
-    /// Arrays with a path that lost its connection while this life could only observe: after how
-    /// long I/O fails there was settled then.
-    untended: BTreeSet<ArrayId>,
+    /// Controllers that were away when this life began, or began to act: after how long I/O fails
+    /// there was settled before.
+    untended: BTreeSet<u64>,
     broken_told: BTreeSet<ArrayId>,
     /// What was done that explains loud words.
     troubles: BTreeSet<Trouble>,
@@ -307,7 +307,7 @@ pub fn last_leg_sees_no_error_of_ours(world: &World, array: ArrayId) -> Checked 
     let may_not_touch_it = match world.policy.mode {
         Mode::Heal => {
             !world.machine(array).is_some_and(ArrayMachine::heals)
-                || world.checker.untended.contains(&array)
+                || world.kernel.rests_on(array, &world.checker.untended)
         }
         Mode::Observe => world.checker.began_observing,
     };
@@ -425,20 +425,22 @@ pub fn no_data_is_lost(world: &World) -> Checked {
 /// The array that is none of these.
 pub fn heals_eventually(world: &World) -> Checked {
     for plan in world.arrays.iter().filter(|plan| plan.volume.is_some()) {
-        let Some(machine) = world.machine(plan.id) else {
-            continue; // Stopped, and nothing is owed.
-        };
-        let status = machine.status(world.now());
         let Some(picture) = world.kernel.picture(plan.id) else {
             continue; // Stopped: nothing of it can be healed.
         };
+        let Some(machine) = world.machine(plan.id) else {
+            return Err(format!("{} is forgotten, the kernel says {picture}", plan.name));
+        };
+        let status = machine.status(world.now());
         match status.health {
             Health::Held | Health::Quarantined => {}
             Health::Optimal if !picture.contains('_') && machine.incident().is_none() => {}
             // The provisioner took back every replica that runs: it is nobody's to heal.
             Health::Observed if !runs_from_a_replica(world, plan) => {}
             // What was replaced serves elsewhere: nobody may say that it can be deleted.
-            Health::Healing if waits_for_another_array(world, plan.id) => {}
+            Health::Healing
+                if !picture.contains('_') && waits_for_another_array(world, plan.id) => {}
+            Health::Healing if waits_for_a_person_and_a_clone(world, plan.id) => {}
             Health::Optimal | Health::Healing | Health::Observed => {
                 return Err(format!(
                     "{} is {:?} ({}), the kernel says {picture}",
@@ -463,6 +465,20 @@ fn waits_for_another_array(world: &World, array: ArrayId) -> bool {
         })
     };
     others.is_empty() && !retiring.is_empty() && retiring.iter().all(elsewhere)
+}
+
+/// Whether a person gave the array a spare that goes by the id of the replica on its way in: which
+/// of the two was meant only a person can tell.
+fn waits_for_a_person_and_a_clone(world: &World, array: ArrayId) -> bool {
+    let Some(record) = world.record(array).filter(|_| world.checker.had(Trouble::Clone)) else {
+        return false;
+    };
+    let mut incoming = record.repairs.iter().filter_map(|repair| repair.incoming.as_ref());
+    incoming.any(|Replica { target, .. }| {
+        let stands_in = world.kernel.leg_of(&target.namespace);
+        let own = world.kernel.leg_of_replica(&target.namespace, &target.nqn);
+        stands_in.is_some_and(|leg| leg.array == array && !leg.in_sync) && own.is_none()
+    })
 }
 
 fn is_quarantined(world: &World, array: ArrayId) -> bool {
@@ -637,23 +653,22 @@ impl World {
     }
 
     /// The daemon may act from now on, and could not until now.
-    pub(crate) fn observed_until_now(&mut self) {
-        if self.checker.began_observing {
-            let ids = self.arrays.iter().map(|plan| plan.id);
-            self.checker.untended = ids.filter(|id| self.kernel.reconnects(*id)).collect();
-        }
+    pub(crate) fn takes_over(&mut self) {
+        self.checker.untended = self.kernel.not_live();
     }
 
     /// After the kernel moved.
     pub(crate) fn check_state(&mut self) {
         if !self.checker.untended.is_empty() {
-            self.checker.untended.retain(|id| self.kernel.reconnects(*id));
+            let away = self.kernel.not_live();
+            self.checker.untended.retain(|serial| away.contains(serial));
         }
         self.check_arms();
         let broken: Vec<ArrayId> =
             self.kernel.arrays.iter().filter(|md| md.broken).map(|md| md.id).collect();
+        self.checker.broken_told.retain(|id| broken.contains(id));
         for id in broken {
-            if self.checker.broken_told.insert(id) && !self.feed.is_deaf() {
+            if !self.feed.is_deaf() && self.checker.broken_told.insert(id) {
                 let ours = last_leg_sees_no_error_of_ours(self, id);
                 self.expect("last_leg_sees_no_error_of_ours", ours);
             }
@@ -670,7 +685,10 @@ impl World {
     fn check_arms(&mut self) {
         let now = self.now.mono;
         // What an earlier life armed on an array that may not be touched now is put back at a look.
-        let tended = |id: &ArrayId| self.machines.get(id).is_some_and(ArrayMachine::is_ward);
+        let tended = |id: &ArrayId| {
+            self.machines.get(id).is_some_and(ArrayMachine::is_ward)
+                && !self.kernel.rests_on(*id, &self.checker.untended)
+        };
         let legs = self.kernel.exposed(false);
         if legs.is_empty() && self.checker.exposed.is_empty() {
             return;
@@ -700,6 +718,7 @@ impl World {
 
     /// At the end of a story whose faults have stopped: everything that must hold in the end.
     pub fn check_end(&mut self) {
+        self.check_event();
         self.check_state();
         let heals = heals_eventually(self);
         self.expect("heals_eventually", heals);

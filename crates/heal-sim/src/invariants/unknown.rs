@@ -97,7 +97,8 @@ fn unreadable_leg(world: &World, array: ArrayId, action: &HostAction, id: &Names
         return Err(format!("{} of {}, which could not be read", action.verb(), leg.device));
     }
     let others = world.kernel.in_sync_beside(array, &leg.device);
-    let counted = usize::from(truth.in_sync);
+    let beside = world.kernel.stands_beside(array, &leg.device, &truth.device);
+    let counted = usize::from(truth.in_sync && beside);
     if others > counted || others == 0 {
         Ok(()) // Without a survivor at all it is another rule's business.
     } else {

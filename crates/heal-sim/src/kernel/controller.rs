@@ -39,6 +39,8 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a delete waits for a target that does not answer (`admin_timeout`, and the I/O before).
 const DELETE_HANGS: Duration = Duration::from_secs(31);
+/// No look and no write to an attribute is faster than this.
+const IN_THE_SAME_INSTANT: Duration = Duration::from_millis(5);
 /// What the host connects as, unless told otherwise.
 const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:2f8e6a0c-5b1d-4e7f-9a3c-6d4b2e1f0a98";
 
@@ -75,6 +77,8 @@ pub(crate) struct Controller {
     /// does. From then on nobody can take back that its I/O will fail (`nvme_start_failfast_work`
     /// reads the time once).
     pub(crate) covered: bool,
+    /// When another leg queued for the last time while this one was being reset.
+    covered_until: Option<Moment>,
     retry_at: Option<Moment>,
     /// When the kernel gives it up (`ctrl_loss_tmo`), while it is connecting.
     lost_at: Option<Moment>,
@@ -172,6 +176,7 @@ impl Controller {
         self.state = ControllerState::Live;
         self.isolated = false;
         self.covered = false;
+        self.covered_until = None;
         self.connected_at = now;
         self.fails_at = None;
         self.expired = false;
@@ -308,6 +313,7 @@ impl FakeKernel {
             expired: false,
             isolated: false,
             covered: false,
+            covered_until: None,
             retry_at: None,
             lost_at: None,
             scan_at: Some(self.now.after(SCAN)),
@@ -391,12 +397,29 @@ impl FakeKernel {
         }
     }
 
+    /// A device is about to go: whoever is being reset beside it had somebody who queued.
+    pub(super) fn note_who_is_covered(&mut self) {
+        for at in 0..self.controllers.len() {
+            let resetting = self.controllers[at].state == ControllerState::Resetting;
+            if resetting && self.others_queue(at).is_ok() {
+                self.controllers[at].covered_until = Some(self.now);
+            }
+        }
+    }
+
+    /// Whether nobody could have been told in time that the one that queued is gone.
+    fn was_covered_just_now(&self, at: usize) -> bool {
+        let until = self.controllers[at].covered_until;
+        until.is_some_and(|until| self.now.since(until) <= IN_THE_SAME_INSTANT)
+    }
+
     /// Whatever is due for one controller.
     fn run_controller(&mut self, at: usize) {
         let (now, drain) = (self.now, self.drain);
         let passed = |moment: Option<Moment>| moment.is_some_and(|moment| moment <= now);
         let answers = self.reach(&self.controllers[at]);
-        let covered = passed(self.controllers[at].drained_at) && self.others_queue(at).is_ok();
+        let covered = passed(self.controllers[at].drained_at)
+            && (self.others_queue(at).is_ok() || self.was_covered_just_now(at));
         let controller = &mut self.controllers[at];
         if passed(controller.scan_at) {
             controller.scan_at = None;

@@ -219,6 +219,7 @@ impl FakeKernel {
     /// from its next I/O.
     pub(crate) fn remove_heads(&mut self, nqn: &Nqn, why: Gone) {
         let mut gone = Vec::new();
+        self.note_who_is_covered();
         for device in &mut self.devices {
             if device.present && device.fabric.as_ref().is_some_and(|h| h.nqn == *nqn) {
                 device.present = false;

@@ -3,6 +3,8 @@
 //! The order is the real one's: every survivor is told to queue, and shown to, before the leg is
 //! touched. What the kernel then does by itself stands in [`super::controller`].
 
+use std::collections::BTreeSet;
+
 use heal_types::{
     ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Nqn, Outcome,
     RefusedWhy,
@@ -110,18 +112,22 @@ impl FakeKernel {
         exposed
     }
 
-    /// Whether a path to a leg of the array has lost its connection: after how long its I/O fails was
-    /// read when that happened.
+    /// Controllers that are not live: what their I/O does is settled, or will be in a moment.
     #[must_use]
-    pub fn reconnects(&self, array: ArrayId) -> bool {
-        let rdevs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);
-        let targets: Vec<_> = rdevs
-            .filter_map(|rdev| self.devices[rdev.handle].fabric.as_ref())
-            .map(|head| head.target)
-            .collect();
-        self.controllers.iter().any(|controller| {
-            controller.state == ControllerState::Connecting
-                && targets.contains(&controller.leads.target)
+    pub fn not_live(&self) -> BTreeSet<u64> {
+        let away = self.controllers.iter().filter(|c| c.state != ControllerState::Live);
+        away.map(|controller| controller.serial).collect()
+    }
+
+    /// Whether a leg in sync of the array rests on one of these controllers.
+    #[must_use]
+    pub fn rests_on(&self, array: ArrayId, serials: &BTreeSet<u64>) -> bool {
+        let legs = self.arrays.iter().filter(|md| md.id == array).flat_map(|md| &md.rdevs);
+        let good = legs.filter(|rdev| rdev.slot.is_some() && !rdev.faulty);
+        let mut heads = good.filter_map(|rdev| self.devices[rdev.handle].fabric.as_ref());
+        heads.any(|head| {
+            let own = self.controllers.iter().filter(|c| c.leads.target == head.target);
+            own.into_iter().any(|controller| serials.contains(&controller.serial))
         })
     }
 

@@ -147,6 +147,9 @@ pub(crate) struct Parted {
     pub(crate) events_cleared: u64,
     /// Blocks that the stale leg lacks. That is the boot's doing, and nobody else's.
     pub(crate) lacks: BlockSet,
+    /// Blocks that bad media had left to the stale leg alone: what its side writes over is lost to
+    /// the others, and nobody's doing.
+    pub(crate) left_to_it: BlockSet,
 }
 
 impl MdArray {

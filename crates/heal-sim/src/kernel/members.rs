@@ -274,8 +274,19 @@ impl FakeKernel {
             behind.for_each(|(block, _)| parted.lacks.insert(block));
         } else if !md.good_at_stop.contains(&sb.device) {
             let behind = md.newest.iter().filter(|(block, newest)| blocks.get(*block) < *newest);
+            let good = md.good_at_stop.clone();
+            let kept = self.disks.iter().filter(|disk| !disk.given_up).filter(|disk| {
+                let own = disk.superblock.as_ref().filter(|sb| sb.array == id);
+                own.is_some_and(|sb| good.contains(&sb.device))
+            });
+            let kept: Vec<_> = kept.map(|disk| disk.blocks).collect();
+            let left = md.newest.iter().filter(|(block, newest)| {
+                blocks.get(*block) == *newest && kept.iter().all(|own| own.get(*block) < *newest)
+            });
+            let left_to_it = left.map(|(block, _)| block).collect();
             md.parted = Some(Box::new(Parted {
-                good: md.good_at_stop.clone(),
+                good,
+                left_to_it,
                 newest: md.newest,
                 dirty: md.dirty,
                 events_cleared: md.events_cleared,
@@ -324,8 +335,19 @@ impl FakeKernel {
             self.stop(array);
         }
         self.give_up(array, &parted.newest, |uuid| !parted.good.contains(&uuid));
+        let mut newest = parted.newest;
+        for (block, version) in parted.newest.iter().filter(|(b, _)| parted.left_to_it.contains(*b))
+        {
+            let own = self
+                .disks
+                .iter()
+                .filter(|disk| !disk.given_up)
+                .filter(|disk| disk.superblock.as_ref().is_some_and(|sb| sb.array == id));
+            let held = own.map(|disk| disk.blocks.get(block)).max();
+            newest.set(block, version.min(held.unwrap_or(version)));
+        }
         let md = &mut self.arrays[array];
-        md.newest = parted.newest;
+        md.newest = newest;
         md.dirty = parted.dirty;
         md.events_cleared = parted.events_cleared;
         md.good_at_stop = parted.good;

@@ -447,6 +447,18 @@ impl FakeKernel {
             .count()
     }
 
+    /// Whether one leg holds what the other one holds.
+    #[must_use]
+    pub fn stands_beside(&self, array: ArrayId, leg: &DeviceName, other: &DeviceName) -> bool {
+        let Some(index) = self.array_index(array) else { return false };
+        let md = &self.arrays[index];
+        let slot = |name: &DeviceName| {
+            let rdev = md.rdevs.iter().find(|rdev| rdev.name == *name)?;
+            rdev.slot.or(rdev.saved_slot)
+        };
+        md.may_stand_in(slot(other), slot(leg))
+    }
+
     /// Whether a member is bound under that name.
     #[must_use]
     pub fn is_bound_as(&self, array: ArrayId, leg: &DeviceName) -> bool {
@@ -554,7 +566,8 @@ impl FakeKernel {
         let good = md.rdevs.iter().filter(|rdev| rdev.in_sync && !rdev.faulty);
         let numbers: Vec<u32> = good.filter_map(|rdev| Some(on(rdev.handle)?.number)).collect();
         let own = |sb: &&MdSuperblock| sb.array == array && !numbers.contains(&sb.number);
-        let outside = self.disks.iter().filter_map(|disk| disk.superblock.as_ref()).filter(own);
+        let kept = self.disks.iter().filter(|disk| !disk.given_up);
+        let outside = kept.filter_map(|disk| disk.superblock.as_ref()).filter(own);
         let mut strange = outside.filter(|sb| !numbers.iter().any(|own| sb.active.contains(own)));
         strange.next().is_some()
     }

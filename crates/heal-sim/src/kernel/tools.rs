@@ -296,14 +296,13 @@ impl FakeKernel {
                 History::Parted => parted = true,
             }
         }
-        let filled = |rdev: &&Rdev| rdev.slot.is_some() && !rdev.in_sync && !rdev.faulty;
-        let filled = self.arrays[array].rdevs.iter().filter(filled);
-        let mut filled = filled.filter(|rdev| self.io_moves(rdev.handle));
-        let mut good = self.arrays[array].rdevs.iter().filter(|rdev| rdev.in_sync && !rdev.faulty);
-        let waits = filled.any(|rdev| sb.active.contains(&number_of(rdev.uuid)))
-            || good.any(|rdev| !self.io_moves(rdev.handle));
-        if parted && waits {
-            return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
+        let mut others = self.arrays[array].rdevs.iter().filter(|rdev| rdev.slot.is_some());
+        let may_know = |rdev: &Rdev| {
+            let filled = !rdev.in_sync && sb.active.contains(&number_of(rdev.uuid));
+            !rdev.faulty && (filled || !self.io_moves(rdev.handle))
+        };
+        if parted && others.any(may_know) {
+            return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Undecided });
         }
         if parted {
             return Err(newer_copy("it went on without the array, and the array without it"));

@@ -351,7 +351,10 @@ fn how_long(action: &HostAction, answer: &HostAnswer) -> Duration {
         Outcome::Retry { why, .. } => match why {
             RetryWhy::TimedOut | RetryWhy::Stuck => return TOOL_DEADLINE,
             RetryWhy::Unreachable { .. } => return Duration::from_secs(3),
-            RetryWhy::Busy | RetryWhy::ToolFailed { .. } | RetryWhy::LockTaken => {}
+            RetryWhy::Busy
+            | RetryWhy::ToolFailed { .. }
+            | RetryWhy::LockTaken
+            | RetryWhy::Undecided => {}
         },
         Outcome::Refused(RefusedWhy::Guard { .. } | RefusedWhy::NoDurableIntent) => {
             return Duration::from_millis(1);

@@ -64,6 +64,11 @@ impl Feed {
         self.overrun = None;
     }
 
+    /// A new life opens a socket of its own, with room in it.
+    pub(crate) fn opened(&mut self) {
+        self.overrun = None;
+    }
+
     pub(crate) fn hear(&mut self, now: Moment) -> Heard {
         let once = Heard { times: 1, after: Duration::ZERO };
         if self.overrun.is_some_and(|end| now < end) {

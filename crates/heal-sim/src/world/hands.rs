@@ -156,7 +156,7 @@ impl World {
     pub fn mode(&mut self, mode: Mode) {
         self.say(format!("the mode is {mode:?}"));
         if (self.policy.mode, mode) == (Mode::Observe, Mode::Heal) {
-            self.observed_until_now();
+            self.takes_over();
         }
         self.policy.mode = mode;
         for machine in self.machines.values_mut() {

@@ -594,6 +594,8 @@ impl World {
     fn start_daemon(&mut self) {
         self.transcript.push(self.now.mono, LineKind::Daemon, "the daemon starts".into());
         self.checker.began_observing = self.policy.mode == Mode::Observe;
+        self.feed.opened();
+        self.takes_over();
         self.next_scan = self.safety_scan.map(|every| self.now.mono.after(every));
         for (id, file) in self.disk.load() {
             let readable =

@@ -169,7 +169,7 @@ fn a_leg_that_nobody_in_sync_remembers_waits_for_one_that_does_and_is_being_fill
     lab.dir.file("bin/source.json", &counting(3, &[1, 3], 50));
     lab.dir.file("bin/filled.json", &counting(1, &[1, 3], 50));
     lab.dir.file("bin/candidate.json", &counting(0, &[0, 1], 40));
-    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Busy);
+    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Undecided);
     lab.dir.file("bin/candidate.json", &counting(0, &[0], 40));
     assert!(refusal(lab.act(&re_add())).contains("newer copy"));
     assert_eq!(lab.acts(), Vec::<String>::new());
@@ -183,7 +183,7 @@ fn a_leg_that_nobody_in_reach_remembers_waits_for_one_that_is_in_sync_and_gone()
     lab.dir.tool_does("helper", BY_NAME);
     lab.dir.file("bin/source.json", &counting(3, &[1, 3], 50));
     lab.dir.file("bin/candidate.json", &counting(0, &[0, 1], 40));
-    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Busy);
+    assert_eq!(why_again(lab.act(&re_add())), RetryWhy::Undecided);
     lab.shows(&degraded());
     assert!(refusal(lab.act(&re_add())).contains("newer copy"));
     assert_eq!(lab.acts(), Vec::<String>::new());
