@@ -1,4 +1,4 @@
-//! Clusters that dice make, and what can be counted of them without the scheduler.
+//! Clusters that dice make, and what can be counted of any cluster without the scheduler.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use nvmeof_recoverer::plan::{Automatic, Policy};
 
 use crate::dice::Dice;
 
-const GIB: u64 = 1 << 30;
+pub(crate) const GIB: u64 = 1 << 30;
 
 /// What differs from node to node, and from OSD to OSD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +79,11 @@ pub(crate) fn node(n: usize) -> NodeName {
     NodeName::new(format!("node-{n}")).unwrap()
 }
 
-fn domain(n: usize) -> DomainName {
+pub(crate) fn domain(n: usize) -> DomainName {
     DomainName::new(format!("fabric-{n}")).unwrap()
 }
 
-fn osd(n: usize) -> OsdId {
+pub(crate) fn osd(n: usize) -> OsdId {
     OsdId::new(u32::try_from(n).unwrap()).unwrap()
 }
 
@@ -116,7 +116,14 @@ fn some_node(dice: &mut Dice, now: Now, n: usize, shape: Shape) -> NodeView {
         let share = u64::try_from(shape.osds.div_ceil(shape.nodes)).unwrap();
         allocatable.memory = requested.memory + (share + 1) * 4 * GIB;
     }
-    let mut view = NodeView {
+    let mut view = healthy_node(now, allocatable, requested);
+    measure(dice, shape.kind, &mut view);
+    view
+}
+
+/// A node of which nothing is measured.
+pub(crate) fn healthy_node(now: Now, allocatable: Resources, requested: Resources) -> NodeView {
+    NodeView {
         lease_changed: Observed::Known(now.mono),
         ready: Observed::Known(true),
         out_of_service: false,
@@ -127,9 +134,7 @@ fn some_node(dice: &mut Dice, now: Now, n: usize, shape: Shape) -> NodeView {
         io_wait: unknown(),
         not_before: None,
         vetoed: false,
-    };
-    measure(dice, shape.kind, &mut view);
-    view
+    }
 }
 
 fn some_osd(dice: &mut Dice, n: usize, shape: Shape) -> OsdView {
@@ -138,6 +143,11 @@ fn some_osd(dice: &mut Dice, n: usize, shape: Shape) -> OsdView {
         Kind::Sizes => (4, 1000 << dice.below(4)),
         Kind::Mixed => (4 + dice.below(5), 1000 * u32::try_from(1 + dice.below(3)).unwrap()),
     };
+    healthy_osd(n, domain(n % shape.targets), memory * GIB, weight)
+}
+
+/// An OSD that has no node yet.
+pub(crate) fn healthy_osd(n: usize, domain: DomainName, memory: u64, weight: u32) -> OsdView {
     OsdView {
         identity: OsdIdentity {
             cluster: "0f7e4d5a-1111-4222-8333-444455556666".parse().unwrap(),
@@ -148,11 +158,11 @@ fn some_osd(dice: &mut Dice, n: usize, shape: Shape) -> OsdView {
             subsystem: Nqn::new(format!("nqn.2026-01.org.example:osd-{n}")).unwrap(),
             namespace: format!("uuid.0f7e4d5a-1111-4222-8333-{:012}", n + 1).parse().unwrap(),
         },
-        domain: domain(n % shape.targets),
+        domain,
         node: unknown(),
         up: Observed::Known(true),
         started_on: unknown(),
-        requests: Resources { cpu_milli: 1000, memory: memory * GIB },
+        requests: Resources { cpu_milli: 1000, memory },
         weight,
         holders: BTreeSet::new(),
         generation: Generation(0),
@@ -168,7 +178,7 @@ fn some_osd(dice: &mut Dice, n: usize, shape: Shape) -> OsdView {
 /// A cluster whose OSDs have no node yet.
 pub(crate) fn unplaced(seed: u64, shape: Shape) -> ClusterView {
     let mut dice = Dice::new(seed);
-    let now = Now { mono: Moment(1_000_000_000_000), wall: WallTime(1_800_000_000_000) };
+    let now = start();
     let nodes: BTreeMap<NodeName, NodeView> =
         (0..shape.nodes).map(|n| (node(n), some_node(&mut dice, now, n, shape))).collect();
     let mut targets = BTreeMap::new();
@@ -186,14 +196,29 @@ pub(crate) fn unplaced(seed: u64, shape: Shape) -> ClusterView {
         targets.insert(domain(n), TargetView { attachable, fence: FenceHealth::Ready, reach });
     }
     let osds = (0..shape.osds).map(|n| (osd(n), some_osd(&mut dice, n, shape))).collect();
+    healthy(nodes, targets, osds, shape.pool)
+}
+
+/// When every cluster is looked at first.
+pub(crate) fn start() -> Now {
+    Now { mono: Moment(1_000_000_000_000), wall: WallTime(1_800_000_000_000) }
+}
+
+/// A cluster of these parts that has just been heard of.
+pub(crate) fn healthy(
+    nodes: BTreeMap<NodeName, NodeView>,
+    targets: BTreeMap<DomainName, TargetView>,
+    osds: BTreeMap<OsdId, OsdView>,
+    pool: Pool,
+) -> ClusterView {
     let mut view = ClusterView {
-        now,
+        now: start(),
         api_seen: unknown(),
         mons: unknown(),
         nodes,
         targets,
         osds,
-        pools: vec![shape.pool],
+        pools: vec![pool],
         recent_moves: Vec::new(),
     };
     later(&mut view, Duration::ZERO);

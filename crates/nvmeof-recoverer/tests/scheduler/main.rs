@@ -1,5 +1,5 @@
-//! The scheduler on clusters that dice made: what must always hold, how it compares, how long it
-//! takes.
+//! The scheduler on clusters that dice made, and on recorded ones: what must always hold, how it
+//! compares, how long it takes.
 //!
 //! The rule it is compared with is "the node with the fewest devices", which knows nothing of
 //! failure domains, of room, or of the other OSDs that are lost in the same moment.
@@ -11,6 +11,7 @@ mod cluster;
 mod compare;
 #[path = "../simulator/dice.rs"]
 mod dice;
+mod recorded;
 mod rest;
 
 use std::collections::BTreeSet;
