@@ -111,10 +111,14 @@ impl ArrayMachine {
     }
 }
 
-/// Every block of the leg that was to be replaced was written meanwhile: nothing is asked for.
+/// Every block of the leg that was to be replaced was written meanwhile: nothing is asked for. A
+/// spare may be a successor that came to nothing, and has to be put away first: that takes the
+/// whole way.
 pub(super) fn blocks_are_back(array: &ArraySnapshot, repair: &Repair) -> Option<Signal> {
     let leg = leg_of(array, &repair.lost.as_ref()?.namespace?)?;
-    let back = leg.is_in_sync() && leg.bad_blocks == Observed::Known(false);
+    let back = leg.is_in_sync()
+        && leg.bad_blocks == Observed::Known(false)
+        && !array.legs.iter().any(LegSnapshot::is_spare);
     (repair.cause == Cause::BadBlocks && back).then_some(Signal::NoLongerNeeded)
 }
 
@@ -124,9 +128,7 @@ pub(super) fn stays_after_all(array: &ArraySnapshot, repair: &Repair) -> bool {
     let own = repair.lost.as_ref().and_then(|lost| lost.namespace);
     let in_its_slot = array.leg_in(repair.slot).zip(own);
     let stands = in_its_slot.is_some_and(|(leg, id)| leg.is_namespace(&id));
-    // One that is gone has no name, and may be the successor.
-    let bound = array.legs.iter().any(LegSnapshot::is_spare)
-        || array.legs.iter().filter(|leg| leg.slot == Some(repair.slot)).count() > 1;
+    let bound = array.legs.iter().filter(|leg| leg.slot == Some(repair.slot)).count() > 1;
     stands && !bound && blocks_are_back(array, repair).is_some()
 }
 
