@@ -287,10 +287,10 @@ impl ArrayMachine {
     }
 
     fn slot_signal(&self, array: &ArraySnapshot, slot: Slot) -> Option<Signal> {
-        let view = match slot_view(array, slot) {
-            SlotView::Vacant if self.may_serve_elsewhere(array, slot) => SlotView::Unclear,
-            view => view,
-        };
+        let mut view = slot_view(array, slot);
+        if view == SlotView::Vacant && self.may_serve_elsewhere(array, slot) {
+            view = SlotView::Unclear;
+        }
         let Some(repair) = self.repairs.get(&slot) else {
             return match view {
                 // Hearsay about a path opens no repair; nothing rests on that path meanwhile.
