@@ -332,8 +332,8 @@ fn in_the_lab(proof: &Proof, args: &Args, much: Much) -> anyhow::Result<Vec<Show
 }
 
 impl Proof {
-    /// What came of its scenarios on each kernel: two VMs at a time, but one where everything is
-    /// shown, what is measured to the millisecond included.
+    /// What came of its scenarios on each kernel: two VMs at a time. Where everything is shown,
+    /// what measures milliseconds comes first and alone.
     fn run(
         &self,
         deb: Option<&Path>,
@@ -341,9 +341,8 @@ impl Proof {
         verbose: bool,
     ) -> anyhow::Result<Vec<(Series, Vec<ScenarioResult>)>> {
         let wanted = self.wanted_on_all(much)?;
-        let lanes = if much == Much::Full { 1 } else { lanes::LANES };
         let mut by_kernel: Vec<(Series, Vec<ScenarioResult>)> = Vec::new();
-        for (kernel, result) in lanes::run(wanted, lanes, deb, verbose)? {
+        for (kernel, result) in lanes::run(wanted, much == Much::Full, deb, verbose)? {
             match by_kernel.last_mut().filter(|(last, _)| *last == kernel) {
                 Some((_, results)) => results.push(result),
                 None => by_kernel.push((kernel, vec![result])),
