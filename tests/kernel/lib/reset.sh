@@ -19,6 +19,8 @@ for unit in lab-emulator lab-nova lab-polling lab-fenced; do
     systemctl stop "$unit.service" 2>/dev/null
     systemctl reset-failed "$unit.service" 2>/dev/null
 done
+watched=/sys/kernel/tracing/events/nvmet/nvmet_req_init
+[[ -e $watched ]] && { echo 0 >"$watched/enable"; echo 0 >"$watched/filter"; }
 # Nobody dates the kernel's moments any more.
 tracing=/sys/kernel/tracing/kprobe_events
 if [[ -s $tracing ]]; then
