@@ -196,7 +196,7 @@ const VENDORS: Proof = Proof {
 /// The plan and the controller show `recoverer.rs`; here stands what wants a real target.
 const RECOVERER: Proof = Proof {
     name: "recoverer",
-    scenarios: &[("lab-fence", Where::Stock)],
+    scenarios: &[("lab-fence", Where::Stock), ("recoverer-joined", Where::Full)],
     again: &[],
     simulated: false,
     bounds: None,
@@ -630,16 +630,29 @@ mod tests {
 
     #[test]
     fn every_scenario_of_a_proofs_name_is_part_of_it() {
-        for proof in [&HEAL, &STALL, &VENDORS, &SAFETY] {
+        for proof in [&HEAL, &STALL, &VENDORS, &RECOVERER, &SAFETY] {
             assert!(proof.bounds.is_none_or(|(by, _)| proof.scenarios.iter().any(|it| it.0 == by)));
             let all = scenario::select(&scenario::directory(), &[]).unwrap();
             let prefix = format!("{}-", proof.name);
             let there = all.iter().map(|found| found.name.as_str());
             let there: BTreeSet<&str> = there.filter(|name| name.starts_with(&prefix)).collect();
-            let listed: BTreeSet<&str> = proof.scenarios.iter().map(|&(name, _)| name).collect();
+            // The fence has a scenario that is the lab's own.
+            let listed = proof.scenarios.iter().map(|&(name, _)| name);
+            let listed: BTreeSet<&str> = listed.filter(|name| *name != "lab-fence").collect();
             assert_eq!(there, listed);
             assert!(proof.again.iter().all(|name| listed.contains(name)));
         }
+    }
+
+    #[test]
+    fn the_fence_is_shown_by_default_and_joined_with_ceph_in_full_and_neither_in_haste() {
+        let names = |much| -> Vec<String> {
+            let wanted = RECOVERER.wanted(Series::V6_1, much).unwrap();
+            wanted.into_iter().map(|scenario| scenario.name).collect()
+        };
+        assert!(names(Much::Quick).is_empty());
+        assert_eq!(names(Much::Default), ["lab-fence"]);
+        assert_eq!(names(Much::Full), ["lab-fence", "recoverer-joined"]);
     }
 
     #[test]

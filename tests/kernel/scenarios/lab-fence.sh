@@ -4,61 +4,7 @@
 # multipath: off
 . /lab/lib/lab.sh
 
-# Two hosts in one kernel: without multipath each connection has a block device of its own.
-declare -A HOST=([a]=nqn.2025-01.io.nvme-heal.lab:host-a [b]=nqn.2025-01.io.nvme-heal.lab:host-b)
-declare -A HOST_ID=([a]=11111111-1111-4111-8111-111111111111 [b]=22222222-2222-4222-8222-222222222222)
 declare -A WRITER=([a]=1 [b]=2)
-
-# disk_of_one_host NAME [OPTION…]: a replica that only host a may use.
-disk_of_one_host() {
-    replica_create "$1" 16 "${@:2}"
-    disk=$1
-    nqn=$(replica_nqn "$1")
-    subsystem=$NVMET/subsystems/$nqn
-    target_unlink "$1"
-    echo 0 >"$subsystem/attr_allow_any_host"
-    mkdir -p "$NVMET/hosts/${HOST[a]}" "$NVMET/hosts/${HOST[b]}"
-    ln -s "$NVMET/hosts/${HOST[a]}" "$subsystem/allowed_hosts/${HOST[a]}"
-    target_link "$1"
-}
-
-# host_connect HOST: gives up soon, so that an application learns of it. The kernel is asked itself:
-# nvme-cli takes another host's connection to the same address for its own.
-host_connect() {
-    local fabrics made
-    exec {fabrics}<>/dev/nvme-fabrics
-    printf %s "transport=tcp,traddr=$(replica_address "$disk"),trsvcid=4420,nqn=$nqn,\
-hostnqn=${HOST[$1]},hostid=${HOST_ID[$1]},nr_io_queues=2,reconnect_delay=1,\
-ctrl_loss_tmo=20,keep_alive_tmo=5" >&"$fabrics"
-    read -r made <&"$fabrics"
-    exec {fabrics}>&-
-    say "host $1 is connected: $made"
-    wait_until 20 "host_dev $1 >/dev/null"
-    echo 1 >"/sys/class/nvme/$(host_controller "$1")/fast_io_fail_tmo"
-    udevadm settle --timeout=20
-}
-
-host_controller() {
-    local controller
-    for controller in /sys/class/nvme/nvme*; do
-        [[ $(cat "$controller/hostnqn" 2>/dev/null) == "${HOST[$1]}" ]] || continue
-        [[ $(cat "$controller/subsysnqn" 2>/dev/null) == "$nqn" ]] || continue
-        echo "${controller##*/}"
-        return 0
-    done
-    return 1
-}
-
-host_dev() {
-    local controller block
-    controller=$(host_controller "$1") || return 1
-    for block in "/sys/class/nvme/$controller/nvme"*n*; do
-        [[ -b /dev/${block##*/} ]] || continue
-        echo "/dev/${block##*/}"
-        return 0
-    done
-    return 1
-}
 
 result() { echo "$LAB_STATE/workload-$disk-$1"; }
 declare -A TURN
@@ -78,12 +24,12 @@ turn_get() { sed -E "s/.*\"$2\":([0-9]+).*/\1/" "$(result "$1").json" 2>/dev/nul
 holds() { "$XTASK" guest turns check "$1" --writer "${WRITER[$2]}" --acked "$(turn_get "$2" acked)"; }
 
 say "first a fence that is none: off the list, and the next host let in"
-disk_of_one_host none
+disk_of_one_host none 16
 host_connect a
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 600))'
-rm "$subsystem/allowed_hosts/${HOST[a]}"
-ln -s "$NVMET/hosts/${HOST[b]}" "$subsystem/allowed_hosts/${HOST[b]}"
+host_unlist a
+host_list b
 before=$(turn_get a acked)
 host_connect b
 turn_begin b
@@ -100,35 +46,9 @@ nvme disconnect --nqn="$nqn" >/dev/null
 claim "a host that is only taken off the list goes on writing, and every check here sees it"
 
 say "now the fence, while the old host writes"
-disk_of_one_host real
-address=$(replica_address real)
-certificates=$LAB_STATE/certificates
-mkdir -p "$certificates" "$LAB_STATE/fenced"
-/lab/files/ask_fence certificates "$certificates" "$address"
-cat >"$certificates/config.ron" <<CONFIG
-(
-    listen: "$address:4421",
-    certificate: "$certificates/server.crt",
-    key: "$certificates/server.key",
-    clients: "$certificates/authority.crt",
-    state: "$LAB_STATE/fenced",
-)
-CONFIG
-# A port listens in the network of the task that puts a subsystem on it.
-fence_start() {
-    systemd-run --quiet --unit=lab-fenced --property=Type=notify nsenter --net=/run/netns/tgt-real \
-        /lab/files/nvmet-fenced --config "$certificates/config.ron"
-}
-ask() { /lab/files/ask_fence "$certificates" "$address" "$@"; }
-fence_start
-ask health
-# A target begins to count its controllers anew, and one kernel takes no two of one number: host a gets
-# the second.
-ln -s "$NVMET/hosts/${HOST[b]}" "$subsystem/allowed_hosts/${HOST[b]}"
-host_connect b
-host_connect a
-nvme disconnect --device="$(host_controller b)"
-rm "$subsystem/allowed_hosts/${HOST[b]}"
+disk_of_one_host real 16
+fence_ready
+host_connect_second a b
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 1200))'
 ! ask report "$nqn" 0 2>/dev/null || fail "a device in use is reported closed"
@@ -172,7 +92,7 @@ figure blocks_checked $(($(turn_get b acked) + acked)) blocks
 claim "the new host reads what the old one wrote, and no write of the old one lands any more"
 
 say "a write is under way when the fence comes, and the disk does not answer"
-disk_of_one_host slow --backing freezable
+disk_of_one_host slow 16 --backing freezable
 host_connect a
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 600))'

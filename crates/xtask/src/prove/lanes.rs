@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use crate::lab::kernel::Series;
 use crate::lab::scenario::{Multipath, Scenario};
 use crate::lab::session::{BootOptions, ScenarioResult};
-use crate::lab::{Guests, Printed, files, image};
+use crate::lab::{Guests, Printed, bring, image};
 
 /// More VMs than this only wait for each other's processors.
 const LANES: usize = 2;
@@ -64,14 +64,14 @@ pub(super) fn run(
     verbose: bool,
 ) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
     // Made here, once: two lanes would make the same ones twice.
-    let files = files(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
+    let brought = bring(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
     for kernel in wanted.iter().map(|(kernel, _)| *kernel).collect::<BTreeSet<Series>>() {
         image::prepare(kernel, false)?;
     }
     // Each VM has a directory of its own for what it leaves.
     let boots = |kernel| {
         let options = BootOptions::new(kernel, deb.map(Path::to_owned))?;
-        anyhow::Ok(BootOptions { keep: false, files: files.clone(), ..options })
+        anyhow::Ok(BootOptions { keep: false, brought: brought.clone(), ..options })
     };
     let order: Vec<(Series, String)> =
         wanted.iter().map(|(kernel, scenario)| (*kernel, scenario.name.clone())).collect();
