@@ -223,16 +223,17 @@ impl ArrayMachine {
         }
     }
 
-    /// One that this slot lost earlier, and that the provisioner still lists and counts as lost.
+    /// One that this slot lost earlier, and that the provisioner still lists and counts as lost, or
+    /// as one that has to go.
     fn whom_it_replaced(&self, slot: Slot) -> Option<Member> {
         let repair = self.repairs.get(&slot)?;
         let volume = self.volume.known()?;
-        let missing = |member: &&Member| {
+        let wants_another = |member: &&Member| {
             let listed = member.replica.as_ref().and_then(|id| volume.replica(id));
-            let lost = listed.is_some_and(|replica| replica.state == ReplicaState::Missing);
+            let lost = listed.is_some_and(|replica| !replica.state.is_offered());
             lost && member.replica.as_ref() != repair.asks_to_replace()
         };
-        repair.also_retire.iter().rev().find(missing).cloned()
+        repair.also_retire.iter().rev().find(wants_another).cloned()
     }
 }
 
