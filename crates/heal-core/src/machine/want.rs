@@ -45,11 +45,16 @@ impl ArrayMachine {
             | Phase::Held { .. }
             | Phase::Quarantined { .. } => None,
             Phase::Isolating { since, .. } => Some(self.want_isolated(now, array, repair, *since)),
-            // Taken back, and MD fills another leg first.
             Phase::Returning { device, .. }
                 if leg_of(array, &device.namespace).is_some_and(LegSnapshot::is_spare) =>
             {
-                Some(Want::Wait(self.policy.retry_max))
+                Some(match slot_to_make(array, repair) {
+                    Some(raid_disks) => {
+                        Want::Act(HostAction::SetRaidDisks { array: self.id, raid_disks })
+                    }
+                    // Taken back, and MD fills another leg first.
+                    None => Want::Wait(self.policy.retry_max),
+                })
             }
             Phase::Returning { device, verified, .. } => {
                 Some(Want::Act(match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
@@ -184,12 +189,11 @@ impl ArrayMachine {
         if let Some(clear) = self.wishing(array, may_wish) {
             return Want::Act(clear);
         }
+        if let Some(raid_disks) = bound.and_then(|_| slot_to_make(array, repair)) {
+            return Want::Act(HostAction::SetRaidDisks { array: self.id, raid_disks });
+        }
         match (bound, leaving) {
             (None, _) => Want::Act(HostAction::AddLeg { array: self.id, device: device.clone() }),
-            (Some(_), _) if repair.slot.0 >= array.raid_disks => {
-                let raid_disks = array.raid_disks.saturating_add(1);
-                Want::Act(HostAction::SetRaidDisks { array: self.id, raid_disks })
-            }
             (Some(spare), Some(leaving)) if spare.is_spare() => Want::Act(HostAction::ReplaceLeg {
                 array: self.id,
                 from: leg_ref(leaving, repair.lost.as_ref()),
@@ -368,6 +372,12 @@ impl ArrayMachine {
         };
         array.legs.iter().any(|leg| is_nameless(leg) && !told_apart(leg))
     }
+}
+
+/// How many slots the array needs, where that of a repair is not there yet: MD uses no leg for it
+/// before.
+fn slot_to_make(array: &ArraySnapshot, repair: &Repair) -> Option<u16> {
+    (repair.slot.0 >= array.raid_disks).then(|| array.raid_disks.saturating_add(1))
 }
 
 /// Whether a repair brings a namespace in that is so.
