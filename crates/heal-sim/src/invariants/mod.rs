@@ -623,7 +623,7 @@ impl World {
         for owed in new {
             let available = available_reported_only_when_in_sync(self, &owed);
             self.expect("available_reported_only_when_in_sync", available);
-            let missing = missing_reported_only_when_lost(self, &owed);
+            let missing = missing_reported_only_when_lost(self, record.array, &owed);
             self.expect("missing_reported_only_when_lost", missing);
             if owed.message == OwedMessage::Removed {
                 let out = deletion_confirmed_only_when_leg_is_provably_out(self, &owed.replica);

@@ -7,8 +7,10 @@ use heal_core::why::Cause;
 use heal_types::status::Health;
 use heal_types::{ArrayId, Moment};
 
+use super::explained::Trouble;
 use super::{Checked, Checker, Violation};
 use crate::World;
+use crate::world::setup::ArrayPlan;
 
 /// While every other array of the host stays as it is, with its faults, this one is whole, or
 /// stands still for a reason of its own.
@@ -22,8 +24,20 @@ pub fn other_arrays_progress(world: &World, name: &str) -> Checked {
     match status.health {
         Health::Optimal | Health::Observed | Health::Quarantined => Ok(()),
         Health::Held if !world.waits_for_others(plan.id) => Ok(()),
+        // Its replica serves another volume: as long as it does, it is not given up.
+        Health::Healing if world.checker.had(Trouble::Contract) && serves_another(world, plan) => {
+            Ok(())
+        }
         Health::Held | Health::Healing => Err(format!("{name}: {}", status.summary)),
     }
+}
+
+/// Whether a replica of that array is a leg of another one.
+fn serves_another(world: &World, plan: &ArrayPlan) -> bool {
+    plan.replicas.iter().any(|replica| {
+        let leg = world.kernel.leg_of_replica(&replica.namespace, &replica.nqn);
+        leg.is_some_and(|leg| leg.array != plan.id)
+    })
 }
 
 /// So many moves the repairs of an array may make within [`MOVES_PER`].

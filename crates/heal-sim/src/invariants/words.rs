@@ -104,17 +104,20 @@ pub fn available_reported_only_when_in_sync(world: &World, owed: &Owed) -> Check
     }
 }
 
-/// "Missing" is owed to the provisioner only for a leg that the kernel does not count in sync.
+/// "Missing" is owed to the provisioner only for a leg that the kernel does not count in sync. One
+/// that a provisioner gave to another volume as well, and that serves there, is lost here.
 ///
 /// # Errors
 /// What the leg is.
-pub fn missing_reported_only_when_lost(world: &World, owed: &Owed) -> Checked {
+pub fn missing_reported_only_when_lost(world: &World, array: ArrayId, owed: &Owed) -> Checked {
     let OwedMessage::Report(Condition::Missing) = owed.message else {
         return Ok(());
     };
-    let leg = leg_of_replica(world, &owed.replica);
-    match leg {
-        Some(leg) if leg.in_sync => Err(format!("{} is {leg:?}", owed.replica)),
+    let given_away = |leg: &LegTruth| leg.array != array && world.checker.had(Trouble::Contract);
+    match leg_of_replica(world, &owed.replica) {
+        Some(leg) if leg.in_sync && !given_away(&leg) => {
+            Err(format!("{} is {leg:?}", owed.replica))
+        }
         Some(_) | None => Ok(()),
     }
 }
