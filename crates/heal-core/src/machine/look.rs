@@ -38,6 +38,9 @@ impl ArrayMachine {
         self.namespaces = look.namespaces;
         self.controllers = look.controllers;
         self.note_given_up(now);
+        if matches!(self.owing.state, TurnState::NextLook(_)) {
+            self.owing.state = TurnState::Due(now.mono);
+        }
         let was_there = self.snapshot().is_some();
         let name = self.snapshot().and_then(|array| array.alias.clone());
         let first = self.array.known().is_none();
@@ -97,7 +100,7 @@ impl ArrayMachine {
         self.look_at_slots(now);
         // A slot that became whole or empty may be what a wish of the provisioner waited for.
         self.volume_signals(now);
-        self.speak_up_for_good_legs(now);
+        self.set_the_book_right(now);
     }
 
     /// Attributes are filled some time after a device appears, without an event: look again.
@@ -174,7 +177,7 @@ impl ArrayMachine {
         let Observed::Known(Some(array)) = self.array.clone() else {
             return;
         };
-        if is_half_there(&array) || !self.ran {
+        if is_half_there(&array) || !self.ran || !self.agrees_with_the_book(now) {
             return;
         }
         self.follow_slots(now, &array);

@@ -135,6 +135,9 @@ pub struct ArrayMachine {
     seen_in: Option<BootId>,
     /// It ran at some time of this life.
     ran: bool,
+    /// An earlier life left a record, or this one has held the array against the provisioner's
+    /// book instead.
+    witnessed: bool,
     volume: VolumeView,
     standing: Standing,
     /// Since when a namespace has had a usable path.
@@ -202,6 +205,7 @@ impl ArrayMachine {
             seen: false,
             seen_in: None,
             ran: false,
+            witnessed: false,
             volume: VolumeView::new(),
             standing: Standing::Undecided,
             up_since: BTreeMap::new(),
@@ -243,6 +247,7 @@ impl ArrayMachine {
     pub fn recover(record: ArrayRecord, boot: BootId, policy: Policy, now: Now) -> (Self, Outbox) {
         let mut machine = Self::new(record.array, boot, policy);
         machine.generation = record.generation;
+        machine.witnessed = true;
         if record.schema != SCHEMA {
             let detail = format!("schema {} is not {SCHEMA}", record.schema);
             machine.quarantine(now, QuarantinedWhy::UnreadableRecord { detail });

@@ -133,12 +133,14 @@ impl ArrayMachine {
         let Some(owed) = self.owed.front() else {
             return;
         };
-        if owed.message == OwedMessage::Removed && self.may_be_in_use(&owed.replica) {
-            let pause = match &self.array {
+        // It is given up for good: what was out at the last look may have been added again since.
+        let certain = self.sees_now && !self.may_be_in_use(&owed.replica);
+        if owed.message == OwedMessage::Removed && !certain {
+            let at_most = match &self.array {
                 Observed::Known(None) => self.policy.retry_max,
                 Observed::Known(Some(_)) | Observed::Unknown(_) => self.policy.retry_min,
             };
-            self.owing.state = TurnState::Due(now.mono.after(pause));
+            self.owing.state = TurnState::NextLook(now.mono.after(at_most));
             return self.want_look();
         }
         let (volume, replica) = (owed.volume.clone(), owed.replica.clone());

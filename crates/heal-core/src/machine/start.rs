@@ -10,7 +10,8 @@
 //! `look`.
 
 use heal_types::{
-    ArraySnapshot, ArrayState, Backing, LegSnapshot, Level, NamespaceId, Now, Observed, Slot,
+    ArraySnapshot, ArrayState, Backing, LegSnapshot, Level, NamespaceId, Now, Observed,
+    ReplicaState, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -19,7 +20,7 @@ use crate::record::{Member, Step};
 use crate::signal::Signal;
 use crate::why::{Cause, QuarantinedWhy};
 
-use super::ArrayMachine;
+use super::{ArrayMachine, Standing};
 
 impl ArrayMachine {
     /// The first look of a life shows no array. One that was there in this boot was stopped while
@@ -107,6 +108,49 @@ impl ArrayMachine {
         let stale = &stale.device;
         let detail = format!(
             "the array was started from {stale}, and had gone on without it: {good} is out"
+        );
+        Some(QuarantinedWhy::NewerCopy { detail })
+    }
+
+    /// The same where no earlier life left a record: the provisioner's book is the only witness,
+    /// and is heard once.
+    pub(super) fn agrees_with_the_book(&mut self, now: Now) -> bool {
+        if self.standing != Standing::Managed || std::mem::replace(&mut self.witnessed, true) {
+            return true;
+        }
+        let why = self.started_against_the_book();
+        let agrees = why.is_none();
+        if let Some(why) = why {
+            self.quarantine(now, why);
+        }
+        agrees
+    }
+
+    /// Whether the provisioner calls missing whatever the array runs from, and available one that
+    /// is out: either may have gone on without the other.
+    fn started_against_the_book(&self) -> Option<QuarantinedWhy> {
+        let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
+        let volume = self.volume.known()?;
+        let listed = |leg: &LegSnapshot| {
+            volume.replicas.iter().find(|replica| leg.is_namespace(&replica.target.namespace))
+        };
+        let runs = array.in_sync().next()?;
+        let called_missing = |leg: &LegSnapshot| {
+            listed(leg).is_some_and(|replica| replica.state == ReplicaState::Missing)
+        };
+        if !array.in_sync().all(called_missing) {
+            return None;
+        }
+        // One that failed before the array's eyes is bound still, and had nothing after it.
+        let out = volume.replicas.iter().find(|replica| {
+            let id = &replica.target.namespace;
+            replica.state == ReplicaState::Available
+                && !array.legs.iter().any(|leg| leg.is_namespace(id))
+        })?;
+        let detail = format!(
+            "there is no record of the array; it runs from {}, which the provisioner calls \
+             missing, and without replica {}, which it calls available",
+            runs.device, out.id
         );
         Some(QuarantinedWhy::NewerCopy { detail })
     }

@@ -18,7 +18,7 @@ use crate::ids::{EffectId, IncidentId};
 use crate::phase::{Phase, PhaseKind, Repair, Turn, TurnState};
 use crate::record::{Member, OwedMessage, Step};
 use crate::signal::Signal;
-use crate::view::{SlotView, leg_of, slot_view};
+use crate::view::{SlotView, is_nameless, leg_of, member_of_replica, slot_view};
 use crate::why::{Cause, HeldWhy, RejectedWhy};
 
 use super::gate::{has_asked, is_open_loss};
@@ -42,7 +42,7 @@ pub(super) struct VolumeView {
     expected: BTreeSet<ReplicaId>,
     /// For whom what was granted in this life was asked for.
     granted_for: BTreeMap<ReplicaId, ReplicaId>,
-    /// Good legs that it calls missing, and that it was told better of.
+    /// Those of whom it believes the wrong thing, and was told better.
     spoken_for: BTreeSet<ReplicaId>,
     /// It answered, and the next look shows whom it has to be told better of.
     to_compare: bool,
@@ -250,7 +250,7 @@ impl ArrayMachine {
         self.decide_standing(now);
         self.volume_signals(now);
         self.volume.to_compare = true;
-        if !self.wronged_legs().is_empty() {
+        if !self.wronged_legs().is_empty() || !self.counted_on_in_vain().is_empty() {
             self.want_look(); // The last one may be older than what the provisioner says.
         }
         let shown: Vec<ReplicaId> = self
@@ -261,31 +261,36 @@ impl ArrayMachine {
         self.volume.seen.extend(shown);
     }
 
-    /// A good leg that the provisioner calls missing: who asked to replace it, or an earlier life,
-    /// has said so and did not live to take it back. Told on a look that is newer than the answer,
-    /// and once as long as the answers are the same.
-    pub(super) fn speak_up_for_good_legs(&mut self, now: Now) {
+    /// A good leg that the provisioner calls missing, because who asked to replace it, or an
+    /// earlier life, has said so and did not live to take it back; and the other way round a
+    /// replica that it counts on and that is no leg of an array that is whole: another hand's
+    /// exchange, told by nobody. Told on a look that is newer than the answer, and once as long as
+    /// the answers are the same.
+    pub(super) fn set_the_book_right(&mut self, now: Now) {
         if self.blind || !std::mem::take(&mut self.volume.to_compare) {
             return;
         }
-        let wronged = self.wronged_legs();
-        let ids = wronged.iter().filter_map(|member| member.replica.clone()).collect();
+        let wronged = self.wronged_legs().into_iter().map(|leg| (leg, Condition::Available));
+        let counted = self.counted_on_in_vain().into_iter().map(|idle| (idle, Condition::Missing));
+        let wrong: Vec<(Member, Condition)> = wronged.chain(counted).collect();
+        let ids = wrong.iter().filter_map(|(member, _)| member.replica.clone()).collect();
         let told = std::mem::replace(&mut self.volume.spoken_for, ids);
-        for member in wronged {
+        for (member, condition) in wrong {
             if member.replica.as_ref().is_some_and(|id| !told.contains(id)) {
-                self.owe(now, Some(&member), OwedMessage::Report(Condition::Available));
+                self.owe(now, Some(&member), OwedMessage::Report(condition));
             }
         }
     }
 
+    /// Whether the book may be compared with what the last look showed.
+    fn comparable(&self) -> Option<(&Volume, &ArraySnapshot)> {
+        let usable = self.heals() && self.quarantine.is_none() && !self.blind;
+        self.volume.known().zip(self.snapshot()).filter(|_| usable)
+    }
+
     /// Good legs that the provisioner calls missing.
     fn wronged_legs(&self) -> Vec<Member> {
-        let (Some(volume), Some(array)) = (self.volume.known(), self.snapshot()) else {
-            return Vec::new();
-        };
-        if !self.heals() || self.quarantine.is_some() || self.blind {
-            return Vec::new();
-        }
+        let Some((volume, array)) = self.comparable() else { return Vec::new() };
         let whole = (0..array.raid_disks).map(Slot).filter(|slot| !self.repairs.contains_key(slot));
         let good = whole.filter(|slot| matches!(slot_view(array, *slot), SlotView::Good(_)));
         let members = good.filter_map(|slot| self.members.get(&slot));
@@ -294,6 +299,33 @@ impl ArrayMachine {
             state.is_some_and(|replica| replica.state == ReplicaState::Missing)
         };
         members.filter(called).cloned().collect()
+    }
+
+    /// Replicas that the provisioner calls available though every slot has another one's leg and
+    /// nothing is under way: it would count them as copies.
+    fn counted_on_in_vain(&self) -> Vec<Member> {
+        let Some((volume, array)) = self.comparable() else { return Vec::new() };
+        let named = |slot: Slot| match slot_view(array, slot) {
+            SlotView::Good(leg) => !is_nameless(leg),
+            SlotView::Doubtful(_)
+            | SlotView::Recovering
+            | SlotView::Failed
+            | SlotView::Vacant
+            | SlotView::Unclear => false,
+        };
+        let settled = self.repairs.is_empty() && (0..array.raid_disks).map(Slot).all(named);
+        if !settled || volume.copies > array.raid_disks {
+            return Vec::new(); // It is about to become a leg, or may be.
+        }
+        let in_vain = |replica: &&Replica| {
+            let id = &replica.target.namespace;
+            let serves = array.legs.iter().any(|leg| leg.is_namespace(id) && !leg.is_spare());
+            replica.state == ReplicaState::Available
+                && !serves
+                && !self.volume.is_newer_than_the_answer(&replica.id)
+                && !self.owed.iter().any(|owed| owed.replica == replica.id)
+        };
+        volume.replicas.iter().filter(in_vain).map(member_of_replica).collect()
     }
 
     /// The provisioner did not say.

@@ -7,7 +7,8 @@
 //!   quarantined: record unreadable     the record was torn
 //!   quarantined: newer copy            a boot started the array from a leg that had been lost, a replica
 //!                                      is an old copy, nobody in sync was there when a leg left, or a
-//!                                      hand failed a leg while nobody could look
+//!                                      hand failed a leg while nobody could look, or the provisioner
+//!                                      calls missing what an array runs from that nobody remembers
 //!   ledger cannot be written           its disk was full, or failed
 //!   G1 stops it                        a leg really is not good
 //!   held at the end: refused           no spare is left
@@ -23,7 +24,7 @@ use std::time::Duration;
 use heal_core::audit::{AuditEntry, AuditKind, Severity};
 use heal_core::record::{ArrayRecord, RepairRecord, SCHEMA, Step};
 use heal_core::why::{Cause, HeldWhy, QuarantinedWhy, RejectedWhy};
-use heal_types::{ArrayId, Moment, NamespaceId, ReplicaId, VolumeId};
+use heal_types::{ArrayId, Moment, NamespaceId, ReplicaId, ReplicaState, VolumeId};
 
 use super::{Checked, Checker};
 use crate::World;
@@ -224,6 +225,7 @@ pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
                 || world.checker.had(Trouble::Hand)
                 || world.kernel.has_a_stranger_of_its_own(record.array)
                 || (world.checker.had(Trouble::Record) && doubts_somebody_nameless(record))
+                || runs_against_the_book(world, record)
         }
         Some(QuarantinedWhy::Impossible { .. }) => false,
     };
@@ -241,6 +243,23 @@ fn doubts_somebody_nameless(record: &ArrayRecord) -> bool {
             || matches!(&repair.step, Step::Hold { then, .. } if **then == Step::Doubt);
         doubt && repair.lost.as_ref().is_none_or(|lost| lost.namespace.is_none())
     })
+}
+
+/// Whether nobody remembers the array, and the provisioner believes that it runs from nothing but
+/// what is missing.
+fn runs_against_the_book(world: &World, record: &ArrayRecord) -> bool {
+    let Some(plan) = world.arrays.iter().find(|plan| plan.id == record.array) else {
+        return false;
+    };
+    let mut running = plan.replicas.iter().filter(|replica| {
+        let leg = world.kernel.leg_of(&replica.namespace).filter(|leg| leg.array == plan.id);
+        leg.is_some_and(|leg| leg.in_sync)
+    });
+    let forgotten = world.record(record.array).is_none();
+    forgotten
+        && running.all(|replica| {
+            world.provisioner.state_of(&replica.replica.id) == Some(ReplicaState::Missing)
+        })
 }
 
 /// At the end a repair stands still only for a reason that no time can end.
