@@ -26,11 +26,11 @@ const INCIDENTS_FULL: u64 = 1_000_000;
 
 /// Everything that can be shown without a VM.
 pub(super) fn show(much: Much, verbose: bool) -> anyhow::Result<Vec<Shown>> {
-    let mut shown = vec![plan(much == Much::Full, verbose)?, taken_out()?];
-    // To build the server takes longer than everything else of a proof.
-    if much != Much::Quick {
-        shown.push(scenarios(&Wanted::All, "the controller on a real API server", verbose)?);
-    }
+    let mut shown = vec![
+        plan(much == Much::Full, verbose)?,
+        taken_out()?,
+        scenarios(&Wanted::All, "the controller on a real API server", verbose)?,
+    ];
     if much == Much::Full {
         shown.push(scenarios(&Wanted::Ceph, "the controller and a real Ceph", verbose)?);
     }
