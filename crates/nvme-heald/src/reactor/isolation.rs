@@ -33,9 +33,17 @@ pub(super) struct Answered {
 }
 
 impl<H: Host> Reactor<H> {
-    /// The controllers changed: what was answered may not cover them.
-    pub(super) fn fabrics_changed(&mut self) {
-        self.paths.isolation.ask_at = Some(Instant::now());
+    /// The controllers changed: what was answered may not cover them. The first one after none may
+    /// have come with another driver. All others are asked about already: a leg that comes and goes
+    /// is no reason to read the kernel's symbols, least of all at that moment.
+    pub(super) fn fabrics_changed(&mut self, were_none: bool) {
+        let covered = match &self.paths.isolation.last {
+            Some(Isolation::Over(known)) => self.fabrics().is_subset(known),
+            Some(Isolation::Off(_)) | None => false,
+        };
+        if were_none || !covered {
+            self.paths.isolation.ask_at = Some(Instant::now());
+        }
         if matches!(self.paths.isolation.last, Some(Isolation::Over(_))) {
             self.judge_isolation();
         }

@@ -191,9 +191,9 @@ impl<H: Host> Reactor<H> {
         self.paths.paths.annotate(snapshot);
         let controllers = controllers(snapshot);
         if controllers != self.paths.controllers {
-            self.paths.controllers = controllers;
+            let before = std::mem::replace(&mut self.paths.controllers, controllers);
             self.paths.rewire = true;
-            self.fabrics_changed();
+            self.fabrics_changed(before.is_empty());
         }
         self.remember_armed(snapshot);
         if begun >= self.paths.armed_at {

@@ -1,7 +1,7 @@
 //! The whole daemon but its sockets, on a host and a provisioner that exist only in memory, in real
 //! time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use heal_core::Mode;
@@ -93,6 +93,7 @@ impl Stage {
                 marked: Arc::default(),
                 hangs: Arc::default(),
                 isolation: Arc::new(Mutex::new(Isolation::whole())),
+                isolation_asked: Arc::default(),
                 busy: Arc::default(),
             },
             provisioner: SharedProvisioner::new(world.provisioner),
@@ -552,6 +553,21 @@ async fn nothing_is_armed_while_a_controller_is_of_a_fabric_that_the_kernel_was_
     life.wait_event("leg.lost").await;
     stage.restore("vol1-b");
     life.wait("a leg is armed", || stage.armed() == 1).await;
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn a_leg_that_comes_and_goes_is_no_reason_to_ask_the_kernel_about_isolation_again() {
+    let stage = Stage::new("asked-once", &["vol1"]);
+    let life = stage.start();
+    life.wait("a leg is armed", || stage.armed() == 1).await;
+    let asked = || stage.host.isolation_asked.load(Ordering::Relaxed);
+    let before = asked();
+    stage.lose("vol1-b");
+    life.wait_event("leg.lost").await;
+    stage.restore("vol1-b");
+    life.wait_event("leg.in_sync").await;
+    assert_eq!(asked(), before);
     life.stop().await;
 }
 

@@ -12,6 +12,8 @@ pub(super) struct FakeHost {
     pub(super) hangs: Arc<AtomicBool>,
     /// What it answers about isolation.
     pub(super) isolation: Arc<Mutex<Isolation>>,
+    /// How often it was asked.
+    pub(super) isolation_asked: Arc<AtomicUsize>,
     /// A returned leg is busy until udev was waited for.
     pub(super) busy: Arc<AtomicBool>,
 }
@@ -84,6 +86,7 @@ impl Host for FakeHost {
     fn rehearse(&mut self, _: ArrayId, _: Rehearsal) {}
 
     fn isolation(&mut self) -> Isolation {
+        self.isolation_asked.fetch_add(1, Ordering::Relaxed);
         self.isolation.lock().unwrap().clone()
     }
 }
