@@ -126,8 +126,8 @@ impl ArrayMachine {
         agrees
     }
 
-    /// Whether the provisioner calls missing whatever the array runs from, and available one that
-    /// is out: either may have gone on without the other.
+    /// Whether the provisioner calls missing whatever the array runs from, and lists one that is out
+    /// and may have been a full copy: either may have gone on without the other.
     fn started_against_the_book(&self) -> Option<QuarantinedWhy> {
         let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
         let volume = self.volume.known()?;
@@ -144,15 +144,27 @@ impl ArrayMachine {
         // One that failed before the array's eyes is bound still, and had nothing after it.
         let out = volume.replicas.iter().find(|replica| {
             let id = &replica.target.namespace;
-            replica.state == ReplicaState::Available
-                && !array.legs.iter().any(|leg| leg.is_namespace(id))
+            may_have_been_full(replica.state) && !array.legs.iter().any(|leg| leg.is_namespace(id))
         })?;
         let detail = format!(
             "there is no record of the array; it runs from {}, which the provisioner calls \
-             missing, and without replica {}, which it calls available",
+             missing, and without replica {}, which may have gone on",
             runs.device, out.id
         );
         Some(QuarantinedWhy::NewerCopy { detail })
+    }
+}
+
+/// Whether a replica of which the provisioner says that may have had every block: all but one that
+/// is still to be filled.
+fn may_have_been_full(state: ReplicaState) -> bool {
+    match state {
+        ReplicaState::Available
+        | ReplicaState::Missing
+        | ReplicaState::Terminating
+        | ReplicaState::Bad
+        | ReplicaState::Unknown => true,
+        ReplicaState::Synchronizing => false,
     }
 }
 
