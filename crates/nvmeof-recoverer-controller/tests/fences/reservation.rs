@@ -27,9 +27,10 @@ fn id_of(nqn: &str) -> [u8; 16] {
     host_id(NODES.iter().find(|(_, it, _)| *it == nqn).unwrap().2)
 }
 
-fn us() -> crd::Fence {
+fn us(until_power_loss: bool) -> crd::Fence {
     let host_id = uuid(host_id(0xff));
-    crd::Fence::Reservation(crd::Reservation { host_nqn: Nqn::new(US).unwrap(), host_id })
+    let host_nqn = Nqn::new(US).unwrap();
+    crd::Fence::Reservation(crd::Reservation { host_nqn, host_id, until_power_loss })
 }
 
 impl Ground for Wire {
@@ -48,10 +49,14 @@ impl Wire {
     }
 
     async fn with(able: Able) -> Self {
+        Self::asked_by(us(false), able).await
+    }
+
+    async fn asked_by(us: crd::Fence, able: Able) -> Self {
         let target = Arc::new(Target::default());
         target.set(|state| state.able = able);
         let port = Target::listen(Arc::clone(&target)).await;
-        let fence = Asked(means(None).of(&contract::target(us(), port)));
+        let fence = Asked(means(None).of(&contract::target(us, port)));
         Self { target, fence }
     }
 }
@@ -63,6 +68,12 @@ async fn it_keeps_the_contract() {
     wire.target.set(|state| {
         assert!(state.connected.iter().all(|(_, subsystem)| subsystem == NQN));
     });
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract_on_a_target_that_forgets_when_a_person_says_that_this_is_enough() {
+    let wire = Wire::asked_by(us(true), Able { lasting: false, ..Able::default() }).await;
+    contract::is_kept(&wire.fence, &wire).await;
 }
 
 #[tokio::test]
@@ -234,7 +245,7 @@ async fn whoever_speaks_something_else_is_not_believed() {
                 let _ = stream.write_all(words).await;
             }
         });
-        let fence = Asked(means(None).of(&contract::target(us(), port)));
+        let fence = Asked(means(None).of(&contract::target(us(false), port)));
         for verb in [Verb::Close, Verb::Report, Verb::Admit(host(NEW))] {
             let answer = fence.ask(verb, 7).await;
             assert!(matches!(answer, Answer::Again(_)), "{answer:?}");

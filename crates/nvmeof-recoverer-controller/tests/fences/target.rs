@@ -82,6 +82,7 @@ impl State {
 
     fn register(&mut self, host: HostId, how: u32, ours: u64, new: u64) -> u16 {
         match how >> 30 {
+            0b11 if !self.able.lasting => return INVALID_FIELD,
             0b11 => self.lasting = true,
             0b10 => self.lasting = false,
             _ => {}

@@ -23,8 +23,10 @@
 //! nobody has reserved a namespace yet, we do it in the names of those who may be using it, because
 //! what they have under way is ended, and waited for, only when something is taken from them.
 //!
-//! What is not proof: a reservation that a loss of power ends (Linux targets have no other), and
-//! one that others can write under. Such a target is refused before anything is done.
+//! What is not proof: a reservation that others can write under, and one that a loss of power ends
+//! (Linux targets have no other), because a host that was fenced off writes again when the target is
+//! back. Such a target is refused before anything is done. A person may say of one that it admits
+//! nobody after a loss of power; then the second kind is proof as well (`untilPowerLoss`).
 //!
 //! The price: each subsystem must admit one more host, us; the way is NVMe/TCP without TLS (see
 //! `host`); and a host that reserves for itself is believed, as the fabric believes every host's
@@ -174,7 +176,7 @@ impl ReservationFence {
         let mut troubles = Vec::new();
         for portal in &self.portals {
             // One that is away must not take the time of the next.
-            let opened = Session::open(*portal, who, &device.subsystem, &device.namespace);
+            let opened = Session::open(*portal, who, device, self.us.until_power_loss);
             match tokio::time::timeout(DEADLINE / 4, opened).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(trouble @ Trouble::Unable(_))) => return Err(trouble.into()),
@@ -198,7 +200,7 @@ impl ReservationFence {
         let seen = us.report().await?;
         not_newer(&seen, ask)?;
         match &ask.verb {
-            Verb::Report => Ok(told(&seen, us.host)),
+            Verb::Report => Ok(told(&seen, us.host, self.us.until_power_loss)),
             Verb::Close => self.close(&mut us, seen, ask).await.map(|()| Told::Done {}),
             Verb::Admit(host) => self.admit(&mut us, seen, ask, host).await,
         }
@@ -370,14 +372,16 @@ fn newest(seen: &Reservation) -> Generation {
 }
 
 /// A report in the plan's words. A holder that is not us can write: its key is among the others.
-fn told(seen: &Reservation, us: HostId) -> Told {
+fn told(seen: &Reservation, us: HostId, until_power_loss: bool) -> Told {
     let ours = |it: &&Registrant| it.holds && it.host == us && role(it.key) == Some(Role::Closed);
     let holder = seen.registrants.iter().find(ours);
     let others = seen.registrants.iter().filter(|it| !ours(it)).map(|it| it.key);
     Told::Reservation {
         holder: newest(seen),
         others: others.collect(),
-        exclusive: holder.is_some() && seen.kind == EXCLUSIVE_ACCESS && seen.lasting,
+        exclusive: holder.is_some()
+            && seen.kind == EXCLUSIVE_ACCESS
+            && (seen.lasting || until_power_loss),
     }
 }
 
@@ -402,7 +406,9 @@ mod tests {
         let node = Registrant { host: [2; 16], key: key(Role::Node), holds: false };
         let closed = Reservation { kind: EXCLUSIVE_ACCESS, lasting: true, registrants: vec![us] };
         let proof = Told::Reservation { holder: Generation(7), others: vec![], exclusive: true };
-        assert_eq!(told(&closed, us.host), proof);
+        assert_eq!(told(&closed, us.host, false), proof);
+        let fleeting = Reservation { lasting: false, ..closed.clone() };
+        assert_eq!(told(&fleeting, us.host, true), proof, "a person says that it is enough");
         let admitted = Registrant { holds: true, ..node };
         for open in [
             Reservation { kind: 1, ..closed.clone() },
@@ -415,7 +421,7 @@ mod tests {
             },
             Reservation { registrants: vec![Registrant { holds: false, ..us }], ..closed.clone() },
         ] {
-            let Told::Reservation { others, exclusive, .. } = told(&open, us.host) else {
+            let Told::Reservation { others, exclusive, .. } = told(&open, us.host, false) else {
                 panic!()
             };
             assert!(!others.is_empty() || !exclusive, "{open:?}");
