@@ -19,6 +19,7 @@ use crate::target::{Able, State, Target};
 const US: &str = "nqn.2026-01.org.example:recoverer";
 
 struct Wire {
+    port: u16,
     target: Arc<Target>,
     fence: Asked,
 }
@@ -57,7 +58,7 @@ impl Wire {
         target.set(|state| state.able = able);
         let port = Target::listen(Arc::clone(&target)).await;
         let fence = Asked(means(None).of(&contract::target(us, port)));
-        Self { target, fence }
+        Self { port, target, fence }
     }
 }
 
@@ -95,15 +96,14 @@ async fn a_leader_that_dies_while_a_write_is_under_way_leaves_no_proof_behind() 
     assert!(wire.target.begin(id_of(OLD)));
     for _ in 0..3 {
         wire.target.set(|state| state.asked.clear());
-        // It was reserved for the node, and it is ours now.
-        let ours = |state: &mut State| {
-            let acquired = state.asked.iter().filter(|opcode| **opcode == 0x11).count();
-            acquired == 2 && state.holder == Some(host_id(0xff))
-        };
+        // It is ours since the first of them; the others are kept waiting by what that one began.
+        let ours =
+            |state: &mut State| state.asked.contains(&0x0e) && state.holder == Some(host_id(0xff));
         let until_ours = async {
             while !wire.target.set(ours) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         };
         tokio::select! {
             answer = wire.fence.ask(Verb::Close, 7) => panic!("{answer:?} with a write under way"),
@@ -229,6 +229,20 @@ async fn a_node_that_the_target_does_not_list_cannot_be_closed_for_or_let_in() {
     assert!(wire.fence.proof(7).await.is_err());
     let let_in = wire.fence.ask(Verb::Admit(stranger), 7).await;
     assert!(matches!(let_in, Answer::Refused(_)), "{let_in:?}");
+}
+
+/// All of a question has its time, and it takes a connection for each node that may be using it.
+#[tokio::test]
+async fn a_portal_that_is_silent_does_not_take_the_time_of_each_connection() {
+    let wire = Wire::open().await;
+    let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut target = contract::target(us(false), wire.port);
+    let port = silent.local_addr().unwrap().port();
+    target.portals.insert(0, crd::Portal { address: [127, 0, 0, 1].into(), port });
+    let fence = Asked(means(None).of(&target));
+    let closing = fence.ask_of(Verb::Close, 7, vec![host(OLD), host(NEW)]);
+    let closed = tokio::time::timeout(Duration::from_secs(4), closing).await;
+    assert_eq!(closed.unwrap(), Answer::Done);
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use heal_types::cluster::Generation;
 use heal_types::fence::Told;
 use nvmeof_recoverer::plan::relocate::Answer;
@@ -52,6 +54,9 @@ use crate::crd::{self, AttachableNode, FabricTargetSpec, Transport};
 /// How long all of a question may take. What a node has under way is waited for in it; a target
 /// whose disk is dead takes longer, and is asked again.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a portal has the question for itself before the next one is asked as well.
+const HEAD_START: Duration = Duration::from_millis(500);
 
 /// A reservation's key, as we give them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,11 +178,18 @@ impl ReservationFence {
         if self.transport != Transport::Tcp {
             return Err(Stop::Refused("only NVMe/TCP can be asked for reservations".to_owned()));
         }
+        // One that is away must not take the time of the next.
+        let mut opened: FuturesUnordered<_> = (0..)
+            .zip(&self.portals)
+            .map(|(others, portal)| async move {
+                tokio::time::sleep(HEAD_START * others).await;
+                let opened = Session::open(*portal, who, device, self.us.until_power_loss);
+                (portal, tokio::time::timeout(DEADLINE / 4, opened).await)
+            })
+            .collect();
         let mut troubles = Vec::new();
-        for portal in &self.portals {
-            // One that is away must not take the time of the next.
-            let opened = Session::open(*portal, who, device, self.us.until_power_loss);
-            match tokio::time::timeout(DEADLINE / 4, opened).await {
+        while let Some((portal, opened)) = opened.next().await {
+            match opened {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(trouble @ Trouble::Unable(_))) => return Err(trouble.into()),
                 Ok(Err(trouble)) => troubles.push(format!("{portal}: {trouble}")),
