@@ -44,6 +44,13 @@ impl Ground for Wire {
     fn settles(&self) {}
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let crashed = self.target.set(|state| state.crashed);
+        assert!(!crashed || std::thread::panicking(), "a kernel's target would have panicked");
+    }
+}
+
 impl Wire {
     async fn open() -> Self {
         Self::with(Able::default()).await

@@ -61,6 +61,10 @@ pub(crate) struct State {
     pub(crate) slow: bool,
     /// Somebody waits for such writes: until they are over nobody registers or acquires anything.
     aborting: bool,
+    /// Whose controllers are being put away; their connections end afterwards.
+    leaving: Vec<HostId>,
+    /// Aborting a controller that was being put away is what Linux 7.2 does not survive.
+    pub(crate) crashed: bool,
     /// What somebody else does after the next report.
     pub(crate) overtaken: Option<Overtaken>,
 }
@@ -131,6 +135,7 @@ impl State {
                 if gone.is_empty() {
                     return CONFLICT;
                 }
+                self.crashed |= action == 2 && gone.iter().any(|it| self.leaving.contains(it));
                 gone.iter().for_each(|it| self.forget(*it));
                 if from.is_some() {
                     (self.holder, self.kind) = (Some(host), kind);
@@ -213,9 +218,19 @@ impl Target {
         port
     }
 
-    async fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        stream.set_nodelay(true)?;
+    async fn serve(&self, mut stream: TcpStream) {
         let mut queue = Queue::default();
+        let _ = self.talk(&mut stream, &mut queue).await;
+        self.set(|state| state.leaving.push(queue.host));
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        self.set(|state| {
+            let one = state.leaving.iter().position(|it| *it == queue.host);
+            one.map(|one| state.leaving.swap_remove(one));
+        });
+    }
+
+    async fn talk(&self, stream: &mut TcpStream, queue: &mut Queue) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
         let mut first = [0; 128];
         stream.read_exact(&mut first).await?;
         assert_eq!((first[0], first[2], first[4]), (0, 128, 128), "no connection begins so");
@@ -233,7 +248,7 @@ impl Target {
             while changes && self.set(|state| state.aborting) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
-            let (answer, result, status) = self.carry_out(&mut queue, command, &data);
+            let (answer, result, status) = self.carry_out(queue, command, &data);
             // It has the reservation by then, and hears of it when nothing is under way any more.
             if changes && self.set(|state| state.aborting) {
                 while self.set(|state| state.is_waited_for()) {

@@ -26,6 +26,9 @@ use super::wire::{
     Unit,
 };
 
+/// How long the end of a connection is waited for.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -67,7 +70,7 @@ pub(super) struct Session {
     lasting: bool,
     queue: Queue,
     /// Its end is the controller's.
-    _admin: Queue,
+    admin: Queue,
 }
 
 impl Session {
@@ -114,7 +117,7 @@ impl Session {
         admin.ask(Command::one_queue(), Data::None).await?;
         let mut queue = Queue::open(portal).await?;
         queue.connect(1, controller, who, subsystem).await?;
-        Ok(Self { host: who.id, namespace, lasting, queue, _admin: admin })
+        Ok(Self { host: who.id, namespace, lasting, queue, admin })
     }
 
     pub(super) async fn report(&mut self) -> Done<Reservation> {
@@ -132,8 +135,8 @@ impl Session {
         }
     }
 
-    /// Under a key, if we have none.
-    async fn register(&mut self, key: u64) -> Done {
+    /// Under a key, if we have none or that one.
+    pub(super) async fn register(&mut self, key: u64) -> Done {
         self.registers(Register::New, 0, key).await
     }
 
@@ -156,11 +159,24 @@ impl Session {
         self.with_keys(Command::acquire(self.namespace, Acquire::New), key, 0).await
     }
 
+    /// The reservation, from whoever has that key and has nothing under way.
+    pub(super) async fn preempt(&mut self, key: u64, from: u64) -> Done {
+        let command = Command::acquire(self.namespace, Acquire::Preempt);
+        self.with_keys(command, key, from).await
+    }
+
     /// The reservation, from whoever has that key; and what such hosts have under way is over when
     /// this is.
-    pub(super) async fn preempt(&mut self, key: u64, from: u64) -> Done {
+    pub(super) async fn preempt_and_abort(&mut self, key: u64, from: u64) -> Done {
         let command = Command::acquire(self.namespace, Acquire::PreemptAndAbort);
         self.with_keys(command, key, from).await
+    }
+
+    /// Leaves, and waits until the target has put its controller away.
+    pub(super) async fn end(self) {
+        let gone = async { tokio::join!(self.queue.end(), self.admin.end()) };
+        // It is politeness: nothing depends on its success.
+        let _ = tokio::time::timeout(FAREWELL, gone).await;
     }
 
     async fn with_keys(&mut self, command: Command, ours: u64, other: u64) -> Done {
@@ -187,6 +203,13 @@ impl Queue {
                 Err(Trouble::Unable("it wants data aligned, or with digests".to_owned()))
             }
             _ => Err(lost("it does not begin as NVMe/TCP does")),
+        }
+    }
+
+    async fn end(mut self) {
+        let mut rest = [0; 64];
+        if self.stream.shutdown().await.is_ok() {
+            while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
         }
     }
 

@@ -23,6 +23,12 @@
 //! nobody has reserved a namespace yet, we do it in the names of those who may be using it, because
 //! what they have under way is ended, and waited for, only when something is taken from them.
 //!
+//! A kernel's own target looks at each controller of a host whose writes it is to end, and Linux 7.2
+//! does not survive it when one of them is just being put away. The host's own are not ours to
+//! keep; of those that we had in its name none is leaving then. They stay until all is over, are
+//! seen off afterwards, and none is made while an earlier leader's preemption is still waited for.
+//! Where the reservation is taken from us there is nothing to end.
+//!
 //! What is not proof: a reservation that others can write under, and one that a loss of power ends
 //! (Linux targets have no other), because a host that was fenced off writes again when the target is
 //! back. Such a target is refused before anything is done. A person may say of one that it admits
@@ -129,6 +135,20 @@ impl From<Trouble> for Stop {
     }
 }
 
+/// The connections of a question: they last as long as it does.
+#[derive(Default)]
+struct Opened {
+    us: Option<Session>,
+    nodes: Vec<Session>,
+}
+
+impl Opened {
+    async fn end(self) {
+        let all = self.us.into_iter().chain(self.nodes);
+        all.map(Session::end).collect::<FuturesUnordered<_>>().collect::<()>().await;
+    }
+}
+
 /// A target whose namespaces can be reserved.
 #[derive(Debug, Clone)]
 pub struct ReservationFence {
@@ -199,27 +219,45 @@ impl ReservationFence {
         Err(Stop::Again(troubles.join("; ")))
     }
 
+    /// As a node.
+    async fn open_as<'a>(
+        &self,
+        who: &Identity,
+        device: &Device,
+        nodes: &'a mut Vec<Session>,
+    ) -> Result<&'a mut Session, Stop> {
+        nodes.push(self.open(who, device).await?);
+        Ok(nodes.last_mut().expect("it was put there"))
+    }
+
     /// Whether the first device could be fenced now: the others are the same target's.
-    async fn look(&self) -> Result<Told, Stop> {
+    async fn look(&self, opened: &mut Opened) -> Result<Told, Stop> {
         let device = self.devices.first();
         let device = device.ok_or_else(|| Stop::Again("there are no devices".to_owned()))?;
-        self.open(&self.ourselves()?, device).await?.report().await?;
+        opened.us.insert(self.open(&self.ourselves()?, device).await?).report().await?;
         Ok(Told::Done {})
     }
 
-    async fn carry_out(&self, ask: &Ask) -> Result<Told, Stop> {
-        let mut us = self.open(&self.ourselves()?, &ask.device).await?;
+    async fn carry_out(&self, ask: &Ask, opened: &mut Opened) -> Result<Told, Stop> {
+        let Opened { us, nodes } = opened;
+        let us = us.insert(self.open(&self.ourselves()?, &ask.device).await?);
         let seen = us.report().await?;
         not_newer(&seen, ask)?;
         match &ask.verb {
             Verb::Report => Ok(told(&seen, us.host, self.us.until_power_loss)),
-            Verb::Close => self.close(&mut us, seen, ask).await.map(|()| Told::Done {}),
-            Verb::Admit(host) => self.admit(&mut us, seen, ask, host).await,
+            Verb::Close => self.close(us, nodes, seen, ask).await.map(|()| Told::Done {}),
+            Verb::Admit(host) => self.admit(us, nodes, seen, ask, host).await,
         }
     }
 
     /// The reservation is ours, and what anybody had under way is over.
-    async fn close(&self, us: &mut Session, seen: Reservation, ask: &Ask) -> Result<(), Stop> {
+    async fn close(
+        &self,
+        us: &mut Session,
+        nodes: &mut Vec<Session>,
+        seen: Reservation,
+        ask: &Ask,
+    ) -> Result<(), Stop> {
         if let Some(stranger) = seen.registrants.iter().find(|it| Key::read(it.key).is_none()) {
             let key = stranger.key;
             return Err(Stop::Refused(format!("key {key:#x} of somebody else is registered")));
@@ -233,25 +271,30 @@ impl ReservationFence {
             // Since then nobody has had access, whichever move it was for.
             Some(key) if key == closed => {}
             Some(older) => us.replace(older, closed).await?,
-            None => self.take(us, seen, ask, closed).await?,
+            None => self.take(us, nodes, seen, ask, closed).await?,
         }
-        self.forget(&us.report().await?, us.host, &ask.device).await
+        self.forget(&us.report().await?, us.host, &ask.device, nodes).await
     }
 
     /// Takes the reservation from whoever has it, and says so by our key when all is over.
     async fn take(
         &self,
         us: &mut Session,
+        nodes: &mut Vec<Session>,
         seen: Reservation,
         ask: &Ask,
         closed: u64,
     ) -> Result<(), Stop> {
+        if let Some(ours) = seen.holder().filter(|it| it.host == us.host) {
+            // Changes nothing, and is answered when what an earlier leader began is over.
+            us.register(ours.key).await?;
+        }
         let lasts = |it: &Registrant| role(it.key) == Some(Role::Node) && it.key != ADOPTED;
         let seen = if seen.holder().is_some_and(lasts) {
             seen
         } else {
             for holder in &ask.holders {
-                self.reserve_for(holder, ask).await?;
+                self.reserve_for(holder, ask, nodes).await?;
             }
             us.report().await?
         };
@@ -262,14 +305,19 @@ impl ReservationFence {
         };
         let closing = Key::of(Role::Closing, ask.generation)?.number();
         us.is_known_as(&seen, closing).await?;
-        us.preempt(closing, holder.key).await?;
+        us.preempt_and_abort(closing, holder.key).await?;
         Ok(us.replace(closing, closed).await?)
     }
 
     /// In the name of one who may be using it. All of them have the same key: whoever takes the
     /// reservation from one takes it from all.
-    async fn reserve_for(&self, holder: &Host, ask: &Ask) -> Result<(), Stop> {
-        let mut node = self.open(&self.node(holder)?, &ask.device).await?;
+    async fn reserve_for(
+        &self,
+        holder: &Host,
+        ask: &Ask,
+        nodes: &mut Vec<Session>,
+    ) -> Result<(), Stop> {
+        let node = self.open_as(&self.node(holder)?, &ask.device, nodes).await?;
         let seen = node.report().await?;
         not_newer(&seen, ask)?;
         node.is_known_as(&seen, ADOPTED).await?;
@@ -284,7 +332,13 @@ impl ReservationFence {
     }
 
     /// Keys that give no access and were left behind by a move that ended early.
-    async fn forget(&self, seen: &Reservation, us: HostId, device: &Device) -> Result<(), Stop> {
+    async fn forget(
+        &self,
+        seen: &Reservation,
+        us: HostId,
+        device: &Device,
+        nodes: &mut Vec<Session>,
+    ) -> Result<(), Stop> {
         for other in seen.registrants.iter().filter(|it| it.host != us) {
             let listed =
                 |it: &&AttachableNode| host_id(&it.host_id).is_ok_and(|id| id == other.host);
@@ -293,7 +347,7 @@ impl ReservationFence {
                 return Err(Stop::Refused(format!("key {key:#x} is that of no listed node")));
             };
             let who = Identity { name: node.host_nqn.clone(), id: other.host };
-            self.open(&who, device).await?.unregister(other.key).await?;
+            self.open_as(&who, device, nodes).await?.unregister(other.key).await?;
         }
         Ok(())
     }
@@ -303,6 +357,7 @@ impl ReservationFence {
     async fn admit(
         &self,
         us: &mut Session,
+        nodes: &mut Vec<Session>,
         seen: Reservation,
         ask: &Ask,
         host: &Host,
@@ -318,9 +373,9 @@ impl ReservationFence {
         }
         if seen.holder().filter(has(us.host, ours)).is_none() {
             // Where a person's word was the proof, nobody closed it.
-            self.close(us, seen, ask).await?;
+            self.close(us, nodes, seen, ask).await?;
         }
-        let mut node = self.open(&who, &ask.device).await?;
+        let node = self.open_as(&who, &ask.device, nodes).await?;
         let seen = node.report().await?;
         node.is_known_as(&seen, theirs).await?;
         node.preempt(theirs, ours).await?;
@@ -335,8 +390,10 @@ impl ReservationFence {
 #[async_trait]
 impl Fence for ReservationFence {
     async fn health(&self) -> FenceHealth {
-        let asked = tokio::time::timeout(DEADLINE, self.look()).await;
+        let mut opened = Opened::default();
+        let asked = tokio::time::timeout(DEADLINE, self.look(&mut opened)).await;
         let told = said(asked.unwrap_or_else(|_| late()));
+        opened.end().await;
         if let Err(why) | Ok(Told::Refused(why)) = &told {
             tracing::debug!(why, "a fence is not ready");
         }
@@ -344,7 +401,9 @@ impl Fence for ReservationFence {
     }
 
     async fn ask(&self, ask: &Ask) -> Answer {
-        let asked = tokio::time::timeout(DEADLINE, self.carry_out(ask)).await;
+        let mut opened = Opened::default();
+        let asked = tokio::time::timeout(DEADLINE, self.carry_out(ask, &mut opened)).await;
+        opened.end().await;
         answer(said(asked.unwrap_or_else(|_| late())))
     }
 }

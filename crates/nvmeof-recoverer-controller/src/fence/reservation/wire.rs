@@ -153,6 +153,7 @@ impl Command {
     pub(super) fn acquire(namespace: u32, how: Acquire) -> Self {
         let how = match how {
             Acquire::New => 0,
+            Acquire::Preempt => 1,
             Acquire::PreemptAndAbort => 2,
         };
         Self::new(0x11, namespace).word(40, how | u32::from(EXCLUSIVE_ACCESS) << 8)
@@ -197,6 +198,7 @@ pub(super) enum Register {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Acquire {
     New,
+    Preempt,
     PreemptAndAbort,
 }
 
