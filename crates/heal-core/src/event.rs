@@ -63,6 +63,17 @@ pub struct Look {
     pub cause: LookCause,
 }
 
+impl Look {
+    /// Puts in verdicts that are newer than the look.
+    pub fn hear(&mut self, news: &PathNews) {
+        if let Observed::Known(Some(array)) = &mut self.array {
+            let legs = array.legs.iter_mut();
+            news.annotate(legs.filter_map(|leg| leg.backing.namespace_mut()));
+        }
+        news.annotate(&mut self.namespaces);
+    }
+}
+
 /// What is held of the host's paths now.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PathNews {

@@ -83,6 +83,10 @@ impl MdSuperblock {
     /// (`super_1_validate` refuses older event counts only). Its event count is no proof either
     /// way: the stale one may have counted past it. Its roles are: a leg that left counts those
     /// that stayed as members for ever, and one that went on without them does not.
+    ///
+    /// A role belongs to a member's number, and MD gives a number that nobody bound has to the next
+    /// new member (`bind_rdev_to_array`, `drivers/md/md.c`): of a leg whose number went to another
+    /// one while it was out, its role tells nothing.
     #[must_use]
     pub fn history_with(&self, running: &Self) -> History {
         if self.events > running.events {

@@ -116,9 +116,13 @@ impl Mailbox {
     }
 
     /// The verdict on some path changed, for a reason that was heard at that moment. It replaces
-    /// one that still waits: each names every verdict.
+    /// one that still waits: each names every verdict. It is read before a look that waits already,
+    /// which would bring the old verdict back for as long as nothing else happens.
     pub(crate) fn paths(&self, news: PathNews, heard_at: Moment) {
         let mut slots = self.lock();
+        if let Some(sight) = &mut slots.look {
+            sight.look.hear(&news);
+        }
         let first = slots.paths.take().map_or(heard_at, |(_, at)| at.min(heard_at));
         slots.paths = Some((news, first));
         drop(slots);
@@ -259,7 +263,11 @@ pub(crate) fn earliest(a: Option<Moment>, b: Option<Moment>) -> Option<Moment> {
 mod tests {
     use super::*;
     use heal_core::{EffectId, IncidentId, LookCause};
-    use heal_types::{HostAnswer, Observed, Outcome};
+    use heal_types::{
+        ControllerName, ControllerState, DevT, DeviceName, DiskSeq, FastIoFail, HostAnswer,
+        NamespaceIds, NamespaceSnapshot, Observed, Outcome, PathDoubt, PathHealth, PathSnapshot,
+        SectorCount, UnknownWhy,
+    };
 
     fn sight(begun: u64, signalled_at: Option<u64>) -> Sight {
         Sight {
@@ -292,6 +300,54 @@ mod tests {
         };
         assert_eq!((sight.begun, sight.signalled_at), (Moment(3), Some(Moment(10))));
         assert!(mailbox.take().is_none());
+    }
+
+    /// A namespace with one path, on which that verdict stands.
+    fn namespace(health: PathHealth) -> NamespaceSnapshot {
+        NamespaceSnapshot {
+            device: DeviceName::new("nvme1n1").unwrap(),
+            dev: DevT { major: 259, minor: 1 },
+            diskseq: Observed::Known(DiskSeq(1)),
+            ids: Observed::Known(NamespaceIds::default()),
+            nqn: Observed::Known("nqn.2014-08.com.example:a".parse().unwrap()),
+            size: Observed::Known(SectorCount(8192)),
+            logical_block: Observed::Known(512),
+            read_only: Observed::Known(false),
+            holders: Observed::Known(Vec::new()),
+            in_use: Observed::Known(false),
+            partitions: Observed::Known(0),
+            paths: vec![PathSnapshot {
+                controller: ControllerName::new("nvme1").unwrap(),
+                state: Observed::Known(ControllerState::Live),
+                portal: Observed::Unknown(UnknownWhy::NotReadYet),
+                ana_usable: Observed::Known(true),
+                health,
+                fast_io_fail: Observed::Known(FastIoFail::Off),
+                params: Observed::Unknown(UnknownWhy::NotReadYet),
+            }],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verdict_that_overtakes_a_look_stands_in_that_look_as_well() {
+        let dead = PathHealth::Dead(PathDoubt::LinkDown);
+        let path = (ControllerName::new("nvme1").unwrap(), DeviceName::new("nvme1n1").unwrap());
+        for (seen, heard) in [(dead, PathHealth::Up), (PathHealth::Up, dead)] {
+            let mailbox = Mailbox::default();
+            let mut sight = sight(1, None);
+            sight.look.namespaces.push(namespace(seen));
+            mailbox.look(sight);
+            let mut news = PathNews::default();
+            if heard != PathHealth::Up {
+                news.verdicts.insert(path.clone(), heard);
+            }
+            mailbox.paths(news, Moment(2));
+            assert!(matches!(mailbox.next().await, Mail::Paths(..)));
+            let Mail::Look(sight) = mailbox.next().await else {
+                panic!("a look was posted");
+            };
+            assert_eq!(sight.look.namespaces[0].paths[0].health, heard);
+        }
     }
 
     #[tokio::test]

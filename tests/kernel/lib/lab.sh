@@ -49,7 +49,7 @@ now_ms() { local up _; read -r up _ </proc/uptime; echo "$((10#${up/./} * 10))";
 trap 'echo "FAIL line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
 set -E
 
-for part in fabric faults array workload dates heald journal heal stall openstack hosts; do
+for part in fabric hosts ceph faults array workload dates heald journal heal stall openstack; do
     # shellcheck source=/dev/null
     . "/lab/lib/$part.sh"
 done

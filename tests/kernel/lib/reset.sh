@@ -15,10 +15,17 @@ mountpoint -q /var/lib/nvme-heal && umount --lazy /var/lib/nvme-heal
 systemctl unmask --runtime nvme-heald.service 2>/dev/null
 systemctl stop nvme-heald.service 2>/dev/null
 systemctl reset-failed nvme-heald.service 2>/dev/null
-for unit in lab-emulator lab-nova lab-polling lab-fenced; do
+# An OSD that was stopped would take its time to end.
+for unit in lab-osd-a lab-osd-b lab-mon; do
+    systemctl kill --signal=KILL "$unit.service" 2>/dev/null
+done
+for unit in lab-emulator lab-nova lab-polling lab-fenced lab-osd-a lab-osd-b lab-mon; do
     systemctl stop "$unit.service" 2>/dev/null
     systemctl reset-failed "$unit.service" 2>/dev/null
 done
+mountpoint -q "$STATE/ceph-tree" && umount --recursive "$STATE/ceph-tree"
+watched=/sys/kernel/tracing/events/nvmet/nvmet_req_init
+[[ -e $watched ]] && { echo 0 >"$watched/enable"; echo 0 >"$watched/filter"; }
 # Nobody dates the kernel's moments any more.
 tracing=/sys/kernel/tracing/kprobe_events
 if [[ -s $tracing ]]; then
@@ -97,7 +104,7 @@ udevadm settle --timeout=20
 
 systemctl stop nvme-heald.service 2>/dev/null
 mountpoint -q "$STATE/backing" && umount "$STATE/backing"
-rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made,certificates,fenced}
+rm -rf "$STATE"/{replicas,arrays,local,inventory,out,kills,killed-in,replicas-made,certificates,fenced,ceph}
 rm -f "$STATE"/workload-* "$STATE"/seen-*
 rm -rf /var/lib/nvme-heal/* /run/nvme-heald/* /run/nvme-heal/*
 mkdir -p "$LAB_OUT"

@@ -1,5 +1,6 @@
 # what: from MD's notification to the decision in the journal, over more than fifty faults
 # timeout: 700
+# alone: measured
 # needs: deb
 . /lab/lib/lab.sh
 

@@ -4,24 +4,13 @@
 # multipath: off
 . /lab/lib/lab.sh
 
-# disk_of_one_host NAME [OPTION…]: a replica that only host a may use.
-disk_of_one_host() {
-    replica_create "$1" 16 "${@:2}"
-    hosts_of "$1"
-    target_unlink "$1"
-    echo 0 >"$subsystem/attr_allow_any_host"
-    mkdir -p "$NVMET/hosts/${HOST[a]}" "$NVMET/hosts/${HOST[b]}"
-    ln -s "$NVMET/hosts/${HOST[a]}" "$subsystem/allowed_hosts/${HOST[a]}"
-    target_link "$1"
-}
-
 say "first a fence that is none: off the list, and the next host let in"
-disk_of_one_host none
+disk_of_one_host none 16
 host_connect a
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 600))'
-rm "$subsystem/allowed_hosts/${HOST[a]}"
-ln -s "$NVMET/hosts/${HOST[b]}" "$subsystem/allowed_hosts/${HOST[b]}"
+host_unlist a
+host_list b
 before=$(turn_get a acked)
 host_connect b
 turn_begin b
@@ -38,35 +27,9 @@ nvme disconnect --nqn="$nqn" >/dev/null
 claim "a host that is only taken off the list goes on writing, and every check here sees it"
 
 say "now the fence, while the old host writes"
-disk_of_one_host real
-address=$(replica_address real)
-certificates=$LAB_STATE/certificates
-mkdir -p "$certificates" "$LAB_STATE/fenced"
-/lab/files/ask_fence certificates "$certificates" "$address"
-cat >"$certificates/config.ron" <<CONFIG
-(
-    listen: "$address:4421",
-    certificate: "$certificates/server.crt",
-    key: "$certificates/server.key",
-    clients: "$certificates/authority.crt",
-    state: "$LAB_STATE/fenced",
-)
-CONFIG
-# A port listens in the network of the task that puts a subsystem on it.
-fence_start() {
-    systemd-run --quiet --unit=lab-fenced --property=Type=notify nsenter --net=/run/netns/tgt-real \
-        /lab/files/nvmet-fenced --config "$certificates/config.ron"
-}
-ask() { /lab/files/ask_fence "$certificates" "$address" "$@"; }
-fence_start
-ask health
-# A target begins to count its controllers anew, and one kernel takes no two of one number: host a gets
-# the second.
-ln -s "$NVMET/hosts/${HOST[b]}" "$subsystem/allowed_hosts/${HOST[b]}"
-host_connect b
-host_connect a
-nvme disconnect --device="$(host_controller b)"
-rm "$subsystem/allowed_hosts/${HOST[b]}"
+disk_of_one_host real 16
+fence_ready
+host_connect_second a b
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 1200))'
 ! ask report "$nqn" 0 2>/dev/null || fail "a device in use is reported closed"
@@ -110,21 +73,20 @@ figure blocks_checked $(($(turn_get b acked) + acked)) blocks
 claim "the new host reads what the old one wrote, and no write of the old one lands any more"
 
 say "a write is under way when the fence comes, and the disk does not answer"
-disk_of_one_host slow --backing freezable
+disk_of_one_host slow 16 --backing freezable
 host_connect a
 turn_begin a
 wait_until 60 '(($(turn_get a acked) > 600))'
 replica_freeze slow
 nap 1
 acked=$(turn_get a acked)
-ask close "$nqn" 3 &
-closing=$!
+ask_begin close "$nqn" 3
 nap 3
 say "meanwhile its namespace is $(cat "$subsystem/namespaces/1/enable")"
-kill -0 "$closing" 2>/dev/null || fail "it is closed while a write is under way"
+kill -0 "$ASKING" 2>/dev/null || fail "it is closed while a write is under way"
 ! ask report "$nqn" 3 2>/dev/null || fail "it is reported closed while a write is under way"
 replica_thaw slow
-wait "$closing" || fail "it is never closed"
+wait "$ASKING" || fail "it is never closed"
 ask report "$nqn" 3
 landed=$(replica_sum slow)
 nap 4

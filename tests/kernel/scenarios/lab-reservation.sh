@@ -6,34 +6,14 @@
 # multipath: off
 . /lab/lib/lab.sh
 
-FENCE=nqn.2025-01.io.nvme-heal.lab:recoverer
-FENCE_ID=33333333-3333-4333-8333-333333333333
-
-# disk_to_reserve NAME [OPTION…]: a replica that everybody may connect to, and whose namespace can be
-# reserved.
+# disk_to_reserve NAME [OPTION…]: everybody may connect to it, and it can be reserved.
 disk_to_reserve() {
-    replica_create "$1" 16 "${@:2}"
-    hosts_of "$1"
+    disk_of_hosts "$1" 16 "${@:2}"
     echo 0 >"$subsystem/namespaces/1/enable"
     echo 1 >"$subsystem/namespaces/1/resv_enable"
     echo 1 >"$subsystem/namespaces/1/enable"
-    target_is true "$(replica_address "$1")"
+    reservation_ready true "$(replica_address "$1")"
 }
-
-# target_is UNTIL_POWER_LOSS ADDRESS…: the disk as a FabricTarget says it, that is reached there.
-target_is() {
-    local portals
-    portals=$(printf ',{"address":"%s","port":4420}' "${@:2}")
-    target=$LAB_OUT/target-$disk.json
-    cat >"$target" <<TARGET
-{"cephCluster": {"name": "lab"}, "transport": "tcp", "portals": [${portals#,}],
- "devices": [{"subsystem": "$nqn", "namespace": "uuid.$(replica_uuid "$disk")"}],
- "nodes": [{"name": "a", "hostNqn": "${HOST[a]}", "hostId": "${HOST_ID[a]}"},
-           {"name": "b", "hostNqn": "${HOST[b]}", "hostId": "${HOST_ID[b]}"}],
- "fence": {"reservation": {"hostNqn": "$FENCE", "hostId": "$FENCE_ID", "untilPowerLoss": $1}}}
-TARGET
-}
-ask() { /lab/files/ask_fence target "$target" "$@"; }
 kernel_is_well() {
     ! dmesg | grep -E 'BUG:|WARNING:|Oops|refcount_t|blocked for more than' || fail "the kernel complains"
 }
@@ -41,7 +21,7 @@ kernel_is_well() {
 say "first no fence: everybody may connect, and the next host does"
 disk_to_reserve none
 host_connect a
-target_is false "$(replica_address none)"
+reservation_ready false "$(replica_address none)"
 ! ask health || fail "a target that forgets what is reserved is said to be a fence"
 why=$(ask close 7 a 2>&1) && fail "a target that forgets what is reserved is closed"
 [[ $why == *"do not survive a loss of power"* ]] || fail "it is refused for another reason: $why"
@@ -136,22 +116,20 @@ turn_begin a
 wait_until 60 '(($(turn_get a acked) > 600))'
 replica_freeze slow
 nap 1
-/lab/files/ask_fence target "$target" close 3 a &
-closing=$!
+ask_begin close 3 a
 nap 3
-kill -0 "$closing" 2>/dev/null || fail "it is closed while a write is under way"
+kill -0 "$ASKING" 2>/dev/null || fail "it is closed while a write is under way"
 ! ask report 3 a 2>/dev/null || fail "it is reported closed while a write is under way"
-kill -KILL "$closing"
-wait "$closing" 2>/dev/null || true
+kill -KILL "$ASKING"
+wait "$ASKING" 2>/dev/null || true
 say "the leader died; the next one asks"
-/lab/files/ask_fence target "$target" close 3 a &
-closing=$!
+ask_begin close 3 a
 nap 3
-kill -0 "$closing" 2>/dev/null || fail "it is closed while a write is under way"
+kill -0 "$ASKING" 2>/dev/null || fail "it is closed while a write is under way"
 ! ask report 3 a 2>/dev/null || fail "it is reported closed while a write is under way"
 replica_thaw slow
 # It begins anew, so that the old host may have written in between.
-wait "$closing" || ask close 3 a
+wait "$ASKING" || ask close 3 a
 ask report 3 a
 proven=$(now_ms)
 nap 0.3
@@ -169,7 +147,7 @@ claim "a write that is under way when the fence comes is waited for, also by the
 say "the old host is cut off with writes under way, and comes back when another has its disk"
 disk_to_reserve away
 replica_second_path away
-target_is true "$(replica_address away)" "$(replica_address away 2)"
+reservation_ready true "$(replica_address away)" "$(replica_address away 2)"
 # Connected before: the number of a controller that its target gave up is given to the next one, and one
 # kernel takes no two of one number.
 host_connect b 2

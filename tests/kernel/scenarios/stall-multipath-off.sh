@@ -1,6 +1,7 @@
 # what: without native multipath the same: isolated, re-added by bitmap, no error
 # timeout: 300
 # timeout-full: 420
+# alone: measured
 # multipath: off
 # needs: deb
 . /lab/lib/lab.sh

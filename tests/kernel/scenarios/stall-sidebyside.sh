@@ -1,6 +1,7 @@
 # what: how long a write waits after a cable pull: no agent, mdadm, a kernel knob, and nvme-heald
 # timeout: 900
 # timeout-full: 2400
+# alone: measured
 # needs: deb
 . /lab/lib/lab.sh
 

@@ -1,6 +1,7 @@
 # what: from a fault to the report, from the return to the re-add: ours beside a model of the polling agent
 # timeout: 1200
 # timeout-full: 3000
+# alone: measured
 # needs: deb
 # needs: os-brick
 . /lab/lib/lab.sh

@@ -150,6 +150,9 @@ impl ArrayMachine {
         let leg = self.snapshot().and_then(|array| leg_of(array, &replica.target.namespace));
         let held = leg.filter(|leg| leg.is_in_sync()).and_then(|leg| leg.slot);
         let Some(held) = held.filter(|held| *held != slot) else { return false };
+        if self.goes_by_another_name(replica) {
+            return false;
+        }
         if self.asks_on_behalf_of(slot, held) {
             return true;
         }
@@ -165,6 +168,16 @@ impl ArrayMachine {
         }
         self.dirty = true;
         true
+    }
+
+    /// An answer that gives a leg's namespace to another replica tells nothing about that leg.
+    fn goes_by_another_name(&self, replica: &Replica) -> bool {
+        let another = |member: &Member| {
+            member.namespace == Some(replica.target.namespace)
+                && member.replica.as_ref().is_some_and(|id| *id != replica.id)
+        };
+        let lost = |repair: &Repair| repair.lost.iter().any(another);
+        self.members.values().any(another) || self.repairs.values().any(lost)
     }
 
     /// Asks for whom another slot lost, where what was granted for this one took that place.
@@ -210,16 +223,17 @@ impl ArrayMachine {
         }
     }
 
-    /// One that this slot lost earlier, and that the provisioner still lists and counts as lost.
+    /// One that this slot lost earlier, and that the provisioner still lists and counts as lost, or
+    /// as one that has to go.
     fn whom_it_replaced(&self, slot: Slot) -> Option<Member> {
         let repair = self.repairs.get(&slot)?;
         let volume = self.volume.known()?;
-        let missing = |member: &&Member| {
+        let wants_another = |member: &&Member| {
             let listed = member.replica.as_ref().and_then(|id| volume.replica(id));
-            let lost = listed.is_some_and(|replica| replica.state == ReplicaState::Missing);
+            let lost = listed.is_some_and(|replica| !replica.state.is_offered());
             lost && member.replica.as_ref() != repair.asks_to_replace()
         };
-        repair.also_retire.iter().rev().find(missing).cloned()
+        repair.also_retire.iter().rev().find(wants_another).cloned()
     }
 }
 

@@ -17,6 +17,7 @@
 //! here.
 
 mod build;
+mod chart;
 mod rights;
 mod server;
 
@@ -147,19 +148,27 @@ pub(crate) fn test(wanted: &Wanted, verbose: bool) -> anyhow::Result<(bool, Stri
     }
     let (mut passed, mut said) = follow(&mut command)?;
     if *wanted == Wanted::All {
-        // In the words of a test, for whoever reads both.
-        let found = rights::check(&server).unwrap_or_else(|error| vec![format!("{error:#}")]);
-        found.iter().for_each(|it| said.push_str(&format!("rights: {it}\n")));
-        let verdict = if found.is_empty() { "ok" } else { "FAILED" };
-        let sentence = format!("test rights::{} ... {verdict}\n", rights::SENTENCE);
-        print!("{sentence}");
-        said.push_str(&sentence);
-        passed &= found.is_empty();
+        for (sentence, found) in
+            [(rights::SENTENCE, rights::check(&server)), (chart::SENTENCE, chart::check(&server))]
+        {
+            let found = found.unwrap_or_else(|error| vec![format!("{error:#}")]);
+            passed &= found.is_empty();
+            tell(sentence, &found, &mut said);
+        }
     }
     if verbose || !passed {
         print!("{said}");
     }
     Ok((passed, said))
+}
+
+/// What a check found, in the words of a test, for whoever reads both.
+fn tell(sentence: &str, found: &[String], said: &mut String) {
+    let verdict = if found.is_empty() { "ok" } else { "FAILED" };
+    let line = format!("test cluster::{sentence} ... {verdict}\n");
+    print!("{line}");
+    found.iter().for_each(|it| said.push_str(&format!("{it}\n")));
+    said.push_str(&line);
 }
 
 /// Runs cargo to its end and says meanwhile how each scenario ended: whether all is well, and all

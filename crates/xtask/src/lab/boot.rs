@@ -4,6 +4,7 @@
 //!   xtask ── setpriv --pdeathsig KILL ── qemu-system-x86_64
 //!     │                                    ├─ vda  root.img, snapshot=on
 //!     │                                    ├─ vdb  payload.img (xtask itself, library, packages)
+//!     │                                    ├─ vdc… what a scenario needs beside it, never written
 //!     ├── control.sock ── virtserialport ──┤  lab.control, the agent
 //!     ├── shell.sock ──── virtconsole ─────┤  hvc0, a root shell
 //!     └── console.log ─── ttyS0 ───────────┘  kernel and systemd, read only when something is wrong
@@ -154,6 +155,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) accel: Accel,
     pub(crate) multipath: Multipath,
     pub(crate) payload: &'a Path,
+    /// Further ones, that are only read; the guest knows them by their labels.
+    pub(crate) disks: &'a [PathBuf],
     /// Where the console log goes.
     pub(crate) dir: &'a Path,
     pub(crate) keep: bool,
@@ -191,6 +194,7 @@ impl Vm {
             .arg(format!("{KERNEL_OPTIONS} {}", plan.multipath.boot_option()))
             .args(disk(&plan.image.root(), "snapshot=on"))
             .args(disk(plan.payload, "readonly=on"))
+            .args(plan.disks.iter().flat_map(|path| disk(path, "readonly=on")))
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])
             .args(socket("control", &sockets))
             .args(["-device", "virtserialport,chardev=control,name=lab.control"])

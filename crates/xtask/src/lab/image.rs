@@ -319,7 +319,7 @@ fn image_recipe() -> u64 {
 }
 
 /// FNV-1a: stable from one build of xtask to the next, which std's hasher does not promise.
-fn fingerprint(parts: &[&str]) -> u64 {
+pub(super) fn fingerprint(parts: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -328,12 +328,12 @@ fn fingerprint(parts: &[&str]) -> u64 {
 }
 
 /// A small ext4 disk from the files of a directory.
-pub(crate) fn payload(directory: &Path, disk: &Path) -> anyhow::Result<()> {
+pub(crate) fn disk(directory: &Path, disk: &Path, label: &str) -> anyhow::Result<()> {
     let used = stdout(Command::new("du").args(["-s", "-k"]).arg(directory))?;
     let used: u64 = used.split_whitespace().next().unwrap_or("0").parse()?;
     let size = format!("{}k", used + used / 8 + 8 * 1024);
     run(program("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-L", "lab-payload"])
+        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-L", label])
         .args(["-E", "root_owner=0:0", "-d"])
         .arg(directory)
         .arg(disk)

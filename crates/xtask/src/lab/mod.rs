@@ -20,6 +20,7 @@
 pub(crate) mod boot;
 #[cfg(test)]
 mod catalogue;
+mod ceph;
 pub(crate) mod command;
 mod cpio;
 pub(crate) mod demo;
@@ -42,7 +43,7 @@ use clap::Subcommand;
 
 use kernel::Series;
 use scenario::{Boot, Multipath, Scenario};
-use session::{BootOptions, ScenarioResult, Session};
+use session::{BootOptions, Brought, ScenarioResult, Session};
 
 pub(crate) use report::Printed;
 
@@ -160,7 +161,7 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
         if options.deb.is_none() && scenarios.iter().any(|scenario| scenario.needs_deb) {
             options.deb = Some(crate::package::deb::build()?);
         }
-        options.files = files(&scenarios.iter().collect::<Vec<_>>())?;
+        options.brought = bring(&scenarios.iter().collect::<Vec<_>>())?;
         let mut wanted: Vec<&Scenario> =
             scenarios.iter().filter(|scenario| scenario.runs_on(kernel)).collect();
         // Those that share a boot together: one that wants its own ends it for all others.
@@ -186,9 +187,9 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<()> {
     )
 }
 
-/// What these scenarios want to find in the guest beside the library and the package.
-pub(crate) fn files(scenarios: &[&Scenario]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// Makes what these scenarios want to find in the guest beside the library and the package.
+pub(crate) fn bring(scenarios: &[&Scenario]) -> anyhow::Result<Brought> {
+    let Brought { mut files, mut disks } = Brought::default();
     if scenarios.iter().any(|scenario| scenario.needs_contract) {
         files.push(contract()?);
     }
@@ -198,7 +199,10 @@ pub(crate) fn files(scenarios: &[&Scenario]) -> anyhow::Result<Vec<PathBuf>> {
     if scenarios.iter().any(|scenario| scenario.needs_fence) {
         files.extend(fence()?);
     }
-    Ok(files)
+    if scenarios.iter().any(|scenario| scenario.needs_ceph) {
+        disks.push(ceph::disk()?);
+    }
+    Ok(Brought { files, disks })
 }
 
 /// The program that plays the host's contract, built from this tree.

@@ -71,7 +71,15 @@ pub(super) fn archive() -> anyhow::Result<PathBuf> {
     std::fs::copy(only.join(agent), tree.join(SITE).join(agent))
         .with_context(|| format!("the wheel holds no {agent}"))?;
     let archive = base.join("os-brick.tar");
-    compile(&tree)?;
+    compile(
+        &tree,
+        &[LIBRARY, SITE],
+        &[
+            "usr/lib/python3.11/__pycache__/threading.cpython-311.pyc",
+            "opt/os-brick/os_brick/initiator/connectors/__pycache__/nvmeof.cpython-311.pyc",
+            "opt/os-brick/os_brick/initiator/connectors/__pycache__/nvmeof_agent.cpython-311.pyc",
+        ],
+    )?;
     run(program("tar")
         .args(["--create", "--owner=0", "--group=0"])
         .args(UNUSED.iter().map(|path| format!("--exclude={path}")))
@@ -83,8 +91,9 @@ pub(super) fn archive() -> anyhow::Result<PathBuf> {
     Ok(archive)
 }
 
-/// Compiles what changed, under the names that it has in the guest.
-fn compile(tree: &Path) -> anyhow::Result<()> {
+/// Compiles what changed in these parts of a tree, by the Python in it and under the names that it
+/// has in the guest.
+pub(super) fn compile(tree: &Path, parts: &[&str], matters: &[&str]) -> anyhow::Result<()> {
     let python = tree.join("usr/bin/python3.11");
     let done = Command::new(&python)
         .env_clear()
@@ -95,15 +104,11 @@ fn compile(tree: &Path) -> anyhow::Result<()> {
         .arg("-s")
         .arg(tree)
         .args(["-p", "/"])
-        .args([tree.join(LIBRARY), tree.join(SITE)])
+        .args(parts.iter().map(|part| tree.join(part)))
         .output()
         .with_context(|| format!("cannot start {}", python.display()))?;
     // Some file of some package is an example of what does not compile; but these are what matters.
-    for module in [
-        "usr/lib/python3.11/__pycache__/threading.cpython-311.pyc",
-        "opt/os-brick/os_brick/initiator/connectors/__pycache__/nvmeof.cpython-311.pyc",
-        "opt/os-brick/os_brick/initiator/connectors/__pycache__/nvmeof_agent.cpython-311.pyc",
-    ] {
+    for module in matters {
         anyhow::ensure!(
             tree.join(module).is_file(),
             "{} left no {module}: {}",

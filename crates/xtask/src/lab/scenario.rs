@@ -11,6 +11,8 @@
 //!   # needs: contract         plays the host's contract
 //!   # needs: os-brick         attaches with the real os-brick
 //!   # needs: fence            has a target's own fence, and asks it as the recoverer does
+//!   # needs: ceph             has Debian's Ceph, on a disk of its own
+//!   # alone: measured         a full proof runs nothing beside it: it measures milliseconds
 //!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
 //! ```
 //!
@@ -67,6 +69,9 @@ pub(crate) struct Scenario {
     pub(crate) needs_contract: bool,
     pub(crate) needs_os_brick: bool,
     pub(crate) needs_fence: bool,
+    pub(crate) needs_ceph: bool,
+    /// Whether it measures what anything beside it would change.
+    pub(crate) alone: bool,
     pub(crate) expected_errors: Vec<String>,
     pub(crate) script: String,
 }
@@ -94,6 +99,8 @@ impl Scenario {
             needs_contract: false,
             needs_os_brick: false,
             needs_fence: false,
+            needs_ceph: false,
+            alone: false,
             expected_errors: Vec::new(),
             script: String::new(),
         };
@@ -141,6 +148,8 @@ impl Scenario {
             "needs" if value == "contract" => self.needs_contract = true,
             "needs" if value == "os-brick" => self.needs_os_brick = true,
             "needs" if value == "fence" => self.needs_fence = true,
+            "needs" if value == "ceph" => self.needs_ceph = true,
+            "alone" if value == "measured" => self.alone = true,
             "expects-error" => self.expected_errors.push(value.to_owned()),
             other => bail!("unknown header key `{other}`"),
         }
@@ -156,12 +165,12 @@ impl Scenario {
         self.env.push((format!("LAB_{name}"), value.to_owned()));
     }
 
-    /// Everything is to be repeated, and may take the time for it.
     /// Whatever it repeats by itself, once.
     pub(crate) fn repeat_once(&mut self) {
         self.env.push(("LAB_PULLS".to_owned(), "1".to_owned()));
     }
 
+    /// Everything is to be repeated, and may take the time for it.
     pub(crate) fn repeat_in_full(&mut self) {
         self.env.push((FULL.to_owned(), "1".to_owned()));
         self.timeout = self.timeout_full.unwrap_or(self.timeout);

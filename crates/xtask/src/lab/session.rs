@@ -35,13 +35,21 @@ const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// Beyond a scenario's own limit: cleaning up before it and collecting after it.
 const GUEST_MARGIN: Duration = Duration::from_secs(240);
 
+/// What scenarios find in the guest beside the library and the package.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Brought {
+    /// Below `/lab/files`.
+    pub(crate) files: Vec<PathBuf>,
+    /// File systems to mount, each by its label.
+    pub(crate) disks: Vec<PathBuf>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct BootOptions {
     pub(crate) kernel: Series,
     /// The package scenarios install; none for scenarios that need no daemon.
     pub(crate) deb: Option<PathBuf>,
-    /// Further files, found in the guest below `/lab/files`.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) brought: Brought,
     /// Leave the VM running at the end.
     pub(crate) keep: bool,
     /// Where logs and results of this run go.
@@ -52,7 +60,8 @@ impl BootOptions {
     /// A run directory of its own below `target/lab`, and `KEEP` from the environment.
     pub(crate) fn new(kernel: Series, deb: Option<PathBuf>) -> anyhow::Result<Self> {
         let keep = std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0");
-        Ok(Self { kernel, deb, files: Vec::new(), keep, dir: report::run_directory()? })
+        let brought = Brought::default();
+        Ok(Self { kernel, deb, brought, keep, dir: report::run_directory()? })
     }
 }
 
@@ -107,6 +116,7 @@ impl Session {
                 accel,
                 multipath,
                 payload: &payload,
+                disks: &options.brought.disks,
                 dir: &dir,
                 keep: options.keep,
             };
@@ -381,8 +391,8 @@ fn write_payload(options: &BootOptions, dir: &Path, disk: &Path) -> anyhow::Resu
         Ok(())
     };
     copy(options.deb.as_slice(), "debs")?;
-    copy(&options.files, "files")?;
-    image::payload(dir, disk)?;
+    copy(&options.brought.files, "files")?;
+    image::disk(dir, disk, "lab-payload")?;
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -8,7 +8,8 @@
 //! Nothing is shared out beforehand: how long a scenario takes on this machine shows when it has
 //! run.
 //!
-//! Not for what is to be measured: a full proof runs one VM after the other and alone.
+//! Not for what is measured to the millisecond: in a full proof that comes first, one VM after the
+//! other and nothing beside it.
 //!
 //! The price: their lines are mixed, so each is printed behind the name of its scenario.
 
@@ -21,10 +22,10 @@ use anyhow::Context as _;
 use crate::lab::kernel::Series;
 use crate::lab::scenario::{Multipath, Scenario};
 use crate::lab::session::{BootOptions, ScenarioResult};
-use crate::lab::{Guests, Printed, files, image};
+use crate::lab::{Guests, Printed, bring, image};
 
 /// More VMs than this only wait for each other's processors.
-pub(super) const LANES: usize = 2;
+const LANES: usize = 2;
 
 /// What kind of VM runs a scenario.
 type Kind = (Series, (Multipath, bool));
@@ -54,40 +55,53 @@ impl Left {
     }
 }
 
-/// Runs what is wanted, and tells what came of it, in the order in which it was wanted.
+/// Runs what is wanted, and tells what came of it, in the order in which it was wanted. Whether
+/// what measures runs `alone` is asked for: it takes longer.
 pub(super) fn run(
     wanted: Vec<(Series, Scenario)>,
-    lanes: usize,
+    alone: bool,
     deb: Option<&Path>,
     verbose: bool,
 ) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
     // Made here, once: two lanes would make the same ones twice.
-    let files = files(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
+    let brought = bring(&wanted.iter().map(|(_, scenario)| scenario).collect::<Vec<_>>())?;
     for kernel in wanted.iter().map(|(kernel, _)| *kernel).collect::<BTreeSet<Series>>() {
         image::prepare(kernel, false)?;
     }
     // Each VM has a directory of its own for what it leaves.
     let boots = |kernel| {
         let options = BootOptions::new(kernel, deb.map(Path::to_owned))?;
-        anyhow::Ok(BootOptions { keep: false, files: files.clone(), ..options })
+        anyhow::Ok(BootOptions { keep: false, brought: brought.clone(), ..options })
     };
-    let printed = Printed { verbose, mixed: lanes > 1 };
     let order: Vec<(Series, String)> =
         wanted.iter().map(|(kernel, scenario)| (*kernel, scenario.name.clone())).collect();
-    let left = Left::new(wanted);
-    let mut results = std::thread::scope(|scope| {
-        let lanes: Vec<_> =
-            (0..lanes).map(|_| scope.spawn(|| run_lane(&left, &boots, printed))).collect();
-        let mut results = Vec::new();
-        for lane in lanes {
-            results.extend(lane.join().ok().context("a lane of the proof broke off")??);
-        }
-        anyhow::Ok(results)
-    })?;
+    let (measured, others): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|(_, scenario)| alone && scenario.alone);
+    let mut results = run_lanes(measured, 1, &boots, verbose)?;
+    results.extend(run_lanes(others, LANES, &boots, verbose)?);
     results.sort_by_key(|(kernel, result)| {
         order.iter().position(|(on, name)| on == kernel && *name == result.name)
     });
     Ok(results)
+}
+
+fn run_lanes(
+    wanted: Vec<(Series, Scenario)>,
+    lanes: usize,
+    boots: &(impl Fn(Series) -> anyhow::Result<BootOptions> + Sync),
+    verbose: bool,
+) -> anyhow::Result<Vec<(Series, ScenarioResult)>> {
+    let printed = Printed { verbose, mixed: lanes > 1 };
+    let left = Left::new(wanted);
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> =
+            (0..lanes).map(|_| scope.spawn(|| run_lane(&left, boots, printed))).collect();
+        let mut results = Vec::new();
+        for lane in lanes {
+            results.extend(lane.join().ok().context("a lane of the proof broke off")??);
+        }
+        Ok(results)
+    })
 }
 
 fn run_lane(

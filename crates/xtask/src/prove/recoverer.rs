@@ -6,6 +6,10 @@
 //! tree, and the simulator has to notice. Last, the controller itself: replicas of it on a real API
 //! server, with its own rights, killed in every phase; with `--full`, with a real Ceph behind it as
 //! well.
+//!
+//! What wants a kernel stands in the table of `prove.rs`: the fence of a Linux target under load, on
+//! real NVMe/TCP, and with `--full` both ends joined: a real OSD on such a device, whose old daemon
+//! wakes up after the move. `--quick` boots no VM.
 
 use anyhow::Context as _;
 
