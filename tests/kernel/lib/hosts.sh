@@ -35,15 +35,15 @@ disk_of_one_host() {
 host_list() { ln -s "$NVMET/hosts/${HOST[$1]}" "$subsystem/allowed_hosts/${HOST[$1]}"; }
 host_unlist() { rm "$subsystem/allowed_hosts/${HOST[$1]}"; }
 
-# host_connect HOST [PATH]: fails soon, so that an application learns of it; LOST_AFTER=SECONDS before it:
-# how long it tries to come back. The kernel is asked itself: nvme-cli takes another host's connection to
-# the same address for its own.
+# host_connect HOST [PATH]: fails soon, so that an application learns of it; before it LOST_AFTER=SECONDS:
+# how long it tries to come back, and KEEP_ALIVE=SECONDS: how long the target waits for a sign of life. The
+# kernel is asked itself: nvme-cli takes another host's connection to the same address for its own.
 host_connect() {
     local fabrics made
     exec {fabrics}<>/dev/nvme-fabrics
     printf %s "transport=tcp,traddr=$(replica_address "$disk" "${2:-1}"),trsvcid=4420,nqn=$nqn,\
 hostnqn=${HOST[$1]},hostid=${HOST_ID[$1]},nr_io_queues=2,reconnect_delay=1,\
-ctrl_loss_tmo=${LOST_AFTER:-20},keep_alive_tmo=5" >&"$fabrics"
+ctrl_loss_tmo=${LOST_AFTER:-20},keep_alive_tmo=${KEEP_ALIVE:-5}" >&"$fabrics"
     read -r made <&"$fabrics"
     exec {fabrics}>&-
     say "host $1 is connected: $made"
