@@ -4,6 +4,9 @@
 //!   ask_fence certificates DIR NAME        an authority, the fence's certificate for NAME, and ours
 //!   ask_fence DIR NAME close|report|health NQN GENERATION
 //!   ask_fence DIR NAME admit NQN GENERATION HOST-NQN
+//!   ask_fence target FILE health                           the fence of a FabricTarget's spec, in JSON,
+//!   ask_fence target FILE close|report GENERATION NODE…    and its first device; those nodes may be
+//!   ask_fence target FILE admit GENERATION NODE            using it
 //! ```
 //!
 //! A report is examined as the plan examines it: only what proves that nobody can write ends with
@@ -16,6 +19,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use heal_types::Nqn;
@@ -26,7 +30,7 @@ use nvmeof_recoverer::plan::view::{Device, FenceHealth};
 use nvmeof_recoverer_controller::clock;
 use nvmeof_recoverer_controller::config::FenceTls;
 use nvmeof_recoverer_controller::crd::{self, CephClusterRef, FabricTargetSpec, Transport};
-use nvmeof_recoverer_controller::fence::{Ask, Host, Means, Verb};
+use nvmeof_recoverer_controller::fence::{Ask, Fence, Host, Means, Verb};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 #[tokio::main(flavor = "current_thread")]
@@ -35,12 +39,24 @@ async fn main() -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["certificates", dir, name] => certificates(Path::new(dir), name),
-        [dir, name, "health"] => {
-            let health = fence(dir, name).health().await;
-            println!("{health:?}");
-            anyhow::ensure!(health == FenceHealth::Ready, "it is not ready");
-            Ok(())
+        ["target", file, "health"] => healthy(means(None).of(&target(file)?)).await,
+        ["target", file, verb, generation, ref nodes @ ..] => {
+            let target = target(file)?;
+            let hosts =
+                nodes.iter().map(|node| host(&target, node)).collect::<Result<Vec<_>, _>>()?;
+            let (verb, holders) = match (verb, &hosts[..]) {
+                ("close", _) => (Verb::Close, hosts),
+                ("report", _) => (Verb::Report, hosts),
+                ("admit", [host]) => (Verb::Admit(host.clone()), Vec::new()),
+                _ => bail!("see the head of this program"),
+            };
+            let first = target.devices.first().context("a target with no device")?;
+            let device = Device { subsystem: first.subsystem.clone(), namespace: first.namespace };
+            let generation = Generation(generation.parse()?);
+            let ask = Ask { verb, device, generation, holders };
+            answered(means(None).of(&target).ask(&ask).await, &ask)
         }
+        [dir, name, "health"] => healthy(fence(dir, name)).await,
         [dir, name, "admit", nqn, generation, host] => {
             let host_nqn = Some(Nqn::new(host)?);
             let host = Host { node: NodeName::new("node")?, host_nqn };
@@ -56,7 +72,29 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-fn fence(dir: &str, name: &str) -> std::sync::Arc<dyn nvmeof_recoverer_controller::fence::Fence> {
+async fn healthy(fence: Arc<dyn Fence>) -> anyhow::Result<()> {
+    let health = fence.health().await;
+    println!("{health:?}");
+    anyhow::ensure!(health == FenceHealth::Ready, "it is not ready");
+    Ok(())
+}
+
+fn target(file: &str) -> anyhow::Result<FabricTargetSpec> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    serde_json::from_str(&text).with_context(|| format!("{file} is no FabricTarget's spec"))
+}
+
+fn host(target: &FabricTargetSpec, node: &str) -> anyhow::Result<Host> {
+    let listed = target.nodes.iter().find(|it| it.name.as_str() == node);
+    let listed = listed.with_context(|| format!("the target does not list {node}"))?;
+    Ok(Host { node: listed.name.clone(), host_nqn: Some(listed.host_nqn.clone()) })
+}
+
+fn means(tls: Option<FenceTls>) -> Means {
+    Means { programs: Path::new("/nonexistent").to_path_buf(), tls }
+}
+
+fn fence(dir: &str, name: &str) -> Arc<dyn Fence> {
     let path = |file: &str| Path::new(dir).join(file);
     let tls = FenceTls {
         authority: path("authority.crt"),
@@ -73,7 +111,7 @@ fn fence(dir: &str, name: &str) -> std::sync::Arc<dyn nvmeof_recoverer_controlle
         nodes: Vec::new(),
         fence: Some(fence),
     };
-    Means { programs: Path::new("/nonexistent").to_path_buf(), tls: Some(tls) }.of(&target)
+    means(Some(tls)).of(&target)
 }
 
 async fn asked(
@@ -87,12 +125,16 @@ async fn asked(
     let namespace = "uuid.6c1e5c4a-8b0e-4f5e-9c7b-2a0c3f1d9e11".parse()?;
     let device = Device { subsystem: Nqn::new(nqn)?, namespace };
     let ask = Ask { verb, device, generation, holders: Vec::new() };
-    match fence(dir, name).ask(&ask).await {
+    answered(fence(dir, name).ask(&ask).await, &ask)
+}
+
+fn answered(answer: Answer, ask: &Ask) -> anyhow::Result<()> {
+    match answer {
         Answer::Done => println!("done"),
         Answer::Seen(report) => {
             println!("{report:?}");
-            let now = clock::now().wall;
-            let open = Evidence::examine(report, generation, &BTreeSet::new(), now).err();
+            let holders = ask.holders.iter().map(|it| it.node.clone()).collect::<BTreeSet<_>>();
+            let open = Evidence::examine(report, ask.generation, &holders, clock::now().wall).err();
             anyhow::ensure!(open.is_none(), "{}", open.map_or(String::new(), |it| it.to_string()));
         }
         answer @ (Answer::Again(_) | Answer::Refused(_) | Answer::Label(_)) => bail!("{answer:?}"),

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 
 use crate::bench;
 use crate::lab::kernel::Series;
@@ -101,12 +102,20 @@ enum Where {
     Stock,
     /// On every kernel, with `--full` only.
     Full,
+    /// On the kernel that nothing else is run on, with `--full` only: what no release's can do.
+    Later,
 }
 
 impl Where {
-    fn includes(self, stock: bool, much: Much) -> bool {
+    fn includes(self, kernel: Series, much: Much) -> bool {
+        let stock = match kernel {
+            Series::V6_1 => true,
+            Series::V6_12 => false,
+            Series::V7_2 => return self == Self::Later && much == Much::Full,
+        };
         match (self, much) {
-            (_, Much::Full) => true,
+            (Self::Later, _) => false,
+            (Self::Always | Self::AlwaysEvery | Self::Stock | Self::Full, Much::Full) => true,
             (Self::Always | Self::AlwaysEvery, Much::Quick) => stock,
             (Self::Stock, Much::Quick) | (Self::Full, Much::Quick | Much::Default) => false,
             (Self::Always | Self::Stock, Much::Default) => stock,
@@ -196,7 +205,11 @@ const VENDORS: Proof = Proof {
 /// The plan and the controller show `recoverer.rs`; here stands what wants a real target.
 const RECOVERER: Proof = Proof {
     name: "recoverer",
-    scenarios: &[("lab-fence", Where::Stock), ("recoverer-joined", Where::Full)],
+    scenarios: &[
+        ("lab-fence", Where::Stock),
+        ("recoverer-joined", Where::Full),
+        ("lab-reservation", Where::Later),
+    ],
     again: &[],
     simulated: false,
     bounds: None,
@@ -310,7 +323,7 @@ fn in_the_lab(proof: &Proof, args: &Args, much: Much) -> anyhow::Result<Vec<Show
     if proof.simulated && !args.lab_only {
         shown.push(simulator()?);
     }
-    if !proof.scenarios.iter().any(|(_, on)| on.includes(true, much)) {
+    if proof.wanted_on_all(much)?.is_empty() {
         return Ok(shown);
     }
     let deb = match &args.deb {
@@ -358,7 +371,7 @@ impl Proof {
 
     fn wanted_on_all(&self, much: Much) -> anyhow::Result<Vec<(Series, Scenario)>> {
         let mut wanted = Vec::new();
-        for kernel in [Series::V6_1, Series::V6_12] {
+        for &kernel in Series::value_variants() {
             let scenarios = self.wanted(kernel, much)?;
             wanted.extend(scenarios.into_iter().map(|scenario| (kernel, scenario)));
         }
@@ -371,7 +384,7 @@ impl Proof {
         let full = much == Much::Full;
         let mut wanted = Vec::new();
         for &(name, on) in self.scenarios {
-            if !on.includes(kernel == Series::default(), much) {
+            if !on.includes(kernel, much) {
                 continue;
             }
             let mut found = scenario::select(&directory, &[name.to_owned()])?;
@@ -636,9 +649,9 @@ mod tests {
             let prefix = format!("{}-", proof.name);
             let there = all.iter().map(|found| found.name.as_str());
             let there: BTreeSet<&str> = there.filter(|name| name.starts_with(&prefix)).collect();
-            // The fence has a scenario that is the lab's own.
+            // The fences have scenarios that are the lab's own.
             let listed = proof.scenarios.iter().map(|&(name, _)| name);
-            let listed: BTreeSet<&str> = listed.filter(|name| *name != "lab-fence").collect();
+            let listed: BTreeSet<&str> = listed.filter(|name| !name.starts_with("lab-")).collect();
             assert_eq!(there, listed);
             assert!(proof.again.iter().all(|name| listed.contains(name)));
         }
@@ -646,13 +659,28 @@ mod tests {
 
     #[test]
     fn the_fence_is_shown_by_default_and_joined_with_ceph_in_full_and_neither_in_haste() {
-        let names = |much| -> Vec<String> {
-            let wanted = RECOVERER.wanted(Series::V6_1, much).unwrap();
+        let names = |kernel, much| -> Vec<String> {
+            let wanted = RECOVERER.wanted(kernel, much).unwrap();
             wanted.into_iter().map(|scenario| scenario.name).collect()
         };
-        assert!(names(Much::Quick).is_empty());
-        assert_eq!(names(Much::Default), ["lab-fence"]);
-        assert_eq!(names(Much::Full), ["lab-fence", "recoverer-joined"]);
+        assert!(names(Series::V6_1, Much::Quick).is_empty());
+        assert_eq!(names(Series::V6_1, Much::Default), ["lab-fence"]);
+        for kernel in [Series::V6_1, Series::V6_12] {
+            assert_eq!(names(kernel, Much::Full), ["lab-fence", "recoverer-joined"]);
+        }
+        assert_eq!(names(Series::V7_2, Much::Full), ["lab-reservation"]);
+    }
+
+    #[test]
+    fn the_kernel_of_no_release_is_booted_by_a_full_proof_of_the_recoverer_alone() {
+        for proof in [&HEAL, &STALL, &VENDORS, &RECOVERER, &SAFETY] {
+            for much in [Much::Quick, Much::Default, Much::Full] {
+                let wanted = proof.wanted_on_all(much).unwrap();
+                let booted = wanted.iter().any(|(kernel, _)| *kernel == Series::V7_2);
+                let meant = proof.name == "recoverer" && much == Much::Full;
+                assert_eq!(booted, meant, "{}", proof.name);
+            }
+        }
     }
 
     #[test]

@@ -132,11 +132,12 @@ pool_make() {
     ceph_ask osd pool set lab size 1 --yes-i-really-mean-it
 }
 
-# objects_begin: writes until told to stop, eight at a time.
+# objects_begin: writes until told to stop, this many at a time.
+UNDER_WAY=8
 objects_begin() {
     : >"$CEPH/objects"
     chroot "$CEPH_TREE" python3 "$CEPH/objects.py" write "$CEPH/conf" lab "$CEPH/objects" \
-        "$CEPH/stop" &
+        "$CEPH/stop" "$UNDER_WAY" &
     OBJECTS=$!
 }
 # objects_end [SIGNAL]: with one, also if nobody answers it.
@@ -145,11 +146,13 @@ objects_end() {
     if (($#)); then kill "-$1" "$OBJECTS"; fi
     wait "$OBJECTS" || (($#))
 }
-# objects_acked: how many were acknowledged so far.
-objects_acked() { wc -l <"$CEPH/objects"; }
+# objects_first NUMBER: what was acknowledged of the first so many that were begun.
+objects_first() { awk -v first="$1" '$1 <= first' "$CEPH/objects"; }
+# objects_acked [FIRST]: how many were acknowledged so far, of all or of the first so many.
+objects_acked() { objects_first "${1:-1000000}" | wc -l; }
 # objects_right [NUMBER]: everything that was acknowledged is there and right, or the first so many.
 objects_right() {
-    head -n "${1:-1000000}" "$CEPH/objects" >"$CEPH/objects-checked"
+    objects_first "${1:-1000000}" >"$CEPH/objects-checked"
     timeout 300 chroot "$CEPH_TREE" python3 "$CEPH/objects.py" check "$CEPH/conf" lab \
         "$CEPH/objects-checked"
 }

@@ -1,22 +1,29 @@
-# Hosts: two of them in one kernel, each with a connection of its own to one disk, and the target's fence.
+# Hosts: two of them in one kernel, each with a connection of its own to one disk, and who may be asked to
+# take it from one of them.
 #
 #   host a ── hostnqn a ── nvmeX ─┐
 #                                 ├─ port ── subsystem (allowed_hosts) ── disk ◄── nvmet-fenced ◄── ask
-#   host b ── hostnqn b ── nvmeY ─┘
+#   host b ── hostnqn b ── nvmeY ─┘                                       disk ◄── reservation ◄─── ask
 #
-# The scenario's header says `# needs: fence` for the fence, and `# multipath: off`: with it, two
-# connections to one subsystem would be two paths of one block device.
+# The scenario's header says `# needs: fence` to ask, and `# multipath: off`: with it, two connections to
+# one subsystem would be two paths of one block device.
 
 declare -A HOST=([a]=nqn.2025-01.io.nvme-heal.lab:host-a [b]=nqn.2025-01.io.nvme-heal.lab:host-b)
 declare -A HOST_ID=([a]=11111111-1111-4111-8111-111111111111 [b]=22222222-2222-4222-8222-222222222222)
+declare -A WRITER=([a]=1 [b]=2)
 
-# disk_of_one_host NAME SIZE_MB [OPTION…]: a replica that only host a may use. The verbs below are about
-# the last one.
-disk_of_one_host() {
+# disk_of_hosts NAME SIZE_MB [OPTION…]: a replica that everybody may use. The verbs below are about the
+# last one.
+disk_of_hosts() {
     replica_create "$@"
     disk=$1
     nqn=$(replica_nqn "$1")
     subsystem=$NVMET/subsystems/$nqn
+}
+
+# disk_of_one_host NAME SIZE_MB [OPTION…]: the same, and only host a may.
+disk_of_one_host() {
+    disk_of_hosts "$@"
     target_unlink "$1"
     echo 0 >"$subsystem/attr_allow_any_host"
     mkdir -p "$NVMET/hosts/${HOST[a]}" "$NVMET/hosts/${HOST[b]}"
@@ -28,15 +35,15 @@ disk_of_one_host() {
 host_list() { ln -s "$NVMET/hosts/${HOST[$1]}" "$subsystem/allowed_hosts/${HOST[$1]}"; }
 host_unlist() { rm "$subsystem/allowed_hosts/${HOST[$1]}"; }
 
-# host_connect HOST: fails soon, so that an application learns of it; LOST_AFTER=SECONDS before it: how
-# long it tries to come back. The kernel is asked itself: nvme-cli takes another host's connection to the
-# same address for its own.
+# host_connect HOST [PATH]: fails soon, so that an application learns of it; before it LOST_AFTER=SECONDS:
+# how long it tries to come back, and KEEP_ALIVE=SECONDS: how long the target waits for a sign of life. The
+# kernel is asked itself: nvme-cli takes another host's connection to the same address for its own.
 host_connect() {
     local fabrics made
     exec {fabrics}<>/dev/nvme-fabrics
-    printf %s "transport=tcp,traddr=$(replica_address "$disk"),trsvcid=4420,nqn=$nqn,\
+    printf %s "transport=tcp,traddr=$(replica_address "$disk" "${2:-1}"),trsvcid=4420,nqn=$nqn,\
 hostnqn=${HOST[$1]},hostid=${HOST_ID[$1]},nr_io_queues=2,reconnect_delay=1,\
-ctrl_loss_tmo=${LOST_AFTER:-20},keep_alive_tmo=5" >&"$fabrics"
+ctrl_loss_tmo=${LOST_AFTER:-20},keep_alive_tmo=${KEEP_ALIVE:-5}" >&"$fabrics"
     read -r made <&"$fabrics"
     exec {fabrics}>&-
     say "host $1 is connected: $made"
@@ -99,6 +106,7 @@ fence_ready() {
     state: "$LAB_STATE/fenced",
 )
 CONFIG
+    asked=("$certificates" "$address")
     fence_start
     ask health
 }
@@ -110,8 +118,47 @@ fence_start() {
         /lab/files/nvmet-fenced --config "$certificates/config.ron"
 }
 
-# ask VERB…: of the fence, as the recoverer does.
-ask() { /lab/files/ask_fence "$certificates" "$address" "$@"; }
+# reservation_ready UNTIL_POWER_LOSS ADDRESS…: that disk as a FabricTarget says it, which is reached there
+# and fenced by reservations. Its target knows them since Linux 6.13.
+reservation_ready() {
+    local portals
+    portals=$(printf ',{"address":"%s","port":4420}' "${@:2}")
+    asked=(target "$LAB_OUT/target-$disk.json")
+    cat >"${asked[1]}" <<TARGET
+{"cephCluster": {"name": "lab"}, "transport": "tcp", "portals": [${portals#,}],
+ "devices": [{"subsystem": "$nqn", "namespace": "uuid.$(replica_uuid "$disk")"}],
+ "nodes": [{"name": "a", "hostNqn": "${HOST[a]}", "hostId": "${HOST_ID[a]}"},
+           {"name": "b", "hostNqn": "${HOST[b]}", "hostId": "${HOST_ID[b]}"}],
+ "fence": {"reservation": {"hostNqn": "nqn.2025-01.io.nvme-heal.lab:recoverer",
+           "hostId": "33333333-3333-4333-8333-333333333333", "untilPowerLoss": $1}}}
+TARGET
+}
+
+# ask VERB…: of the fence that was made ready last, as the recoverer does.
+ask() { /lab/files/ask_fence "${asked[@]}" "$@"; }
+# ask_begin VERB…: in the background; ASKING is the process itself, which can be killed.
+ask_begin() {
+    /lab/files/ask_fence "${asked[@]}" "$@" &
+    ASKING=$!
+}
+
+# turn_begin HOST: it writes to the disk block by block, and notices blocks that are not its own.
+declare -A TURN
+turn_begin() {
+    rm -f "$(turn_result "$1")".*
+    "$XTASK" guest turns write "$(host_dev "$1")" --writer "${WRITER[$1]}" \
+        --result "$(turn_result "$1").json" --stop "$(turn_result "$1").stop" &
+    TURN[$1]=$!
+}
+turn_end() {
+    touch "$(turn_result "$1").stop"
+    wait "${TURN[$1]}"
+}
+turn_result() { echo "$LAB_STATE/turn-$disk-$1"; }
+# turn_get HOST FIELD
+turn_get() { sed -E "s/.*\"$2\":([0-9]+).*/\1/" "$(turn_result "$1").json" 2>/dev/null || echo 0; }
+# holds WHERE HOST: every block there is that host's last.
+holds() { "$XTASK" guest turns check "$1" --writer "${WRITER[$2]}" --acked "$(turn_get "$2" acked)"; }
 
 TRACING=/sys/kernel/tracing
 

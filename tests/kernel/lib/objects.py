@@ -1,7 +1,7 @@
 """Objects in a pool: written without a pause, and everything that was acknowledged remembered.
 
-    objects.py write CONF POOL LOG STOP    until the file STOP appears
-    objects.py check CONF POOL LOG         everything in LOG is there and right
+    objects.py write CONF POOL LOG STOP N    N at a time, until the file STOP appears
+    objects.py check CONF POOL LOG           everything in LOG is there and right
 
 A line of LOG is the number of an object that was acknowledged. What an object holds follows from its
 number, so that nothing else need be remembered. Several writes are always under way: what a daemon holds
@@ -16,7 +16,6 @@ import threading
 import rados
 
 SIZE = 16384
-UNDER_WAY = 8
 # Between two writes: a disk in the guest's memory is to last for minutes.
 BREATH = 0.02
 # Seconds that a read may take, where nobody may be there to answer it.
@@ -28,8 +27,8 @@ def content(number):
     return block * (SIZE // len(block))
 
 
-def write(pool, path, stop):
-    free = threading.Semaphore(UNDER_WAY)
+def write(pool, path, stop, under_way):
+    free = threading.Semaphore(int(under_way))
     breath = threading.Event()
     # A line goes in whole or not at all, however this ends.
     log = os.open(path, os.O_WRONLY | os.O_APPEND)

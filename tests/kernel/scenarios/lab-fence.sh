@@ -4,25 +4,6 @@
 # multipath: off
 . /lab/lib/lab.sh
 
-declare -A WRITER=([a]=1 [b]=2)
-
-result() { echo "$LAB_STATE/workload-$disk-$1"; }
-declare -A TURN
-turn_begin() {
-    rm -f "$(result "$1")".*
-    "$XTASK" guest turns write "$(host_dev "$1")" --writer "${WRITER[$1]}" \
-        --result "$(result "$1").json" --stop "$(result "$1").stop" &
-    TURN[$1]=$!
-}
-turn_end() {
-    touch "$(result "$1").stop"
-    wait "${TURN[$1]}"
-}
-# turn_get HOST FIELD
-turn_get() { sed -E "s/.*\"$2\":([0-9]+).*/\1/" "$(result "$1").json" 2>/dev/null || echo 0; }
-# holds WHERE HOST: every block there is that host's last.
-holds() { "$XTASK" guest turns check "$1" --writer "${WRITER[$2]}" --acked "$(turn_get "$2" acked)"; }
-
 say "first a fence that is none: off the list, and the next host let in"
 disk_of_one_host none 16
 host_connect a
@@ -99,14 +80,13 @@ wait_until 60 '(($(turn_get a acked) > 600))'
 replica_freeze slow
 nap 1
 acked=$(turn_get a acked)
-ask close "$nqn" 3 &
-closing=$!
+ask_begin close "$nqn" 3
 nap 3
 say "meanwhile its namespace is $(cat "$subsystem/namespaces/1/enable")"
-kill -0 "$closing" 2>/dev/null || fail "it is closed while a write is under way"
+kill -0 "$ASKING" 2>/dev/null || fail "it is closed while a write is under way"
 ! ask report "$nqn" 3 2>/dev/null || fail "it is reported closed while a write is under way"
 replica_thaw slow
-wait "$closing" || fail "it is never closed"
+wait "$ASKING" || fail "it is never closed"
 ask report "$nqn" 3
 landed=$(replica_sum slow)
 nap 4

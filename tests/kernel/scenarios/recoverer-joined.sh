@@ -27,7 +27,7 @@ old_host_hangs() {
     written=$(objects_acked)
     nap 3
     [[ $(objects_acked) == "$written" ]] || fail "an OSD that is stopped acknowledges writes"
-    say "host a hangs; $written objects were acknowledged until then"
+    say "host a hangs, with $UNDER_WAY writes under way; $written objects were acknowledged until then"
 }
 
 # new_host_takes_over: as a move goes on once it has the fence's word, or believes so.
@@ -40,7 +40,9 @@ new_host_takes_over() {
     wait_until 300 '(($(objects_acked) > written))'
     figure "$1_writes_waited" $(($(now_ms) - hung)) ms
     wait_until 300 '(($(objects_acked) > written + 100))'
-    objects_right "$written" || fail "host b does not read what host a acknowledged"
+    local begun=$((written + UNDER_WAY))
+    wait_until 300 "((\$(objects_acked $begun) == $begun))"
+    objects_right "$begun" || fail "host b does not read what host a acknowledged"
 }
 
 # old_daemon_wakes: and host b goes on meanwhile. Says what of the old one arrived at the target.

@@ -146,7 +146,7 @@ pub enum Fence {
     Exec(Exec),
     /// `nvmet-fenced` on the target's own host.
     Nvmet(Nvmet),
-    /// The namespaces themselves, by NVMe reservations that survive a loss of power.
+    /// The namespaces themselves, by NVMe reservations.
     Reservation(Reservation),
     /// SPDK's own JSON-RPC, behind TLS.
     Spdk(Spdk),
@@ -187,6 +187,11 @@ pub struct Reservation {
     /// Its host id, for ever: what is reserved belongs to it.
     #[schemars(schema_with = "schema::uuid")]
     pub host_id: String,
+    /// A reservation that ends when the target loses power, or takes the namespace out of service,
+    /// is a fence here (Linux targets have no other): such a target admits no node again before a
+    /// person has looked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_power_loss: bool,
 }
 
 /// The JSON-RPC of an SPDK target, behind something on the target's host that speaks TLS and knows

@@ -19,6 +19,7 @@ use crate::target::{Able, State, Target};
 const US: &str = "nqn.2026-01.org.example:recoverer";
 
 struct Wire {
+    port: u16,
     target: Arc<Target>,
     fence: Asked,
 }
@@ -27,9 +28,10 @@ fn id_of(nqn: &str) -> [u8; 16] {
     host_id(NODES.iter().find(|(_, it, _)| *it == nqn).unwrap().2)
 }
 
-fn us() -> crd::Fence {
+fn us(until_power_loss: bool) -> crd::Fence {
     let host_id = uuid(host_id(0xff));
-    crd::Fence::Reservation(crd::Reservation { host_nqn: Nqn::new(US).unwrap(), host_id })
+    let host_nqn = Nqn::new(US).unwrap();
+    crd::Fence::Reservation(crd::Reservation { host_nqn, host_id, until_power_loss })
 }
 
 impl Ground for Wire {
@@ -42,17 +44,28 @@ impl Ground for Wire {
     fn settles(&self) {}
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let crashed = self.target.set(|state| state.crashed);
+        assert!(!crashed || std::thread::panicking(), "a kernel's target would have panicked");
+    }
+}
+
 impl Wire {
     async fn open() -> Self {
         Self::with(Able::default()).await
     }
 
     async fn with(able: Able) -> Self {
+        Self::asked_by(us(false), able).await
+    }
+
+    async fn asked_by(us: crd::Fence, able: Able) -> Self {
         let target = Arc::new(Target::default());
         target.set(|state| state.able = able);
         let port = Target::listen(Arc::clone(&target)).await;
-        let fence = Asked(means(None).of(&contract::target(us(), port)));
-        Self { target, fence }
+        let fence = Asked(means(None).of(&contract::target(us, port)));
+        Self { port, target, fence }
     }
 }
 
@@ -63,6 +76,12 @@ async fn it_keeps_the_contract() {
     wire.target.set(|state| {
         assert!(state.connected.iter().all(|(_, subsystem)| subsystem == NQN));
     });
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract_on_a_target_that_forgets_when_a_person_says_that_this_is_enough() {
+    let wire = Wire::asked_by(us(true), Able { lasting: false, ..Able::default() }).await;
+    contract::is_kept(&wire.fence, &wire).await;
 }
 
 #[tokio::test]
@@ -84,15 +103,14 @@ async fn a_leader_that_dies_while_a_write_is_under_way_leaves_no_proof_behind() 
     assert!(wire.target.begin(id_of(OLD)));
     for _ in 0..3 {
         wire.target.set(|state| state.asked.clear());
-        // It was reserved for the node, and it is ours now.
-        let ours = |state: &mut State| {
-            let acquired = state.asked.iter().filter(|opcode| **opcode == 0x11).count();
-            acquired == 2 && state.holder == Some(host_id(0xff))
-        };
+        // It is ours since the first of them; the others are kept waiting by what that one began.
+        let ours =
+            |state: &mut State| state.asked.contains(&0x0e) && state.holder == Some(host_id(0xff));
         let until_ours = async {
             while !wire.target.set(ours) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         };
         tokio::select! {
             answer = wire.fence.ask(Verb::Close, 7) => panic!("{answer:?} with a write under way"),
@@ -220,6 +238,20 @@ async fn a_node_that_the_target_does_not_list_cannot_be_closed_for_or_let_in() {
     assert!(matches!(let_in, Answer::Refused(_)), "{let_in:?}");
 }
 
+/// All of a question has its time, and it takes a connection for each node that may be using it.
+#[tokio::test]
+async fn a_portal_that_is_silent_does_not_take_the_time_of_each_connection() {
+    let wire = Wire::open().await;
+    let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut target = contract::target(us(false), wire.port);
+    let port = silent.local_addr().unwrap().port();
+    target.portals.insert(0, crd::Portal { address: [127, 0, 0, 1].into(), port });
+    let fence = Asked(means(None).of(&target));
+    let closing = fence.ask_of(Verb::Close, 7, vec![host(OLD), host(NEW)]);
+    let closed = tokio::time::timeout(Duration::from_secs(4), closing).await;
+    assert_eq!(closed.unwrap(), Answer::Done);
+}
+
 #[tokio::test]
 async fn whoever_speaks_something_else_is_not_believed() {
     for words in
@@ -234,7 +266,7 @@ async fn whoever_speaks_something_else_is_not_believed() {
                 let _ = stream.write_all(words).await;
             }
         });
-        let fence = Asked(means(None).of(&contract::target(us(), port)));
+        let fence = Asked(means(None).of(&contract::target(us(false), port)));
         for verb in [Verb::Close, Verb::Report, Verb::Admit(host(NEW))] {
             let answer = fence.ask(verb, 7).await;
             assert!(matches!(answer, Answer::Again(_)), "{answer:?}");

@@ -3,7 +3,9 @@
 //!
 //! It answers only what it is asked in the way that the specification says; whatever else comes
 //! ends the connection. Writes are begun and land later, as they do behind a network: a reservation
-//! keeps the next one out, and only preempt-and-abort ends those that are under way.
+//! keeps the next one out, and only preempt-and-abort ends those that are under way. Where the
+//! specification leaves a choice, it is as Linux is (`drivers/nvme/target/pr.c`), on which the same
+//! contract is kept in the lab (`lab-reservation`).
 
 use std::sync::{Arc, Mutex};
 
@@ -57,6 +59,12 @@ pub(crate) struct State {
     pub(crate) asked: Vec<u8>,
     /// Writes that are under way do not end because they are to: whoever aborts them waits.
     pub(crate) slow: bool,
+    /// Somebody waits for such writes: until they are over nobody registers or acquires anything.
+    aborting: bool,
+    /// Whose controllers are being put away; their connections end afterwards.
+    leaving: Vec<HostId>,
+    /// Aborting a controller that was being put away is what Linux 7.2 does not survive.
+    pub(crate) crashed: bool,
     /// What somebody else does after the next report.
     pub(crate) overtaken: Option<Overtaken>,
 }
@@ -82,6 +90,7 @@ impl State {
 
     fn register(&mut self, host: HostId, how: u32, ours: u64, new: u64) -> u16 {
         match how >> 30 {
+            0b11 if !self.able.lasting => return INVALID_FIELD,
             0b11 => self.lasting = true,
             0b10 => self.lasting = false,
             _ => {}
@@ -105,23 +114,28 @@ impl State {
         }
         let kind = how.to_le_bytes()[1];
         match how & 0x7 {
-            0 if self.holder.is_none_or(|it| it == host) => {
+            0 if self.holder.is_none() => {
                 (self.holder, self.kind) = (Some(host), kind);
                 SUCCESS
             }
+            0 if self.holder == Some(host) && self.kind == kind => SUCCESS,
             0 => CONFLICT,
-            // As Linux has it: what the holder preempts is its own.
+            // What the holder preempts is its own.
             1 | 2 if self.holder == Some(host) => {
                 self.kind = kind;
                 SUCCESS
             }
             action @ (1 | 2) => {
                 let from = self.holder.filter(|it| self.key(*it) == Some(other));
-                let all = self.registrants.iter().filter(|(it, key)| *key == other && *it != host);
-                let gone: Vec<HostId> = all.map(|(it, _)| *it).collect();
+                // Who takes the reservation stays; who only takes keys off loses its own as well.
+                let stays = from.map(|_| host);
+                let all = self.registrants.iter().filter(|(_, key)| *key == other);
+                let gone: Vec<HostId> =
+                    all.map(|(it, _)| *it).filter(|it| Some(*it) != stays).collect();
                 if gone.is_empty() {
                     return CONFLICT;
                 }
+                self.crashed |= action == 2 && gone.iter().any(|it| self.leaving.contains(it));
                 gone.iter().for_each(|it| self.forget(*it));
                 if from.is_some() {
                     (self.holder, self.kind) = (Some(host), kind);
@@ -129,10 +143,15 @@ impl State {
                 if action == 2 && !self.slow {
                     self.under_way.retain(|it| !gone.contains(it));
                 }
+                self.aborting = action == 2 && self.is_waited_for();
                 SUCCESS
             }
             _ => INVALID_FIELD,
         }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.slow && self.under_way.iter().any(|it| Some(*it) != self.holder)
     }
 
     fn report(&self) -> Vec<u8> {
@@ -199,9 +218,19 @@ impl Target {
         port
     }
 
-    async fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        stream.set_nodelay(true)?;
+    async fn serve(&self, mut stream: TcpStream) {
         let mut queue = Queue::default();
+        let _ = self.talk(&mut stream, &mut queue).await;
+        self.set(|state| state.leaving.push(queue.host));
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        self.set(|state| {
+            let one = state.leaving.iter().position(|it| *it == queue.host);
+            one.map(|one| state.leaving.swap_remove(one));
+        });
+    }
+
+    async fn talk(&self, stream: &mut TcpStream, queue: &mut Queue) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
         let mut first = [0; 128];
         stream.read_exact(&mut first).await?;
         assert_eq!((first[0], first[2], first[4]), (0, 128, 128), "no connection begins so");
@@ -215,15 +244,17 @@ impl Target {
             let mut data = vec![0; all as usize - 72];
             stream.read_exact(&mut data).await?;
             let command: &[u8; 64] = header[8..].first_chunk().unwrap();
-            let (answer, result, status) = self.carry_out(&mut queue, command, &data);
-            let aborts = command[0] == 0x11 && command[40] & 0x7 == 2 && status == SUCCESS;
-            let others = |state: &mut State| {
-                let holder = state.holder;
-                state.slow && state.under_way.iter().any(|it| Some(*it) != holder)
-            };
-            // It has the reservation by then, and hears of it when nothing is under way any more.
-            while aborts && self.set(others) {
+            let changes = matches!(command[0], 0x0d | 0x11);
+            while changes && self.set(|state| state.aborting) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let (answer, result, status) = self.carry_out(queue, command, &data);
+            // It has the reservation by then, and hears of it when nothing is under way any more.
+            if changes && self.set(|state| state.aborting) {
+                while self.set(|state| state.is_waited_for()) {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                self.set(|state| state.aborting = false);
             }
             let id = [command[2], command[3]];
             // In two pieces, as a long answer may come.

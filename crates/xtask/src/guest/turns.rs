@@ -110,9 +110,8 @@ fn write(device: &File, writer: u64, counts: &Counts, stop: &Path) {
     let mut block = Block::zeroed();
     // What it was sure of, and what it tried since.
     let mut before = vec![0_u64; usize::try_from(SLOTS).unwrap_or_default()];
-    let mut number = 0;
+    let mut number = 1;
     while !stop.exists() {
-        number += 1;
         let slot = number % SLOTS;
         let known = &mut before[usize::try_from(slot).unwrap_or_default()];
         if *known > 0 {
@@ -127,9 +126,11 @@ fn write(device: &File, writer: u64, counts: &Counts, stop: &Path) {
                 *known = number;
                 counts.last_ack_ms.store(uptime_ms(), Relaxed);
                 counts.acked.store(number, Relaxed);
+                number += 1;
             }
             Err(_) => {
-                // It may have landed all the same: not compared until it is written again.
+                // It may have landed all the same: not compared until it is written again. That is
+                // tried until it succeeds, so that all up to the last acknowledged one are.
                 *known = 0;
                 counts.errors.fetch_add(1, Relaxed);
                 std::thread::sleep(BREATH);

@@ -1,7 +1,8 @@
 //! Debian's stock kernel, fetched as a package and unpacked; never installed on the build machine.
 //!
 //! The plain flavour is taken, not `cloud`: that one has no NVMe target. Which package it is, the
-//! metapackage `linux-image-amd64` says through its dependency.
+//! metapackage `linux-image-amd64` says through its dependency; and where the archive has gone on to
+//! a later series, the names of the packages that it still has.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,10 @@ pub(crate) enum Series {
     /// From bookworm-backports.
     #[value(name = "6.12")]
     V6_12,
+    /// From trixie-backports, for what only a later target can do. Never booted unasked: it costs
+    /// an image, and no release ships it.
+    #[value(name = "7.2")]
+    V7_2,
 }
 
 impl std::fmt::Display for Series {
@@ -26,6 +31,7 @@ impl std::fmt::Display for Series {
         f.write_str(match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::V7_2 => "7.2",
         })
     }
 }
@@ -37,7 +43,8 @@ impl std::str::FromStr for Series {
         match text {
             "6.1" => Ok(Self::V6_1),
             "6.12" => Ok(Self::V6_12),
-            other => bail!("no kernel `{other}`: there are 6.1 and 6.12"),
+            "7.2" => Ok(Self::V7_2),
+            other => bail!("no kernel `{other}`: there are 6.1, 6.12 and 7.2"),
         }
     }
 }
@@ -53,15 +60,22 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn image(&self) -> PathBuf {
-        self.tree.join(format!("boot/vmlinuz-{}", self.release))
+        let boot = self.tree.join(format!("boot/vmlinuz-{}", self.release));
+        // Packages in several parts keep it beside the modules.
+        if boot.exists() { boot } else { self.modules().join("vmlinuz") }
     }
 
     pub(crate) fn modules(&self) -> PathBuf {
         self.tree.join("lib/modules").join(&self.release)
     }
 
-    /// Module files to insert for these modules, dependencies first, each once.
+    /// Module files to insert for these modules, dependencies first, each once. What this kernel
+    /// has no module for is part of something else in it.
     pub(crate) fn load_order(&self, modules: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+        let known = ["modules.dep", "modules.builtin"]
+            .map(|list| std::fs::read_to_string(self.modules().join(list)).unwrap_or_default())
+            .concat();
+        let modules = modules.iter().filter(|name| known.contains(&format!("/{name}.ko")));
         let shown = stdout(
             program("modprobe")
                 .arg("--dirname")
@@ -88,14 +102,25 @@ fn parse_load_order(shown: &str) -> Vec<PathBuf> {
 /// Downloads and unpacks a kernel below `into`.
 pub(crate) fn fetch(series: Series, apt: &Apt, into: &Path) -> anyhow::Result<Kernel> {
     let shown = stdout(apt.command("apt-cache")?.args(["show", "linux-image-amd64"]))?;
-    let (package, version) = newest_image(&shown, series).with_context(|| {
-        format!("the configured Debian archives have no kernel {series} (linux-image-amd64)")
-    })?;
+    let named = newest_image(&shown, series);
+    let (package, version) = if let Some(named) = named {
+        named
+    } else {
+        let prefix = format!("linux-image-{series}.");
+        let names = stdout(apt.command("apt-cache")?.arg("pkgnames").arg(&prefix))?;
+        let package = newest_named(&names, &prefix).with_context(|| {
+            format!("the configured Debian archives have no kernel {series} (linux-image-amd64)")
+        })?;
+        (package, String::new())
+    };
     println!("lab: fetching {package} {version}");
-    let deb = apt.download(&package, into)?;
     let tree = into.join("kernel");
-    run(program("dpkg").arg("--extract").arg(&deb).arg(&tree))?;
-    std::fs::remove_file(&deb)?;
+    let shown = stdout(apt.command("apt-cache")?.args(["show", &package]))?;
+    for part in parts(&shown, &package).iter().chain([&package]) {
+        let deb = apt.download(part, into)?;
+        run(program("dpkg").arg("--extract").arg(&deb).arg(&tree))?;
+        std::fs::remove_file(&deb)?;
+    }
     // Newer packages put their modules straight into the merged /usr.
     if !tree.join("lib").exists() {
         std::os::unix::fs::symlink("usr/lib", tree.join("lib"))?;
@@ -121,6 +146,28 @@ fn newest_image(shown: &str, series: Series) -> Option<(String, String)> {
     })
 }
 
+/// From `apt-cache pkgnames`: the plain flavour's newest image of a series. A backports archive
+/// goes on to the next series and keeps the one before for a while.
+fn newest_named(names: &str, prefix: &str) -> Option<String> {
+    let numbered = names.lines().filter_map(|name| {
+        let (patch, suite) = name.strip_prefix(prefix)?.strip_suffix("-amd64")?.split_once('+')?;
+        let patch: u32 = patch.parse().ok().filter(|_| !suite.contains('-'))?;
+        Some((patch, name))
+    });
+    numbered.max().map(|(_, name)| name.to_owned())
+}
+
+/// From `apt-cache show` of an image: the packages that it is made of, where it is in several.
+fn parts(shown: &str, image: &str) -> Vec<String> {
+    let release = image.strip_prefix("linux-image").unwrap_or(image);
+    let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or_default();
+    let names = depends.split(", ").map(|it| it.split_once(' ').map_or(it, |(name, _)| name));
+    names
+        .filter(|it| it.starts_with("linux-") && it.ends_with(release))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// The archives packages are taken from: the machine's own, and for a kernel that Debian 12 does
 /// not have, backports beside them in lists of our own. The machine's apt configuration is never
 /// changed.
@@ -142,15 +189,18 @@ impl Apt {
                 }
                 Ok(apt)
             }
-            Series::V6_12 => {
-                let line = format!(
-                    "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} \
-                     bookworm-backports main\n",
-                    mirror()?
-                );
-                Self::private(cache.join("apt-backports"), &line)
-            }
+            Series::V6_12 => Self::backports("bookworm", &cache.join("apt-backports")),
+            Series::V7_2 => Self::backports("trixie", &cache.join("apt-trixie-backports")),
         }
+    }
+
+    fn backports(release: &str, private: &Path) -> anyhow::Result<Self> {
+        let line = format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} \
+             {release}-backports main\n",
+            mirror()?
+        );
+        Self::private(private.to_owned(), &line)
     }
 
     /// Lists of our own, from these sources and no others.
@@ -225,6 +275,26 @@ mod tests {
         assert_eq!(package, "linux-image-6.1.0-56-amd64");
         assert_eq!(version, "6.1.192-2");
         assert_eq!(newest_image(shown, Series::V6_12).unwrap().0, "linux-image-6.12.9+bpo-amd64");
+    }
+
+    #[test]
+    fn a_series_that_backports_have_gone_on_from_is_found_by_its_packages_names() {
+        let names = "linux-image-7.2.9+deb13-amd64\nlinux-image-7.2.12+deb13-cloud-amd64\n\
+                     linux-image-7.2.11+deb13-amd64\nlinux-image-7.2.13+deb13-amd64-unsigned\n";
+        let newest = newest_named(names, "linux-image-7.2.");
+        assert_eq!(newest.unwrap(), "linux-image-7.2.11+deb13-amd64");
+        assert_eq!(newest_named(names, "linux-image-7.3."), None);
+    }
+
+    #[test]
+    fn an_image_in_parts_is_fetched_with_them_and_with_nothing_else() {
+        let shown = "Depends: dracut | initramfs-tools (>= 0.120+deb8u2), \
+                     linux-base-7.2.12+deb13-amd64 (= 1), linux-modules-7.2.12+deb13-amd64 (= 1)\n\
+                     Pre-Depends: linux-base (>= 4.17~)\n";
+        let of = parts(shown, "linux-image-7.2.12+deb13-amd64");
+        assert_eq!(of, ["linux-base-7.2.12+deb13-amd64", "linux-modules-7.2.12+deb13-amd64"]);
+        let whole = "Depends: kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2)\n";
+        assert!(parts(whole, "linux-image-6.1.0-56-amd64").is_empty());
     }
 
     #[test]

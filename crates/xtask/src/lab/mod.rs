@@ -212,13 +212,15 @@ fn contract() -> anyhow::Result<PathBuf> {
     Ok(crate::workspace::target().join("debug/examples/contract"))
 }
 
-/// The fence of a target, and whoever asks it.
-fn fence() -> anyhow::Result<[PathBuf; 2]> {
+/// The fence of a target, whoever asks it, and what all fences keep.
+fn fence() -> anyhow::Result<[PathBuf; 3]> {
     println!("lab: building the fence of a target");
     built(&["-p", "nvmet-fenced"])?;
-    built(&["-p", "nvmeof-recoverer-controller", "--example", "ask_fence"])?;
+    let examples = ["--example", "ask_fence", "--example", "fence_contract"];
+    built(&[&["-p", "nvmeof-recoverer-controller"], &examples[..]].concat())?;
     let target = crate::workspace::target().join("debug");
-    Ok([target.join("nvmet-fenced"), target.join("examples/ask_fence")])
+    let examples = target.join("examples");
+    Ok([target.join("nvmet-fenced"), examples.join("ask_fence"), examples.join("fence_contract")])
 }
 
 fn built(what: &[&str]) -> anyhow::Result<()> {

@@ -9,7 +9,8 @@
 //!
 //! What wants a kernel stands in the table of `prove.rs`: the fence of a Linux target under load, on
 //! real NVMe/TCP, and with `--full` both ends joined: a real OSD on such a device, whose old daemon
-//! wakes up after the move. `--quick` boots no VM.
+//! wakes up after the move; and the fence by reservations, against a kernel's own target that is new
+//! enough to know them. `--quick` boots no VM.
 
 use anyhow::Context as _;
 

@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use heal_types::{NamespaceId, Nqn};
+use nvmeof_recoverer::plan::view::Device;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -24,6 +25,9 @@ use super::wire::{
     self, Able, Acquire, Command, Completion, Data, HostId, Identify, PAGE, Register, Reservation,
     Unit,
 };
+
+/// How long the end of a connection is waited for.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,19 +66,22 @@ pub(super) struct Identity {
 pub(super) struct Session {
     pub(super) host: HostId,
     namespace: u32,
+    /// What is reserved survives a loss of power.
+    lasting: bool,
     queue: Queue,
     /// Its end is the controller's.
-    _admin: Queue,
+    admin: Queue,
 }
 
 impl Session {
-    /// Connects, and looks whether a reservation of that namespace is a fence.
+    /// Connects, and looks whether a reservation of that device's namespace is a fence.
     pub(super) async fn open(
         portal: SocketAddr,
         who: &Identity,
-        subsystem: &Nqn,
-        id: &NamespaceId,
+        device: &Device,
+        until_power_loss: bool,
     ) -> Done<Self> {
+        let Device { subsystem, namespace: id } = device;
         let mut admin = Queue::open(portal).await?;
         let connected = admin.connect(0, 0xffff, who, subsystem).await?;
         if connected >> 16 & 0xffff != 0 {
@@ -95,22 +102,22 @@ impl Session {
         }
         let namespace = admin.find(id).await?;
         let described = admin.identify(Identify::Namespace(namespace)).await?;
-        match wire::exclusive_and_lasting(&described) {
-            Some((true, true)) => {}
+        let lasting = match wire::exclusive_and_lasting(&described) {
+            Some((true, lasting)) if lasting || until_power_loss => lasting,
             Some((false, _)) => {
                 return Err(Trouble::Unable("the namespace knows no exclusive access".to_owned()));
             }
-            Some((true, false)) => {
+            Some((true, _)) => {
                 return Err(Trouble::Unable(
                     "its reservations do not survive a loss of power".to_owned(),
                 ));
             }
             None => return Err(lost("the namespace's description is cut")),
-        }
+        };
         admin.ask(Command::one_queue(), Data::None).await?;
         let mut queue = Queue::open(portal).await?;
         queue.connect(1, controller, who, subsystem).await?;
-        Ok(Self { host: who.id, namespace, queue, _admin: admin })
+        Ok(Self { host: who.id, namespace, lasting, queue, admin })
     }
 
     pub(super) async fn report(&mut self) -> Done<Reservation> {
@@ -128,19 +135,23 @@ impl Session {
         }
     }
 
-    /// Under a key, if we have none.
-    async fn register(&mut self, key: u64) -> Done {
-        self.with_keys(Command::register(self.namespace, Register::New), 0, key).await
+    /// Under a key, if we have none or that one.
+    pub(super) async fn register(&mut self, key: u64) -> Done {
+        self.registers(Register::New, 0, key).await
     }
 
     /// Under another key, if we still have that one.
     pub(super) async fn replace(&mut self, key: u64, by: u64) -> Done {
-        self.with_keys(Command::register(self.namespace, Register::Replace), key, by).await
+        self.registers(Register::Replace, key, by).await
     }
 
     /// No longer.
     pub(super) async fn unregister(&mut self, key: u64) -> Done {
-        self.with_keys(Command::register(self.namespace, Register::Not), key, 0).await
+        self.registers(Register::Not, key, 0).await
+    }
+
+    async fn registers(&mut self, how: Register, key: u64, by: u64) -> Done {
+        self.with_keys(Command::register(self.namespace, how, self.lasting), key, by).await
     }
 
     /// The reservation, if nobody has one.
@@ -148,11 +159,24 @@ impl Session {
         self.with_keys(Command::acquire(self.namespace, Acquire::New), key, 0).await
     }
 
+    /// The reservation, from whoever has that key and has nothing under way.
+    pub(super) async fn preempt(&mut self, key: u64, from: u64) -> Done {
+        let command = Command::acquire(self.namespace, Acquire::Preempt);
+        self.with_keys(command, key, from).await
+    }
+
     /// The reservation, from whoever has that key; and what such hosts have under way is over when
     /// this is.
-    pub(super) async fn preempt(&mut self, key: u64, from: u64) -> Done {
+    pub(super) async fn preempt_and_abort(&mut self, key: u64, from: u64) -> Done {
         let command = Command::acquire(self.namespace, Acquire::PreemptAndAbort);
         self.with_keys(command, key, from).await
+    }
+
+    /// Leaves, and waits until the target has put its controller away.
+    pub(super) async fn end(self) {
+        let gone = async { tokio::join!(self.queue.end(), self.admin.end()) };
+        // It is politeness: nothing depends on its success.
+        let _ = tokio::time::timeout(FAREWELL, gone).await;
     }
 
     async fn with_keys(&mut self, command: Command, ours: u64, other: u64) -> Done {
@@ -179,6 +203,13 @@ impl Queue {
                 Err(Trouble::Unable("it wants data aligned, or with digests".to_owned()))
             }
             _ => Err(lost("it does not begin as NVMe/TCP does")),
+        }
+    }
+
+    async fn end(mut self) {
+        let mut rest = [0; 64];
+        if self.stream.shutdown().await.is_ok() {
+            while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
         }
     }
 

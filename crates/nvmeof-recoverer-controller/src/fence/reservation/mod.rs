@@ -23,8 +23,16 @@
 //! nobody has reserved a namespace yet, we do it in the names of those who may be using it, because
 //! what they have under way is ended, and waited for, only when something is taken from them.
 //!
-//! What is not proof: a reservation that a loss of power ends (Linux targets have no other), and
-//! one that others can write under. Such a target is refused before anything is done.
+//! A kernel's own target looks at each controller of a host whose writes it is to end, and Linux 7.2
+//! does not survive it when one of them is just being put away. The host's own are not ours to
+//! keep; of those that we had in its name none is leaving then. They stay until all is over, are
+//! seen off afterwards, and none is made while an earlier leader's preemption is still waited for.
+//! Where the reservation is taken from us there is nothing to end.
+//!
+//! What is not proof: a reservation that others can write under, and one that a loss of power ends
+//! (Linux targets have no other), because a host that was fenced off writes again when the target is
+//! back. Such a target is refused before anything is done. A person may say of one that it admits
+//! nobody after a loss of power; then the second kind is proof as well (`untilPowerLoss`).
 //!
 //! The price: each subsystem must admit one more host, us; the way is NVMe/TCP without TLS (see
 //! `host`); and a host that reserves for itself is believed, as the fabric believes every host's
@@ -37,6 +45,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use heal_types::cluster::Generation;
 use heal_types::fence::Told;
 use nvmeof_recoverer::plan::relocate::Answer;
@@ -50,6 +60,9 @@ use crate::crd::{self, AttachableNode, FabricTargetSpec, Transport};
 /// How long all of a question may take. What a node has under way is waited for in it; a target
 /// whose disk is dead takes longer, and is asked again.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a portal has the question for itself before the next one is asked as well.
+const HEAD_START: Duration = Duration::from_millis(500);
 
 /// A reservation's key, as we give them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +135,20 @@ impl From<Trouble> for Stop {
     }
 }
 
+/// The connections of a question: they last as long as it does.
+#[derive(Default)]
+struct Opened {
+    us: Option<Session>,
+    nodes: Vec<Session>,
+}
+
+impl Opened {
+    async fn end(self) {
+        let all = self.us.into_iter().chain(self.nodes);
+        all.map(Session::end).collect::<FuturesUnordered<_>>().collect::<()>().await;
+    }
+}
+
 /// A target whose namespaces can be reserved.
 #[derive(Debug, Clone)]
 pub struct ReservationFence {
@@ -171,11 +198,18 @@ impl ReservationFence {
         if self.transport != Transport::Tcp {
             return Err(Stop::Refused("only NVMe/TCP can be asked for reservations".to_owned()));
         }
+        // One that is away must not take the time of the next.
+        let mut opened: FuturesUnordered<_> = (0..)
+            .zip(&self.portals)
+            .map(|(others, portal)| async move {
+                tokio::time::sleep(HEAD_START * others).await;
+                let opened = Session::open(*portal, who, device, self.us.until_power_loss);
+                (portal, tokio::time::timeout(DEADLINE / 4, opened).await)
+            })
+            .collect();
         let mut troubles = Vec::new();
-        for portal in &self.portals {
-            // One that is away must not take the time of the next.
-            let opened = Session::open(*portal, who, &device.subsystem, &device.namespace);
-            match tokio::time::timeout(DEADLINE / 4, opened).await {
+        while let Some((portal, opened)) = opened.next().await {
+            match opened {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(trouble @ Trouble::Unable(_))) => return Err(trouble.into()),
                 Ok(Err(trouble)) => troubles.push(format!("{portal}: {trouble}")),
@@ -185,27 +219,45 @@ impl ReservationFence {
         Err(Stop::Again(troubles.join("; ")))
     }
 
+    /// As a node.
+    async fn open_as<'a>(
+        &self,
+        who: &Identity,
+        device: &Device,
+        nodes: &'a mut Vec<Session>,
+    ) -> Result<&'a mut Session, Stop> {
+        nodes.push(self.open(who, device).await?);
+        Ok(nodes.last_mut().expect("it was put there"))
+    }
+
     /// Whether the first device could be fenced now: the others are the same target's.
-    async fn look(&self) -> Result<Told, Stop> {
+    async fn look(&self, opened: &mut Opened) -> Result<Told, Stop> {
         let device = self.devices.first();
         let device = device.ok_or_else(|| Stop::Again("there are no devices".to_owned()))?;
-        self.open(&self.ourselves()?, device).await?.report().await?;
+        opened.us.insert(self.open(&self.ourselves()?, device).await?).report().await?;
         Ok(Told::Done {})
     }
 
-    async fn carry_out(&self, ask: &Ask) -> Result<Told, Stop> {
-        let mut us = self.open(&self.ourselves()?, &ask.device).await?;
+    async fn carry_out(&self, ask: &Ask, opened: &mut Opened) -> Result<Told, Stop> {
+        let Opened { us, nodes } = opened;
+        let us = us.insert(self.open(&self.ourselves()?, &ask.device).await?);
         let seen = us.report().await?;
         not_newer(&seen, ask)?;
         match &ask.verb {
-            Verb::Report => Ok(told(&seen, us.host)),
-            Verb::Close => self.close(&mut us, seen, ask).await.map(|()| Told::Done {}),
-            Verb::Admit(host) => self.admit(&mut us, seen, ask, host).await,
+            Verb::Report => Ok(told(&seen, us.host, self.us.until_power_loss)),
+            Verb::Close => self.close(us, nodes, seen, ask).await.map(|()| Told::Done {}),
+            Verb::Admit(host) => self.admit(us, nodes, seen, ask, host).await,
         }
     }
 
     /// The reservation is ours, and what anybody had under way is over.
-    async fn close(&self, us: &mut Session, seen: Reservation, ask: &Ask) -> Result<(), Stop> {
+    async fn close(
+        &self,
+        us: &mut Session,
+        nodes: &mut Vec<Session>,
+        seen: Reservation,
+        ask: &Ask,
+    ) -> Result<(), Stop> {
         if let Some(stranger) = seen.registrants.iter().find(|it| Key::read(it.key).is_none()) {
             let key = stranger.key;
             return Err(Stop::Refused(format!("key {key:#x} of somebody else is registered")));
@@ -219,25 +271,30 @@ impl ReservationFence {
             // Since then nobody has had access, whichever move it was for.
             Some(key) if key == closed => {}
             Some(older) => us.replace(older, closed).await?,
-            None => self.take(us, seen, ask, closed).await?,
+            None => self.take(us, nodes, seen, ask, closed).await?,
         }
-        self.forget(&us.report().await?, us.host, &ask.device).await
+        self.forget(&us.report().await?, us.host, &ask.device, nodes).await
     }
 
     /// Takes the reservation from whoever has it, and says so by our key when all is over.
     async fn take(
         &self,
         us: &mut Session,
+        nodes: &mut Vec<Session>,
         seen: Reservation,
         ask: &Ask,
         closed: u64,
     ) -> Result<(), Stop> {
+        if let Some(ours) = seen.holder().filter(|it| it.host == us.host) {
+            // Changes nothing, and is answered when what an earlier leader began is over.
+            us.register(ours.key).await?;
+        }
         let lasts = |it: &Registrant| role(it.key) == Some(Role::Node) && it.key != ADOPTED;
         let seen = if seen.holder().is_some_and(lasts) {
             seen
         } else {
             for holder in &ask.holders {
-                self.reserve_for(holder, ask).await?;
+                self.reserve_for(holder, ask, nodes).await?;
             }
             us.report().await?
         };
@@ -248,14 +305,19 @@ impl ReservationFence {
         };
         let closing = Key::of(Role::Closing, ask.generation)?.number();
         us.is_known_as(&seen, closing).await?;
-        us.preempt(closing, holder.key).await?;
+        us.preempt_and_abort(closing, holder.key).await?;
         Ok(us.replace(closing, closed).await?)
     }
 
     /// In the name of one who may be using it. All of them have the same key: whoever takes the
     /// reservation from one takes it from all.
-    async fn reserve_for(&self, holder: &Host, ask: &Ask) -> Result<(), Stop> {
-        let mut node = self.open(&self.node(holder)?, &ask.device).await?;
+    async fn reserve_for(
+        &self,
+        holder: &Host,
+        ask: &Ask,
+        nodes: &mut Vec<Session>,
+    ) -> Result<(), Stop> {
+        let node = self.open_as(&self.node(holder)?, &ask.device, nodes).await?;
         let seen = node.report().await?;
         not_newer(&seen, ask)?;
         node.is_known_as(&seen, ADOPTED).await?;
@@ -270,7 +332,13 @@ impl ReservationFence {
     }
 
     /// Keys that give no access and were left behind by a move that ended early.
-    async fn forget(&self, seen: &Reservation, us: HostId, device: &Device) -> Result<(), Stop> {
+    async fn forget(
+        &self,
+        seen: &Reservation,
+        us: HostId,
+        device: &Device,
+        nodes: &mut Vec<Session>,
+    ) -> Result<(), Stop> {
         for other in seen.registrants.iter().filter(|it| it.host != us) {
             let listed =
                 |it: &&AttachableNode| host_id(&it.host_id).is_ok_and(|id| id == other.host);
@@ -279,7 +347,7 @@ impl ReservationFence {
                 return Err(Stop::Refused(format!("key {key:#x} is that of no listed node")));
             };
             let who = Identity { name: node.host_nqn.clone(), id: other.host };
-            self.open(&who, device).await?.unregister(other.key).await?;
+            self.open_as(&who, device, nodes).await?.unregister(other.key).await?;
         }
         Ok(())
     }
@@ -289,6 +357,7 @@ impl ReservationFence {
     async fn admit(
         &self,
         us: &mut Session,
+        nodes: &mut Vec<Session>,
         seen: Reservation,
         ask: &Ask,
         host: &Host,
@@ -304,9 +373,9 @@ impl ReservationFence {
         }
         if seen.holder().filter(has(us.host, ours)).is_none() {
             // Where a person's word was the proof, nobody closed it.
-            self.close(us, seen, ask).await?;
+            self.close(us, nodes, seen, ask).await?;
         }
-        let mut node = self.open(&who, &ask.device).await?;
+        let node = self.open_as(&who, &ask.device, nodes).await?;
         let seen = node.report().await?;
         node.is_known_as(&seen, theirs).await?;
         node.preempt(theirs, ours).await?;
@@ -321,8 +390,10 @@ impl ReservationFence {
 #[async_trait]
 impl Fence for ReservationFence {
     async fn health(&self) -> FenceHealth {
-        let asked = tokio::time::timeout(DEADLINE, self.look()).await;
+        let mut opened = Opened::default();
+        let asked = tokio::time::timeout(DEADLINE, self.look(&mut opened)).await;
         let told = said(asked.unwrap_or_else(|_| late()));
+        opened.end().await;
         if let Err(why) | Ok(Told::Refused(why)) = &told {
             tracing::debug!(why, "a fence is not ready");
         }
@@ -330,7 +401,9 @@ impl Fence for ReservationFence {
     }
 
     async fn ask(&self, ask: &Ask) -> Answer {
-        let asked = tokio::time::timeout(DEADLINE, self.carry_out(ask)).await;
+        let mut opened = Opened::default();
+        let asked = tokio::time::timeout(DEADLINE, self.carry_out(ask, &mut opened)).await;
+        opened.end().await;
         answer(said(asked.unwrap_or_else(|_| late())))
     }
 }
@@ -370,14 +443,16 @@ fn newest(seen: &Reservation) -> Generation {
 }
 
 /// A report in the plan's words. A holder that is not us can write: its key is among the others.
-fn told(seen: &Reservation, us: HostId) -> Told {
+fn told(seen: &Reservation, us: HostId, until_power_loss: bool) -> Told {
     let ours = |it: &&Registrant| it.holds && it.host == us && role(it.key) == Some(Role::Closed);
     let holder = seen.registrants.iter().find(ours);
     let others = seen.registrants.iter().filter(|it| !ours(it)).map(|it| it.key);
     Told::Reservation {
         holder: newest(seen),
         others: others.collect(),
-        exclusive: holder.is_some() && seen.kind == EXCLUSIVE_ACCESS && seen.lasting,
+        exclusive: holder.is_some()
+            && seen.kind == EXCLUSIVE_ACCESS
+            && (seen.lasting || until_power_loss),
     }
 }
 
@@ -402,7 +477,9 @@ mod tests {
         let node = Registrant { host: [2; 16], key: key(Role::Node), holds: false };
         let closed = Reservation { kind: EXCLUSIVE_ACCESS, lasting: true, registrants: vec![us] };
         let proof = Told::Reservation { holder: Generation(7), others: vec![], exclusive: true };
-        assert_eq!(told(&closed, us.host), proof);
+        assert_eq!(told(&closed, us.host, false), proof);
+        let fleeting = Reservation { lasting: false, ..closed.clone() };
+        assert_eq!(told(&fleeting, us.host, true), proof, "a person says that it is enough");
         let admitted = Registrant { holds: true, ..node };
         for open in [
             Reservation { kind: 1, ..closed.clone() },
@@ -415,7 +492,7 @@ mod tests {
             },
             Reservation { registrants: vec![Registrant { holds: false, ..us }], ..closed.clone() },
         ] {
-            let Told::Reservation { others, exclusive, .. } = told(&open, us.host) else {
+            let Told::Reservation { others, exclusive, .. } = told(&open, us.host, false) else {
                 panic!()
             };
             assert!(!others.is_empty() || !exclusive, "{open:?}");

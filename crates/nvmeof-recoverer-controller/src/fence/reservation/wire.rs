@@ -138,20 +138,22 @@ impl Command {
         Self::new(0x06, namespace).word(40, what)
     }
 
-    /// Reservations survive a loss of power, which says what stands above bit 30.
-    pub(super) fn register(namespace: u32, how: Register) -> Self {
+    /// That reservations survive a loss of power says what stands above bit 30; a target that
+    /// cannot keep them is not told to.
+    pub(super) fn register(namespace: u32, how: Register, lasting: bool) -> Self {
         let how = match how {
             Register::New => 0,
             Register::Not => 1,
             Register::Replace => 2,
         };
-        Self::new(0x0d, namespace).word(40, how | 0b11 << 30)
+        Self::new(0x0d, namespace).word(40, how | if lasting { 0b11 << 30 } else { 0 })
     }
 
     /// For exclusive access: no other host reads or writes.
     pub(super) fn acquire(namespace: u32, how: Acquire) -> Self {
         let how = match how {
             Acquire::New => 0,
+            Acquire::Preempt => 1,
             Acquire::PreemptAndAbort => 2,
         };
         Self::new(0x11, namespace).word(40, how | u32::from(EXCLUSIVE_ACCESS) << 8)
@@ -196,6 +198,7 @@ pub(super) enum Register {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Acquire {
     New,
+    Preempt,
     PreemptAndAbort,
 }
 
