@@ -18,6 +18,7 @@ use crate::audit::{AuditKind, Severity};
 use crate::phase::{Phase, Repair};
 use crate::record::{Member, Step};
 use crate::signal::Signal;
+use crate::view::is_nameless;
 use crate::why::{Cause, QuarantinedWhy};
 
 use super::{ArrayMachine, Standing};
@@ -142,9 +143,9 @@ impl ArrayMachine {
             return None;
         }
         // One that failed before the array's eyes is bound still, and had nothing after it.
+        let bound = |id| array.legs.iter().any(|leg| leg.is_namespace(id) || is_nameless(leg));
         let out = volume.replicas.iter().find(|replica| {
-            let id = &replica.target.namespace;
-            may_have_been_full(replica.state) && !array.legs.iter().any(|leg| leg.is_namespace(id))
+            may_have_been_full(replica.state) && !bound(&replica.target.namespace)
         })?;
         let detail = format!(
             "there is no record of the array; it runs from {}, which the provisioner calls \

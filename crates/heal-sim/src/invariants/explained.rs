@@ -7,7 +7,8 @@
 //!   quarantined: record unreadable     the record was torn
 //!   quarantined: newer copy            a boot started the array from a leg that had been lost, a replica
 //!                                      is an old copy, nobody in sync was there when a leg left, or a
-//!                                      hand failed a leg while nobody could look, or the provisioner
+//!                                      hand failed a leg while nobody could look, or nobody could tell
+//!                                      which leg it was while it was recorded, or the provisioner
 //!                                      calls missing what an array runs from that nobody remembers
 //!   ledger cannot be written           its disk was full, or failed
 //!   G1 stops it                        a leg really is not good
@@ -52,6 +53,8 @@ pub enum Trouble {
     /// Another hand failed a leg while nobody could look: what is recorded is behind, and what the
     /// array runs from by now looks like a start from the wrong leg.
     Hand,
+    /// A leg could not be told from others for a while: what is recorded may not know it.
+    Nameless,
     /// An array was stopped in the middle of a repair: who was lost is not known when it is back.
     Stopped,
 }
@@ -225,6 +228,7 @@ pub fn quarantine_is_explained(world: &World, record: &ArrayRecord) -> Checked {
                 || world.checker.had(Trouble::Hand)
                 || world.kernel.has_a_stranger_of_its_own(record.array)
                 || (world.checker.had(Trouble::Record) && doubts_somebody_nameless(record))
+                || (world.checker.had(Trouble::Nameless) && runs_from_nobody_known(world, record))
                 || runs_against_the_book(world, record)
         }
         Some(QuarantinedWhy::Impossible { .. }) => false,
@@ -242,6 +246,25 @@ fn doubts_somebody_nameless(record: &ArrayRecord) -> bool {
         let doubt = matches!(&repair.step, Step::Doubt)
             || matches!(&repair.step, Step::Hold { then, .. } if **then == Step::Doubt);
         doubt && repair.lost.as_ref().is_none_or(|lost| lost.namespace.is_none())
+    })
+}
+
+/// Whether no leg that the array runs from is one that the record knew as good.
+fn runs_from_nobody_known(world: &World, record: &ArrayRecord) -> bool {
+    let Some(plan) = world.arrays.iter().find(|plan| plan.id == record.array) else {
+        return false;
+    };
+    let known = |id: &NamespaceId| {
+        let Some(old) = world.record(record.array) else { return false };
+        let mut members = old.members.iter();
+        members.any(|(slot, member)| {
+            let in_repair = old.repairs.iter().any(|repair| repair.slot == *slot);
+            member.namespace == Some(*id) && !in_repair
+        })
+    };
+    !plan.replicas.iter().any(|replica| {
+        let leg = world.kernel.leg_of(&replica.namespace).filter(|leg| leg.array == plan.id);
+        leg.is_some_and(|leg| leg.in_sync) && known(&replica.namespace)
     })
 }
 

@@ -111,6 +111,9 @@ impl World {
     /// For so long a reader cannot read something.
     pub fn blurred_for(&mut self, blur: Blur, time: Duration) {
         self.say(format!("for {time:?} this cannot be read: {blur:?}"));
+        if matches!(blur, Blur::Leg(_)) {
+            self.checker.trouble(Trouble::Nameless);
+        }
         self.kernel.blur(blur);
         self.blurred_until = Some(self.now.mono.after(time));
     }
