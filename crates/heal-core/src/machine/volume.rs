@@ -81,7 +81,10 @@ impl VolumeView {
         self.answer.as_ref().and_then(Option::as_ref)
     }
 
+    /// Whatever was answered so far, or is being answered, may be older than what it is asked for
+    /// now: nobody is told better of it.
     pub(super) fn ask_again(&mut self, now: Moment) {
+        self.to_compare = false;
         if matches!(self.turn.state, TurnState::UnderWay(_)) {
             self.again = true;
         } else {
@@ -249,8 +252,9 @@ impl ArrayMachine {
         self.volume.seen.append(&mut self.volume.expected);
         self.decide_standing(now);
         self.volume_signals(now);
-        self.volume.to_compare = true;
-        if !self.wronged_legs().is_empty() || !self.counted_on_in_vain().is_empty() {
+        self.volume.to_compare = !again;
+        let wrong = || !self.wronged_legs().is_empty() || !self.counted_on_in_vain().is_empty();
+        if self.volume.to_compare && wrong() {
             self.want_look(); // The last one may be older than what the provisioner says.
         }
         let shown: Vec<ReplicaId> = self

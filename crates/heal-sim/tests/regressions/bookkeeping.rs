@@ -1,11 +1,11 @@
 //! Holds, permits, records and keys.
 
 use heal_sim::{ArraySetup, Flaw, LineKind, Setup, ToolFault, World};
-use heal_types::ArrayId;
+use heal_types::{ArrayId, Condition, ProvisionerCall};
 
 use super::{
-    asked, assert_in_sync, assert_never, copied, heals, in_phase, mirror, phase, seconds,
-    two_arrays_in_line, until, well,
+    asked, assert_in_sync, assert_never, copied, heals, in_phase, milliseconds, mirror, phase,
+    seconds, two_arrays_in_line, until, well,
 };
 
 /// The first of two arrays is in the middle of a replacement, and the host allows only one.
@@ -163,4 +163,29 @@ fn a_connection_that_was_due_while_the_disk_was_full_is_made_later() {
     world.disk_full(false);
     heals(&mut world);
     assert_in_sync(&world, "vol1-b");
+}
+
+// found in the lab: an answer of the provisioner that was older than the word that a leg is good
+// again still called it missing, and the word was said again, in an incident of its own.
+#[test]
+fn an_answer_that_is_older_than_the_good_news_does_not_make_it_told_again() {
+    let good = |call: &&ProvisionerCall| {
+        matches!(call, ProvisionerCall::Report { condition: Condition::Available, .. })
+    };
+    let told = |world: &World| world.provisioner.received().iter().filter(good).count();
+    for late in 0..30 {
+        let mut world = mirror();
+        world.namespace_removed("vol1-b");
+        world.run_for(seconds(3));
+        world.namespace_restored("vol1-b");
+        world.run_for(milliseconds(late));
+        // It is asked all the time, so that an answer is on its way whatever happens.
+        while told(&world) == 0 {
+            world.volume_stale("vol1");
+            world.run_for(milliseconds(30));
+        }
+        world.run_for(seconds(60));
+        assert_in_sync(&world, "vol1-b");
+        assert_eq!(told(&world), 1, "\n{}", world.transcript.text());
+    }
 }
