@@ -20,7 +20,7 @@
 //! is not given up while neither its successor nor another leg is known to hold every block. Both
 //! wait for a person or for a write.
 
-use heal_types::{ArraySnapshot, LegSnapshot, Now, Observed, Slot};
+use heal_types::{ArraySnapshot, LegFlag, LegSnapshot, Now, Observed, Slot};
 
 use crate::audit::{AuditKind, Severity};
 use crate::guards;
@@ -112,13 +112,16 @@ impl ArrayMachine {
 }
 
 /// Every block of the leg that was to be replaced was written meanwhile: nothing is asked for. A
-/// spare may be a successor that came to nothing, and has to be put away first: that takes the
-/// whole way.
+/// spare, or what MD fills beside a leg, may be a successor that came to nothing or is about to
+/// take the place all the same: that takes the whole way.
 pub(super) fn blocks_are_back(array: &ArraySnapshot, repair: &Repair) -> Option<Signal> {
     let leg = leg_of(array, &repair.lost.as_ref()?.namespace?)?;
+    let is_successor = |leg: &LegSnapshot| {
+        leg.is_spare() || (leg.flags.has(LegFlag::Replacement) && !leg.is_faulty())
+    };
     let back = leg.is_in_sync()
         && leg.bad_blocks == Observed::Known(false)
-        && !array.legs.iter().any(LegSnapshot::is_spare);
+        && !array.legs.iter().any(is_successor);
     (repair.cause == Cause::BadBlocks && back).then_some(Signal::NoLongerNeeded)
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | connect again | a controller was deleted by us, or given up by the kernel | it is back, or its subsystem is no replica's any more |
 //! | call | the array was assembled without a replica of its volume that nobody had connected | it was connected, or is no replica any more |
+//! | put out | the device of a leg without a slot is gone | it is out |
 //! | put away | the array was stopped, and we had connected something for it | it is disconnected, or somebody uses it |
 //!
 //! They are driven like a repair's steps: derived from the look, let through by the same guards,
@@ -13,8 +14,8 @@
 use std::collections::BTreeSet;
 
 use heal_types::{
-    ConnectParams, ControllerState, HostAction, NamespaceId, NamespaceIds, Now, Nqn, Observed,
-    Outcome, Replica, ReplicaId,
+    Backing, ConnectParams, ControllerState, HostAction, NamespaceId, NamespaceIds, Now, Nqn,
+    Observed, Outcome, Replica, ReplicaId,
 };
 
 use crate::effect::Effect;
@@ -100,6 +101,19 @@ impl ArrayMachine {
             .find(|replica| !self.called.contains(&replica.id))
     }
 
+    /// A leg that has no slot, faulty or not, and whose device is gone: it may be anybody's, and
+    /// what waits until somebody is out waits for it. As long as a repair may be about it, that one
+    /// sees to it.
+    fn gone_spare(&self) -> Option<HostAction> {
+        let retiring = |repair: &Repair| matches!(repair.phase, Phase::Retiring { .. });
+        let ours = self.standing == Standing::Managed && self.repairs.values().all(retiring);
+        let array = self.snapshot().filter(|_| ours)?;
+        let mut idle = array.legs.iter().filter(|leg| leg.slot.is_none());
+        let gone =
+            idle.find(|leg| leg.backing == Backing::Gone && (leg.is_faulty() || leg.is_spare()))?;
+        Some(self.remove(gone, None))
+    }
+
     fn wanted_duty(&self) -> Option<HostAction> {
         if self.leaves_something() {
             let (nqn, controllers) = self.connected.first_key_value()?;
@@ -118,7 +132,7 @@ impl ArrayMachine {
             let (target, options) = (replica.target.clone(), self.policy.connect.clone());
             Some(HostAction::Connect { target, options })
         };
-        reconnect.or_else(call)
+        reconnect.or_else(call).or_else(|| self.gone_spare())
     }
 
     /// Tried as often as any step; after that it is a person's, or the provisioner's.

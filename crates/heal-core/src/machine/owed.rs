@@ -113,6 +113,11 @@ impl ArrayMachine {
             .filter_map(|(slot, _)| self.members.get(slot))
             .filter(|known| known.namespace.is_some() && !named(known))
             .filter(|known| !seen.iter().any(|(_, member)| same(member, known)))
+            // Slots may have got other numbers, and a leg have no name at this moment.
+            .filter(|known| {
+                let is_another = |member: &Member| !same(member, known);
+                !self.snapshot().is_some_and(|array| self.may_be_hidden(array, is_another))
+            })
             .cloned()
             .collect()
     }

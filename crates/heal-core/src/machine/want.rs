@@ -340,7 +340,7 @@ impl ArrayMachine {
         by_leg || by_repair || (awaited && !left)
     }
 
-    fn remove(&self, leg: &LegSnapshot, member: Option<&Member>) -> HostAction {
+    pub(super) fn remove(&self, leg: &LegSnapshot, member: Option<&Member>) -> HostAction {
         HostAction::RemoveLeg { array: self.id, leg: leg_ref(leg, member) }
     }
 

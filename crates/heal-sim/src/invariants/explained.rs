@@ -278,7 +278,7 @@ fn runs_against_the_book(world: &World, record: &ArrayRecord) -> bool {
         let leg = world.kernel.leg_of(&replica.namespace).filter(|leg| leg.array == plan.id);
         leg.is_some_and(|leg| leg.in_sync)
     });
-    let forgotten = world.record(record.array).is_none();
+    let forgotten = world.record(record.array).is_none() || world.checker.had(Trouble::Record);
     forgotten
         && running.all(|replica| {
             world.provisioner.state_of(&replica.replica.id) == Some(ReplicaState::Missing)
