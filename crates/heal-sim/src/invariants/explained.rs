@@ -269,7 +269,7 @@ fn runs_from_nobody_known(world: &World, record: &ArrayRecord) -> bool {
 }
 
 /// Whether nobody remembers the array, and the provisioner believes that it runs from nothing but
-/// what is missing.
+/// what is missing, or says so.
 fn runs_against_the_book(world: &World, record: &ArrayRecord) -> bool {
     let Some(plan) = world.arrays.iter().find(|plan| plan.id == record.array) else {
         return false;
@@ -278,11 +278,12 @@ fn runs_against_the_book(world: &World, record: &ArrayRecord) -> bool {
         let leg = world.kernel.leg_of(&replica.namespace).filter(|leg| leg.array == plan.id);
         leg.is_some_and(|leg| leg.in_sync)
     });
+    let called_missing = |replica: &ReplicaId| {
+        world.provisioner.state_of(replica) == Some(ReplicaState::Missing)
+            || world.checker.had(Trouble::Contract)
+    };
     let forgotten = world.record(record.array).is_none() || world.checker.had(Trouble::Record);
-    forgotten
-        && running.all(|replica| {
-            world.provisioner.state_of(&replica.replica.id) == Some(ReplicaState::Missing)
-        })
+    forgotten && running.all(|replica| called_missing(&replica.replica.id))
 }
 
 /// At the end a repair stands still only for a reason that no time can end.
