@@ -244,6 +244,9 @@ impl World {
     pub(crate) fn signal(&mut self, who: usize, stored: &Stored, signal: Signal) {
         let mut next = stored.relocation.clone();
         let kind = signal.kind();
+        if let Signal::LossConfirmed(loss) = &signal {
+            self.confirmed.insert(next.id.clone(), loss.clone());
+        }
         let detail = if self.told.is_some() { format!("{signal:?}") } else { String::new() };
         match next.signal(wall(self.now), signal, &self.policy) {
             Ok(moved) => {

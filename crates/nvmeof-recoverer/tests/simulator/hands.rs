@@ -210,17 +210,18 @@ impl World {
         let lately = |at: Option<u64>| at.is_some_and(|at| self.now - at <= MEMORY);
         let down = lately(self.last_down[osd]);
         let silent = lately(self.nodes[self.host(&stored.relocation.from)].last_silent);
-        let wrong = match &stored.relocation.cause {
-            Cause::Lost(loss) => match &loss.witnesses {
-                Witnesses::LeaseAndMons { .. } if !silent => Some("its node was never silent"),
-                Witnesses::LeaseAndMons { .. } | Witnesses::ProbeAndMons { .. } if !down => {
-                    Some("it was never down")
-                }
-                Witnesses::LeaseAndMons { .. }
-                | Witnesses::ProbeAndMons { .. }
-                | Witnesses::OutOfService => None,
-            },
-            Cause::Planned { .. } => None,
+        let witnesses = match (self.confirmed.get(&command.relocation), &stored.relocation.cause) {
+            (Some(loss), _) | (None, Cause::Lost(loss)) => &loss.witnesses,
+            (None, Cause::Planned { .. }) => return,
+        };
+        let wrong = match witnesses {
+            Witnesses::LeaseAndMons { .. } if !silent => Some("its node was never silent"),
+            Witnesses::LeaseAndMons { .. } | Witnesses::ProbeAndMons { .. } if !down => {
+                Some("it was never down")
+            }
+            Witnesses::LeaseAndMons { .. }
+            | Witnesses::ProbeAndMons { .. }
+            | Witnesses::OutOfService => None,
         };
         if let Some(wrong) = wrong {
             let osd = osd_id(osd);

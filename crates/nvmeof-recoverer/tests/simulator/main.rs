@@ -48,6 +48,16 @@ fn no_device_ever_has_two_writers_and_everything_comes_to_rest() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Seeds of which the judge once said what was not so: mons without a quorum that called an OSD
+/// down all the time, and a move that rested on another loss by then than it was begun for.
+#[test]
+fn a_loss_that_was_confirmed_anew_is_judged_by_what_confirmed_it() {
+    for seed in [30_571, 194_884] {
+        let world = story::told(seed, false);
+        assert!(world.violations.is_empty(), "seed {seed}: {:?}", world.violations);
+    }
+}
+
 /// `TELL=SEED` prints the story of that seed.
 #[test]
 fn a_seed_tells_the_same_story_each_time() {

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use heal_types::cluster::{DomainName, NodeName, OsdId, RelocationId};
 use heal_types::{Moment, Now, Nqn, Observed, UnknownWhy, WallTime};
+use nvmeof_recoverer::plan::evidence::Loss;
 use nvmeof_recoverer::plan::view::{
     ClusterView, FenceHealth, MonView, NodeView, OsdIdentity, OsdView, Pool, Resources, TargetView,
 };
@@ -95,6 +96,9 @@ pub(crate) struct World {
     pub(crate) late: u64,
     /// Moves whose first fence was judged: what follows finishes what was begun.
     pub(crate) judged: BTreeSet<RelocationId>,
+    /// The loss that was confirmed last: a move that was held rests on that, not on what it was
+    /// begun for.
+    pub(crate) confirmed: BTreeMap<RelocationId, Loss>,
     pub(crate) violations: Vec<String>,
     pub(crate) told: Option<Vec<String>>,
     pub(crate) template: ClusterView,
@@ -240,6 +244,7 @@ impl World {
             sent: Vec::new(),
             late: 0,
             judged: BTreeSet::new(),
+            confirmed: BTreeMap::new(),
             violations: Vec::new(),
             told: None,
             template: template(&names),
@@ -268,6 +273,10 @@ impl World {
     /// One second: everybody acts once, in an order that the dice choose.
     fn second(&mut self) {
         self.now += 1;
+        // Mons without a quorum still say so to whoever reads it when they have one again.
+        for osd in (0..OSDS).filter(|osd| !self.up[*osd]) {
+            self.last_down[osd] = Some(self.now);
+        }
         let first = self.dice.index(4);
         for turn in 0..4 {
             match (first + turn) % 4 {
@@ -417,9 +426,6 @@ impl World {
             let just_heard = self.now - self.heartbeat[osd] <= 1;
             if self.up[osd] && !heard || !self.up[osd] && just_heard {
                 self.set_up(osd, just_heard);
-            }
-            if !self.up[osd] {
-                self.last_down[osd] = Some(self.now);
             }
         }
     }
