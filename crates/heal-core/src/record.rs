@@ -41,6 +41,10 @@ pub struct ArrayRecord {
     /// The provisioner's last word on the volume. Not an intent, but the one observation that no
     /// one can repeat while the provisioner is down.
     pub volume: Option<Volume>,
+    /// No record was there before, and what the array runs from was not held against the
+    /// provisioner's book yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwitnessed: bool,
     /// Who held which slot when it was last good.
     pub members: Vec<(Slot, Member)>,
     /// Repairs under way.

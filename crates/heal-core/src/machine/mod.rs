@@ -135,8 +135,8 @@ pub struct ArrayMachine {
     seen_in: Option<BootId>,
     /// It ran at some time of this life.
     ran: bool,
-    /// An earlier life left a record, or this one has held the array against the provisioner's
-    /// book instead.
+    /// There was a record of the array, or a life without one has held what it runs from against
+    /// the provisioner's book.
     witnessed: bool,
     volume: VolumeView,
     standing: Standing,
@@ -247,7 +247,7 @@ impl ArrayMachine {
     pub fn recover(record: ArrayRecord, boot: BootId, policy: Policy, now: Now) -> (Self, Outbox) {
         let mut machine = Self::new(record.array, boot, policy);
         machine.generation = record.generation;
-        machine.witnessed = true;
+        machine.witnessed = !record.unwitnessed;
         if record.schema != SCHEMA {
             let detail = format!("schema {} is not {SCHEMA}", record.schema);
             machine.quarantine(now, QuarantinedWhy::UnreadableRecord { detail });
@@ -704,6 +704,7 @@ impl ArrayMachine {
             next_effect: self.next_effect,
             incident: self.incident.clone(),
             volume: self.volume.known().cloned(),
+            unwitnessed: !self.witnessed,
             members: self.members.iter().map(|(s, m)| (*s, m.clone())).collect(),
             repairs: self.repairs.values().map(put_down).collect(),
             owed: self.owed.iter().cloned().collect(),

@@ -68,12 +68,7 @@ impl ArrayMachine {
     /// Until it has one, an empty slot means nothing.
     pub(super) fn runs_from_who_knows(&self) -> bool {
         let Some(array) = self.snapshot() else { return false };
-        let nameless = |leg: &LegSnapshot| match &leg.backing {
-            Backing::Namespace(namespace) => namespace.ids.known().is_none(),
-            Backing::Unreadable => true,
-            Backing::Local | Backing::Gone => false,
-        };
-        !self.members.is_empty() && array.in_sync().any(nameless)
+        !self.members.is_empty() && array.in_sync().any(has_no_name_yet)
     }
 
     /// A boot may find one leg only, start the array from it, and find the others later. If that
@@ -114,32 +109,51 @@ impl ArrayMachine {
     }
 
     /// The same where no earlier life left a record: the provisioner's book is the only witness,
-    /// and is heard once.
+    /// and is heard once. Until then nothing is begun, and the book is not written in.
     pub(super) fn agrees_with_the_book(&mut self, now: Now) -> bool {
-        if self.standing != Standing::Managed || std::mem::replace(&mut self.witnessed, true) {
+        if self.standing != Standing::Managed || self.witnessed {
             return true;
         }
-        let why = self.started_against_the_book();
-        let agrees = why.is_none();
-        if let Some(why) = why {
-            self.quarantine(now, why);
+        if self.needs_a_name_to_judge() {
+            self.want_look();
+            return false;
         }
-        agrees
+        self.witnessed = true;
+        self.dirty = true;
+        match self.started_against_the_book() {
+            Some(why) => {
+                self.quarantine(now, why);
+                false
+            }
+            None => true,
+        }
     }
 
-    /// Whether the provisioner calls missing whatever the array runs from, and lists one that is out
-    /// and may have been a full copy: either may have gone on without the other.
+    /// The legs of which the array runs that have a name, and whether the provisioner calls each
+    /// missing.
+    fn called_missing(&self) -> impl Iterator<Item = bool> {
+        let volume = self.volume.known();
+        let called = move |leg: &LegSnapshot| {
+            let mut listed = volume.into_iter().flat_map(|volume| &volume.replicas);
+            let own = listed.find(|replica| leg.is_namespace(&replica.target.namespace));
+            own.is_some_and(|replica| replica.state == ReplicaState::Missing)
+        };
+        let running = self.snapshot().into_iter().flat_map(ArraySnapshot::in_sync);
+        running.filter(|leg| !has_no_name_yet(leg)).map(called)
+    }
+
+    /// Whether a leg has no name yet, and none that has speaks for the array.
+    fn needs_a_name_to_judge(&self) -> bool {
+        let Some(array) = self.snapshot() else { return false };
+        self.called_missing().all(|missing| missing) && array.legs.iter().any(has_no_name_yet)
+    }
+
+    /// Whether the provisioner calls missing whatever the array runs from, and lists one that is
+    /// out and may have been a full copy: either may have gone on without the other.
     fn started_against_the_book(&self) -> Option<QuarantinedWhy> {
-        let array = self.snapshot().filter(|array| array.level == Level::Raid1)?;
-        let volume = self.volume.known()?;
-        let listed = |leg: &LegSnapshot| {
-            volume.replicas.iter().find(|replica| leg.is_namespace(&replica.target.namespace))
-        };
+        let (array, volume) = self.snapshot().zip(self.volume.known())?;
         let runs = array.in_sync().next()?;
-        let called_missing = |leg: &LegSnapshot| {
-            listed(leg).is_some_and(|replica| replica.state == ReplicaState::Missing)
-        };
-        if !array.in_sync().all(called_missing) {
+        if !self.called_missing().all(|missing| missing) {
             return None;
         }
         // One that failed before the array's eyes is bound still, and had nothing after it.
@@ -154,6 +168,11 @@ impl ArrayMachine {
         );
         Some(QuarantinedWhy::NewerCopy { detail })
     }
+}
+
+/// Whether a leg will have a name, and has none at this look. One whose device is gone gets none.
+fn has_no_name_yet(leg: &LegSnapshot) -> bool {
+    is_nameless(leg) && leg.backing != Backing::Gone
 }
 
 /// Whether a replica of which the provisioner says that may have had every block: all but one that

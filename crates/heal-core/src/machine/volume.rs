@@ -288,7 +288,7 @@ impl ArrayMachine {
 
     /// Whether the book may be compared with what the last look showed.
     fn comparable(&self) -> Option<(&Volume, &ArraySnapshot)> {
-        let usable = self.heals() && self.quarantine.is_none() && !self.blind;
+        let usable = self.heals() && self.quarantine.is_none() && !self.blind && self.witnessed;
         self.volume.known().zip(self.snapshot()).filter(|_| usable)
     }
 
@@ -393,7 +393,8 @@ impl ArrayMachine {
     }
 
     pub(super) fn volume_signals(&mut self, now: Now) {
-        if self.standing != Standing::Managed || self.quarantine.is_some() {
+        let judged = self.standing == Standing::Managed && self.witnessed;
+        if !judged || self.quarantine.is_some() {
             return;
         }
         let slots: Vec<Slot> = self.repairs.keys().copied().collect();

@@ -44,6 +44,10 @@ fn serves_another(world: &World, plan: &ArrayPlan) -> bool {
 const MOVES: u32 = 200;
 const MOVES_PER: Duration = Duration::from_secs(60);
 
+/// How long it may take until a path that is back is known to be good: its controller connects
+/// anew, every ten seconds.
+const FOUND_GOOD: Duration = Duration::from_secs(15);
+
 /// How late a machine may be for the end of a grace period.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -63,9 +67,11 @@ pub fn no_grace_is_slept_through(world: &World, array: ArrayId) -> Checked {
     let now = world.now().mono;
     let slept = record.repairs.iter().filter(|repair| matches!(repair.step, Step::Grace));
     // One that lacks blocks waits for a leg that has them, however long that takes, and that there
-    // is one now has to be heard.
+    // is one now has to be heard, and its path to be found good.
+    let found_out = world.checker.hurt_at.is_none_or(|at| now.since(at) > FOUND_GOOD);
     let may_go = |repair: &RepairRecord| {
-        let heard_of = !world.feed.is_deaf() && world.kernel.is_full_beside(array, repair.slot.0);
+        let is_full = world.kernel.is_full_beside(array, repair.slot.0);
+        let heard_of = !world.feed.is_deaf() && found_out && is_full;
         repair.cause != Cause::BadBlocks || heard_of
     };
     let mut slept = slept.filter(|repair| may_go(repair)).filter(|repair| {
