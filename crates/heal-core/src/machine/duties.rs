@@ -256,38 +256,48 @@ impl ArrayMachine {
         self.members.values().any(behind) || self.repairs.values().any(lost)
     }
 
-    /// Whether a leg, or a lost one, is behind this subsystem that the provisioner never named.
-    fn waits_for_unnamed(&self, nqn: &Nqn) -> bool {
-        let lost = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
-        let mut waited = self.members.values().chain(lost);
-        waited.any(|member| member.nqn.as_ref() == Some(nqn) && member.replica.is_none())
+    /// Whether a leg is behind this subsystem, or a lost one that the provisioner never named.
+    fn rests_on(&self, nqn: &Nqn) -> bool {
+        let behind = |member: &&Member| member.nqn.as_ref() == Some(nqn);
+        let mut lost = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
+        let unnamed = lost.any(|member| behind(&member) && member.replica.is_none());
+        unnamed || self.members.values().any(|member| behind(&member))
     }
 
-    /// From now on it is ours to connect it again.
+    /// From now on it is ours to connect it again, until the provisioner says, asked anew, that it
+    /// is no replica's.
     pub(super) fn owe_connection(&mut self, now: Now, params: ConnectParams) {
         // In its place, if it is owed already: the first of them may be under way.
         match self.lapsed.iter_mut().find(|lapsed| lapsed.params == params) {
             Some(lapsed) => lapsed.since = now.wall,
             None => self.lapsed.push(Lapsed { params, since: now.wall }),
         }
+        self.volume.ask_again(now.mono);
         self.dirty = true;
     }
 
-    /// A controller that is back is owed nothing, and neither is one whose subsystem is no
-    /// replica's. One of a leg that no answer ever named is: the answer may be older than that leg.
+    /// A controller that is back is owed nothing.
     fn forget_reconnected(&mut self, now: Now) {
-        let volume = self.volume.known();
-        let over: Vec<bool> = self
-            .lapsed
-            .iter()
-            .map(|lapsed| {
-                let nqn = &lapsed.params.nqn;
-                let published = volume.is_none_or(|volume| {
-                    volume.replicas.iter().any(|replica| replica.target.nqn == *nqn)
-                });
-                self.is_connected(&lapsed.params) || !(published || self.waits_for_unnamed(nqn))
-            })
-            .collect();
+        let there = |lapsed: &Lapsed| self.is_connected(&lapsed.params);
+        let over = self.lapsed.iter().map(there).collect();
+        self.forget_lapsed(now, over);
+    }
+
+    /// The provisioner has answered what it was asked after the debts were made: one to a
+    /// subsystem that is no replica's is none. One to a leg that is not lost yet is, and one to a
+    /// leg that no answer ever named: the answer may be older than that leg.
+    pub(super) fn forget_withdrawn(&mut self, now: Now) {
+        let Some(volume) = self.volume.known() else { return };
+        let withdrawn = |lapsed: &Lapsed| {
+            let nqn = &lapsed.params.nqn;
+            let published = volume.replicas.iter().any(|replica| replica.target.nqn == *nqn);
+            !(published || self.rests_on(nqn))
+        };
+        let over = self.lapsed.iter().map(withdrawn).collect();
+        self.forget_lapsed(now, over);
+    }
+
+    fn forget_lapsed(&mut self, now: Now, over: Vec<bool>) {
         if over.contains(&true) {
             let mut over = over.into_iter();
             self.lapsed.retain(|_| !over.next().unwrap_or(false));

@@ -253,6 +253,9 @@ impl ArrayMachine {
         self.decide_standing(now);
         self.volume_signals(now);
         self.volume.to_compare = !again;
+        if !again {
+            self.forget_withdrawn(now);
+        }
         let wrong = || !self.wronged_legs().is_empty() || !self.counted_on_in_vain().is_empty();
         if self.volume.to_compare && wrong() {
             self.want_look(); // The last one may be older than what the provisioner says.
