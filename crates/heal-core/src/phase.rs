@@ -90,12 +90,10 @@ pub enum Phase {
     Reporting,
     /// Waiting for the provisioner to act by itself, or for the leg to come back.
     Grace,
-    /// The same namespace is back: unbind the faulty member, verify, re-add by bitmap.
+    /// The same namespace is back: take it back by bitmap, in place of what of it is bound still.
     Returning {
         /// The device.
         device: DeviceIdentity,
-        /// Whether its superblock was read and is ours.
-        verified: bool,
         /// The step under way.
         turn: Turn,
     },

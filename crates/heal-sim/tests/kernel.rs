@@ -100,7 +100,7 @@ fn a_re_add_is_refused_while_the_old_member_is_bound_and_copies_only_what_change
     pass(&mut kernel, Duration::from_secs(1));
     let device = identity(&mut kernel, &world, "vol1-b");
     assert_eq!(device.device.as_str(), "nvme1n2", "its old name is still held by MD");
-    let re_add = HostAction::ReAddLeg { array: id, device };
+    let re_add = HostAction::ReAddLeg { array: id, device, member: None, faulty: None };
     let refused = kernel.act(&re_add).outcome;
     assert!(matches!(refused, Outcome::Refused(RefusedWhy::ReAddNotPossible { .. })));
     let snapshot = array(&mut kernel);
@@ -133,7 +133,8 @@ fn a_leg_is_not_re_addable_once_another_one_took_its_place() {
     let faulty = snapshot.legs.iter().position(|l| l.is_faulty()).unwrap();
     kernel.act(&HostAction::RemoveLeg { array: id, leg: leg(&snapshot, faulty) });
     let device = identity(&mut kernel, &world, "vol1-b");
-    let refused = kernel.act(&HostAction::ReAddLeg { array: id, device }).outcome;
+    let re_add = HostAction::ReAddLeg { array: id, device, member: None, faulty: None };
+    let refused = kernel.act(&re_add).outcome;
     assert!(matches!(refused, Outcome::Refused(RefusedWhy::ReAddNotPossible { .. })));
     assert_eq!(kernel.verify_data(), Vec::<String>::new());
 }

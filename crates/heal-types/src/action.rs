@@ -43,12 +43,18 @@ pub enum HostAction {
         /// The leg.
         leg: LegRef,
     },
-    /// Take a returned leg back, by bitmap only: never by a full copy.
+    /// Take a returned leg back, by bitmap only: never by a full copy. What stands on the device is
+    /// read first; anything but the superblock of the very member that left, and nothing else, is
+    /// [`RefusedWhy::ReAddNotPossible`](crate::RefusedWhy::ReAddNotPossible), and changes nothing.
     ReAddLeg {
         /// The array.
         array: ArrayId,
         /// The device.
         device: DeviceIdentity,
+        /// Which member left, if that was ever read.
+        member: Option<MdDeviceId>,
+        /// What of it is bound still, and faulty: it is unbound first.
+        faulty: Option<LegRef>,
     },
     /// Add a verified device as a new leg.
     AddLeg {

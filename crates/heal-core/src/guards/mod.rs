@@ -170,18 +170,19 @@ impl Footing {
             }
             HostAction::RemoveLeg { leg, .. } => {
                 changeable(array)?;
-                let Some(bound) = array.legs.iter().find(|bound| bound.device == leg.device) else {
+                if leaving(array, leg)?.is_none() {
                     return Ok(()); // Already so.
-                };
-                if !bound.is_faulty() && !bound.is_spare() {
-                    return Err(GuardWhy::LegState { detail: bound.flags.to_string() });
                 }
                 nobody_would_hang(array)?;
                 a_good_leg_other_than(array, None)
             }
-            HostAction::ReAddLeg { device, .. } => {
+            HostAction::ReAddLeg { device, faulty, .. } => {
                 changeable(array)?;
-                unbound(array, present(namespaces, device)?)?;
+                let leaving = match faulty {
+                    Some(leg) => leaving(array, leg)?,
+                    None => None,
+                };
+                unbound_but_as(array, leaving, present(namespaces, device)?)?;
                 nobody_would_hang(array)?;
                 a_good_leg_other_than(array, None)
             }
@@ -506,11 +507,36 @@ fn present<'a>(
 }
 
 fn unbound(array: &ArraySnapshot, namespace: &NamespaceSnapshot) -> Guarded {
-    if array.legs.iter().any(|leg| stands_on(leg, namespace)) {
-        return Err(GuardWhy::LegState { detail: "it is bound already".to_owned() });
+    unbound_but_as(array, None, namespace)
+}
+
+/// The bound leg that is to be unbound, if it is still there: nobody needs it.
+fn leaving<'a>(
+    array: &'a ArraySnapshot,
+    leg: &LegRef,
+) -> Result<Option<&'a LegSnapshot>, GuardWhy> {
+    match array.legs.iter().find(|bound| bound.device == leg.device) {
+        Some(bound) if !bound.is_faulty() && !bound.is_spare() => {
+            Err(GuardWhy::LegState { detail: bound.flags.to_string() })
+        }
+        found => Ok(found),
     }
+}
+
+/// Nobody holds the namespace, unless as that leg of this array.
+fn unbound_but_as(
+    array: &ArraySnapshot,
+    leg: Option<&LegSnapshot>,
+    namespace: &NamespaceSnapshot,
+) -> Guarded {
+    let mut bound = array.legs.iter().filter(|leg| stands_on(leg, namespace));
+    let ours = match bound.next() {
+        None => None,
+        Some(own) if leg.is_some_and(|leg| leg.device == own.device) => Some(&array.device),
+        Some(_) => return Err(GuardWhy::LegState { detail: "it is bound already".to_owned() }),
+    };
     match &namespace.holders {
-        Observed::Known(holders) if holders.is_empty() => Ok(()),
+        Observed::Known(holders) if holders.iter().all(|holder| Some(holder) == ours) => Ok(()),
         Observed::Known(holders) => {
             Err(GuardWhy::StillUsed { detail: format!("held by {}", holders[0]) })
         }

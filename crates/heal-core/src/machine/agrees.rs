@@ -121,7 +121,7 @@ fn phase(kind: PhaseKind) -> Option<Phase> {
         PhaseKind::Isolating => Phase::Isolating { since: NOW.mono, turn },
         PhaseKind::Reporting => Phase::Reporting,
         PhaseKind::Grace => Phase::Grace,
-        PhaseKind::Returning => Phase::Returning { device: device(2), verified: false, turn },
+        PhaseKind::Returning => Phase::Returning { device: device(2), turn },
         PhaseKind::Requesting => Phase::Requesting { key: CallKey::new("k").unwrap(), turn },
         PhaseKind::Connecting => Phase::Connecting { connected_at: None, turn },
         PhaseKind::Verifying => Phase::Verifying { device: device(3), turn },

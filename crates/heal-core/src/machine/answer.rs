@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heal_types::{
-    Content, FaultClass, HostAnswer, LegSnapshot, MdRole, MdSuperblock, Now, Nqn, Outcome,
-    ProvisionerAnswer, ProvisionerFault, RefusedWhy, Replacement, Replica, RetryWhy, Slot,
+    Content, FaultClass, HostAnswer, LegSnapshot, Now, Nqn, Outcome, ProvisionerAnswer,
+    ProvisionerFault, RefusedWhy, Replacement, Replica, RetryWhy, Slot,
 };
 
 use crate::audit::{AuditKind, Severity};
@@ -189,21 +189,6 @@ impl ArrayMachine {
         };
         let examined = intent.verb == "examine";
         match &mut repair.phase {
-            Phase::Returning { verified, turn, .. } if examined => {
-                let member = repair.lost.as_ref().and_then(|lost| lost.md_device);
-                match answer.content.as_ref() {
-                    Some(Content::MdMember(sb)) if is_ours(sb, self.id, member) => {
-                        *verified = true;
-                        turn.state = TurnState::Due(now.mono);
-                        self.signal(now, slot, Signal::StepDone);
-                    }
-                    content => {
-                        let detail = format!("it is not the leg that left: {content:?}");
-                        let verb = intent.verb.clone();
-                        self.signal(now, slot, Signal::StepRefused { verb, detail });
-                    }
-                }
-            }
             Phase::Connecting { connected_at, .. } => {
                 *connected_at = Some(now.mono);
                 self.signal(now, slot, Signal::StepDone);
@@ -436,19 +421,6 @@ impl ArrayMachine {
         }
         None
     }
-}
-
-/// Whether a superblock says: an active member of this array, and the very one that left.
-fn is_ours(
-    sb: &MdSuperblock,
-    array: heal_types::ArrayId,
-    member: Option<heal_types::MdDeviceId>,
-) -> bool {
-    let active = match sb.role {
-        MdRole::Active(_) => true,
-        MdRole::Spare | MdRole::Faulty | MdRole::Journal => false,
-    };
-    sb.array == array && active && member.is_none_or(|member| member == sb.device)
 }
 
 fn out_of_turn() -> ProvisionerFault {

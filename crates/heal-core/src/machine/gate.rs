@@ -116,14 +116,12 @@ impl ArrayMachine {
     /// Whether the mode lets this through.
     fn observes(&self, kind: PhaseKind, action: Option<&HostAction>) -> bool {
         let returning = match action {
-            Some(
-                HostAction::RemoveLeg { .. }
-                | HostAction::Examine { .. }
-                | HostAction::ReAddLeg { .. },
-            ) => kind == PhaseKind::Returning,
+            Some(HostAction::ReAddLeg { .. }) => kind == PhaseKind::Returning,
             Some(
                 HostAction::Connect { .. }
                 | HostAction::FailLeg { .. }
+                | HostAction::Examine { .. }
+                | HostAction::RemoveLeg { .. }
                 | HostAction::AddLeg { .. }
                 | HostAction::ReplaceLeg { .. }
                 | HostAction::ClearWantReplacement { .. }

@@ -625,7 +625,7 @@ impl ArrayMachine {
             .as_ref()
             .map(|deadline| deadline.moment(now, &self.boot, self.policy.longest_grace));
         let turn = earliest.map_or_else(Turn::now, Turn::at);
-        Some(Phase::Returning { device, verified: false, turn })
+        Some(Phase::Returning { device, turn })
     }
 
     fn build_held(&mut self, now: Now, slot: Slot, signal: Signal) -> Option<Phase> {

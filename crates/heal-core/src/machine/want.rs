@@ -56,15 +56,17 @@ impl ArrayMachine {
                     None => Want::Wait(self.policy.retry_max),
                 })
             }
-            Phase::Returning { device, verified, .. } => {
-                Some(Want::Act(match bound_faulty(array, repair.slot, repair.lost.as_ref()) {
-                    Some(leg) => self.remove(leg, repair.lost.as_ref()),
-                    None if *verified => match self.wishing(array, None) {
-                        Some(leg) => leg,
-                        None => HostAction::ReAddLeg { array: self.id, device: device.clone() },
-                    },
-                    None => HostAction::Examine { device: device.clone() },
-                }))
+            Phase::Returning { device, .. } => {
+                Some(Want::Act(self.wishing(array, None).unwrap_or_else(|| {
+                    let lost = repair.lost.as_ref();
+                    let faulty = bound_faulty(array, repair.slot, lost);
+                    HostAction::ReAddLeg {
+                        array: self.id,
+                        device: device.clone(),
+                        member: lost.and_then(|lost| lost.md_device),
+                        faulty: faulty.map(|leg| leg_ref(leg, lost)),
+                    }
+                })))
             }
             Phase::Requesting { key, .. } => Some(self.want_replacement(repair, key.clone())),
             Phase::Connecting { connected_at, .. } => {

@@ -4,7 +4,7 @@
 //! another array meanwhile leads to another directory: this one then has no files any more.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ use super::{Exit, Failure, Verb};
 
 /// Longer than any word of MD.
 const WORD: u64 = 32;
+
+/// Longer than all flags of a member.
+const FLAGS: u64 = 256;
 
 /// Longer than any UUID in any form.
 const UUID_TEXT: u64 = 64;
@@ -30,6 +33,30 @@ pub(super) fn write(
     let (name, id) = array;
     let (directory, path) = proven(block, name, id)?;
     put(&directory, &path, &format!("dev-{leg}/state"), verb.word())
+}
+
+/// Unbinds a member that is faulty, and leaves any other one alone. One that is not there is
+/// unbound already.
+pub(super) fn unbind(
+    block: &Path,
+    name: &DeviceName,
+    id: ArrayId,
+    leg: &DeviceName,
+) -> Result<(), Failure> {
+    let (directory, path) = proven(block, name, id)?;
+    let file = format!("dev-{leg}/state");
+    let failed = |error: io::Error| Failure::kernel(path.join(&file).display(), &error);
+    let mut flags = String::new();
+    match open(&directory, &file, OFlags::RDONLY) {
+        Ok(state) => state.take(FLAGS).read_to_string(&mut flags).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if !flags.trim().split(',').any(|flag| flag == "faulty") {
+        let said = format!("{} is not faulty: {}", path.join(&file).display(), flags.trim());
+        return Err(Failure { exit: Exit::Busy, said });
+    }
+    put(&directory, &path, &file, Verb::Remove.word())
 }
 
 /// Lets MD go on with an array that is frozen. One that is not is left alone.
@@ -127,6 +154,20 @@ mod tests {
         let failure = write(dir.path(), (&array, id), &leg, Verb::Faulty).unwrap_err();
         assert_eq!(failure.exit, Exit::OtherDevice);
         assert_eq!(dir.read("md127/md/dev-nvme1n1/state"), "");
+    }
+
+    #[test]
+    fn only_a_faulty_member_is_unbound() {
+        let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
+        let id = UUID.parse().unwrap();
+        let dir = TempDir::new();
+        dir.file("md127/md/uuid", UUID);
+        unbind(dir.path(), &array, id, &leg).unwrap();
+        dir.file("md127/md/dev-nvme1n1/state", "in_sync,write_mostly\n");
+        assert_eq!(unbind(dir.path(), &array, id, &leg).unwrap_err().exit, Exit::Busy);
+        dir.file("md127/md/dev-nvme1n1/state", "faulty,external_bbl\n");
+        unbind(dir.path(), &array, id, &leg).unwrap();
+        assert!(dir.read("md127/md/dev-nvme1n1/state").starts_with("remove"));
     }
 
     #[test]

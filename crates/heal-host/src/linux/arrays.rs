@@ -1,9 +1,9 @@
 //! Acts on an array's membership: re-add, and by way of `mdadm` add, replace, number of slots.
 
 use heal_types::{
-    ArrayId, ArraySnapshot, Backing, Content, DeviceIdentity, History, HostSnapshot, LegFlag,
-    LegRef, LegSnapshot, Level, MdSuperblock, NamespaceId, NamespaceSnapshot, Observed, Outcome,
-    RefusedWhy, RetryWhy, SyncAction, UnknownWhy,
+    ArrayId, ArraySnapshot, Backing, Content, DeviceIdentity, DeviceName, History, HostSnapshot,
+    LegFlag, LegRef, LegSnapshot, Level, MdDeviceId, MdRole, MdSuperblock, NamespaceId,
+    NamespaceSnapshot, Observed, Outcome, RefusedWhy, RetryWhy, SyncAction, UnknownWhy,
 };
 
 use super::legs::{in_array, replacement_of};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::exec::argv::{self, ArrayNode, NamespaceNode};
 use crate::exec::{Ended, Ending, Subject};
-use crate::helper::Exit;
+use crate::helper::{Exit, Verb};
 use crate::superblock::Trace;
 
 /// What `mdadm` says when trying again would not help (`Manage.c`, `Manage_add` and
@@ -25,21 +25,34 @@ const RE_ADD_REFUSED: [&str; 2] = ["is not possible", "invalid argument"];
 const ADD_REFUSED: [&str; 2] = ["not large enough", "cannot work"];
 
 impl LinuxHost {
-    pub(super) fn re_add_leg(&self, id: ArrayId, device: &DeviceIdentity) -> Step<Outcome> {
+    pub(super) fn re_add_leg(
+        &self,
+        id: ArrayId,
+        device: &DeviceIdentity,
+        member: Option<MdDeviceId>,
+        faulty: Option<&LegRef>,
+    ) -> Step<Outcome> {
         self.nobody_hangs_on(&[Subject::Array(id), Subject::Namespace(device.namespace)])?;
         let before = self.before();
         let array = running(identity::array(&before, id)?)?;
         let namespace = identity::device(&before, device)?;
-        match bound(array, &device.namespace) {
-            Some(leg) if leg.is_faulty() => return Err(still_faulty(leg)),
-            Some(_) => return Ok(Outcome::AlreadySo),
-            None => {}
+        let own = bound(array, &device.namespace);
+        if own.is_some_and(|leg| !leg.is_faulty()) {
+            return Ok(Outcome::AlreadySo);
         }
-        guard::free(namespace)?;
+        let leaving = match faulty {
+            Some(leg) => identity::leg(array, leg)?.filter(|leg| leg.is_faulty()),
+            None => None,
+        };
+        if let Some(leg) = own.filter(|own| leaving.is_none_or(|it| it.device != own.device)) {
+            return Err(still_faulty(leg));
+        }
+        guard::free_but_for(own.map(|_| &array.device), namespace)?;
         let nodes = self.pair(array, namespace, device)?;
-        let superblock = self.carries_our_superblock(id, device, &nodes.leg)?;
+        let superblock = self.member_that_left(id, device, member, &nodes.leg)?;
         self.is_of_one_history(array, &superblock)?;
-        let ended = self.give_back(array, device, &nodes, &superblock);
+        let leaving = leaving.map(|leg| &leg.device);
+        let ended = self.give_back(array, device, &nodes, (&superblock, leaving));
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
                 let leg = bound(array, &device.namespace)?;
@@ -62,12 +75,20 @@ impl LinuxHost {
         array: &ArraySnapshot,
         device: &DeviceIdentity,
         nodes: &Pair,
-        superblock: &MdSuperblock,
+        (superblock, leaving): (&MdSuperblock, Option<&DeviceName>),
     ) -> Ended {
         let named = (array.id, &array.device);
-        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, superblock));
+        let returns = (superblock, leaving);
+        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, returns));
         match &ended.ending {
             Ending::Exited(code) if Exit::of(*code) == Some(Exit::NotHere) => {
+                if let Some(leg) = leaving {
+                    let remove = argv::set_attribute(array.id, &array.device, leg, Verb::Remove);
+                    let removed = self.run(&remove);
+                    if !removed.is_success() {
+                        return removed;
+                    }
+                }
                 self.run(&argv::re_add_by_mdadm(nodes.array(array.id), nodes.leg(device)))
             }
             Ending::Exited(_)
@@ -206,21 +227,35 @@ impl LinuxHost {
         Ok(self.read_back(&ended, shown, not_done))
     }
 
-    /// `mdadm` takes a device whose array it cannot compare for a match, so the comparison is made
-    /// here.
-    fn carries_our_superblock(
+    /// The superblock of the member that left, if it stands on the device and nothing else does. MD
+    /// does not ask what else was written there meanwhile, and `mdadm` takes a device whose array
+    /// it cannot compare for a match.
+    fn member_that_left(
         &self,
         id: ArrayId,
         device: &DeviceIdentity,
+        member: Option<MdDeviceId>,
         node: &Node,
     ) -> Step<MdSuperblock> {
-        let report = self.superblocks(device, node)?;
-        match report.traces.as_slice() {
-            [Trace::V1(superblock)] if superblock.array == id => Ok(superblock.clone()),
-            other => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible {
-                detail: format!("it carries no superblock of this array, but {}", told(other)),
-            })),
-        }
+        let detail = match self.content_of(device, node)? {
+            Content::MdMember(found) if found.array != id => {
+                format!("it carries a superblock of array {}", found.array)
+            }
+            Content::MdMember(found) if member.is_some_and(|member| member != found.device) => {
+                format!("it is not the leg that left, but member {}", found.device)
+            }
+            Content::MdMember(found) => match found.role {
+                MdRole::Active(_) => return Ok(found),
+                MdRole::Spare | MdRole::Faulty | MdRole::Journal => {
+                    "it left as no active member".to_owned()
+                }
+            },
+            Content::Blank => "it carries no superblock of this array, but nothing".to_owned(),
+            Content::Foreign(kind) => {
+                format!("it carries no superblock of this array alone, but {kind}")
+            }
+        };
+        Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail }))
     }
 
     /// MD does not ask whether the array went on without the device, or the device without the
@@ -434,15 +469,5 @@ fn refused_if(ended: &Ended, words: &[&str], why: impl FnOnce(String) -> Refused
         | Ending::TimedOut
         | Ending::Stuck
         | Ending::Behind => not_done(ended),
-    }
-}
-
-fn told(traces: &[Trace]) -> String {
-    match traces {
-        [] => "none at all".to_owned(),
-        [Trace::V1(superblock)] => format!("one of array {}", superblock.array),
-        [Trace::V090] => "one of version 0.90".to_owned(),
-        [Trace::Damaged(why)] => format!("one {why}"),
-        [_, _, ..] => "several".to_owned(),
     }
 }

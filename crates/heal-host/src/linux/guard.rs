@@ -120,7 +120,12 @@ fn is_near(array: &ArraySnapshot) -> bool {
 
 /// Nothing uses the device, and it can be written to.
 pub(super) fn free(namespace: &NamespaceSnapshot) -> Step<()> {
-    unused(namespace)?;
+    free_but_for(None, namespace)
+}
+
+/// The same, but that the array may hold it that will let go of it first.
+pub(super) fn free_but_for(holder: Option<&DeviceName>, namespace: &NamespaceSnapshot) -> Step<()> {
+    unused_but_by(holder, namespace)?;
     if !namespace.read_only.is_known_and(|read_only| !read_only) {
         return Err(guarded(format!("read-only: {}", namespace.read_only)));
     }
@@ -155,9 +160,9 @@ pub(super) fn fits(array: &ArraySnapshot, namespace: &NamespaceSnapshot) -> Step
 }
 
 /// Nothing is stacked on it, nothing of it is mounted.
-fn unused(namespace: &NamespaceSnapshot) -> Step<()> {
+fn unused_but_by(holder: Option<&DeviceName>, namespace: &NamespaceSnapshot) -> Step<()> {
     match &namespace.holders {
-        Observed::Known(holders) if holders.is_empty() => {}
+        Observed::Known(holders) if holders.iter().all(|held_by| Some(held_by) == holder) => {}
         Observed::Known(holders) => {
             return Err(guarded(format!("{} is held by {}", namespace.device, names(holders))));
         }
@@ -187,7 +192,7 @@ pub(super) fn subsystem_unused(snapshot: &HostSnapshot, nqn: &Nqn) -> Step<()> {
             Observed::Unknown(UnknownWhy::Malformed) => continue,
             Observed::Unknown(why) => return Err(Outcome::Unknown(*why)),
         }
-        unused(namespace)?;
+        unused_but_by(None, namespace)?;
         for array in &snapshot.arrays {
             if array.legs.iter().any(|leg| stands_on(leg, namespace)) {
                 return Err(guarded(format!("{} is a leg of {}", namespace.device, array.device)));

@@ -265,7 +265,9 @@ impl LinuxHost {
             HostAction::Connect { target, options } => self.connect(target, options),
             HostAction::FailLeg { array, leg, why } => self.fail_leg(*array, leg, *why),
             HostAction::RemoveLeg { array, leg } => self.remove_leg(*array, leg),
-            HostAction::ReAddLeg { array, device } => self.re_add_leg(*array, device),
+            HostAction::ReAddLeg { array, device, member, faulty } => {
+                self.re_add_leg(*array, device, *member, faulty.as_ref())
+            }
             HostAction::AddLeg { array, device } => self.add_leg(*array, device),
             HostAction::ReplaceLeg { array, from, to } => self.replace_leg(*array, from, to),
             HostAction::ClearWantReplacement { array, leg } => {

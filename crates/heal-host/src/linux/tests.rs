@@ -284,7 +284,7 @@ fn add() -> HostAction {
 }
 
 fn re_add() -> HostAction {
-    HostAction::ReAddLeg { array: ARRAY, device: identity(3) }
+    HostAction::ReAddLeg { array: ARRAY, device: identity(3), member: None, faulty: None }
 }
 
 fn superblock_of(array: heal_types::ArrayId) -> String {

@@ -27,6 +27,7 @@ pub static CASES: &[Case] = &[
     moves("no act reaches a device that only has the name", another_device),
     moves("a lost leg loses its slot and is unbound once", lost),
     moves("a leg that came back is taken back by its bitmap", taken_back),
+    moves("a leg that came back takes the place of what of it is bound still", taken_back_in_one),
     moves("what was never a leg is not taken back", never_a_leg),
     moves("a spare is added once and filled", spare_filled),
     moves("a leg is moved without the array ever lacking one", moved),
@@ -132,6 +133,11 @@ fn come(play: &mut Play<'_>, target: &Target) -> Result<DeviceIdentity, Broken> 
     play.until_there(target)
 }
 
+/// As of a leg of which nothing is bound any more, and of which nobody read the MD device UUID.
+fn re_add(array: ArrayId, device: DeviceIdentity) -> HostAction {
+    HostAction::ReAddLeg { array, device, member: None, faulty: None }
+}
+
 fn another_array(play: &mut Play<'_>) -> Kept {
     let stage = play.stage();
     let array = ArrayId::from_bytes([0x13; 16]);
@@ -141,7 +147,7 @@ fn another_array(play: &mut Play<'_>) -> Kept {
         HostAction::FailLeg { array, leg: leg.clone(), why: FailWhy::DeviceGone },
         HostAction::RemoveLeg { array, leg },
         HostAction::AddLeg { array, device: device.clone() },
-        HostAction::ReAddLeg { array, device },
+        re_add(array, device),
         HostAction::SetRaidDisks { array, raid_disks: 3 },
     ] {
         play.expect_refused(&action)?;
@@ -161,7 +167,7 @@ fn another_device(play: &mut Play<'_>) -> Kept {
     let other_id = DeviceIdentity { namespace: stage.legs[0].namespace, ..right };
     for device in [other_disk, other_nqn, other_id] {
         play.expect_refused(&HostAction::AddLeg { array, device: device.clone() })?;
-        play.expect_refused(&HostAction::ReAddLeg { array, device: device.clone() })?;
+        play.expect_refused(&re_add(array, device.clone()))?;
         play.expect_refused(&HostAction::Examine { device })?;
     }
     let legs = play.array()?.legs.len();
@@ -211,7 +217,7 @@ fn taken_back(play: &mut Play<'_>) -> Kept {
     play.rig.write();
     play.rig.export(second, true);
     let device = play.until_there(second)?;
-    let back = HostAction::ReAddLeg { array: stage.array, device };
+    let back = re_add(stage.array, device);
     play.expect(&back, &Outcome::Changed)?;
     let now = play.until("the leg is in sync", is_whole)?;
     let leg = stands_on(&now, second).ok_or_else(|| Broken("it is not there".into()))?;
@@ -221,11 +227,39 @@ fn taken_back(play: &mut Play<'_>) -> Kept {
     play.expect(&back, &Outcome::AlreadySo)
 }
 
+fn taken_back_in_one(play: &mut Play<'_>) -> Kept {
+    let stage = play.stage();
+    let array = stage.array;
+    let [_, second] = &stage.legs;
+    let was = play.leg(second)?;
+    let before = play.lose_the_second()?;
+    play.rig.write();
+    let left = play.bound(&before)?;
+    play.rig.export(second, true);
+    let device = play.until_there(second)?;
+    let back = |member| HostAction::ReAddLeg {
+        array,
+        device: device.clone(),
+        member,
+        faulty: Some(left.clone()),
+    };
+    play.expect_refused(&back(Some(MdDeviceId::from_bytes([0x14; 16]))))?;
+    let degraded = play.array()?.degraded;
+    ensure(degraded == Observed::Known(1), || format!("degraded {degraded:?}"))?;
+    let right = back(was.md_device.known().copied());
+    play.expect(&right, &Outcome::Changed)?;
+    let now = play.until("the leg is in sync", is_whole)?;
+    ensure(now.legs.len() == 2, || shown(&now))?;
+    let leg = stands_on(&now, second).ok_or_else(|| Broken("it is not there".into()))?;
+    ensure(leg.slot == was.slot, || format!("slot {:?}, not {:?}", leg.slot, was.slot))?;
+    play.expect(&right, &Outcome::AlreadySo)
+}
+
 fn never_a_leg(play: &mut Play<'_>) -> Kept {
     let stage = play.stage();
     lost(play)?;
     let device = come(play, &stage.spare)?;
-    play.expect_refused(&HostAction::ReAddLeg { array: stage.array, device: device.clone() })?;
+    play.expect_refused(&re_add(stage.array, device.clone()))?;
     let legs = play.array()?.legs.len();
     ensure(legs == 1, || format!("{legs} legs: it was added"))?;
     let still = content(play, device)?;

@@ -162,24 +162,18 @@ pub fn never_acts_on_last_in_sync_leg(world: &World, action: &HostAction) -> Che
 }
 
 /// A device is added only after its content was read, and only if nothing foreign stands on it.
+/// Taking back reads what stands there by itself, and takes nothing foreign: the port's contract.
 ///
 /// # Errors
-/// What stands on it.
+/// What stands on it, or whose it is.
 pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Checked {
-    let (HostAction::AddLeg { array, device } | HostAction::ReAddLeg { array, device }) = action
+    let (HostAction::AddLeg { array, device } | HostAction::ReAddLeg { array, device, .. }) =
+        action
     else {
         return Ok(());
     };
-    if !world.checker.examined.contains(device) {
-        return Err(format!("{device} was never examined"));
-    }
-    match world.kernel.content_of(&device.device) {
-        Some(Content::Blank) | None => {}
-        Some(Content::MdMember(superblock)) if superblock.array == *array => {}
-        Some(Content::MdMember(superblock)) => {
-            return Err(format!("{device} is a leg of {}", superblock.array));
-        }
-        Some(Content::Foreign(kind)) => return Err(format!("{device} has {kind}")),
+    if let HostAction::AddLeg { .. } = action {
+        has_nothing_foreign(world, *array, device)?;
     }
     let promised = world.arrays.iter().filter(|plan| plan.id == *array).any(|plan| {
         plan.replicas.iter().any(|r| r.namespace == device.namespace && r.nqn == device.nqn)
@@ -196,4 +190,22 @@ pub fn never_adds_unverified_device(world: &World, action: &HostAction) -> Check
         })
     });
     if promised || granted { Ok(()) } else { Err(format!("{device} is no replica of that volume")) }
+}
+
+fn has_nothing_foreign(
+    world: &World,
+    array: heal_types::ArrayId,
+    device: &DeviceIdentity,
+) -> Checked {
+    if !world.checker.examined.contains(device) {
+        return Err(format!("{device} was never examined"));
+    }
+    match world.kernel.content_of(&device.device) {
+        Some(Content::Blank) | None => Ok(()),
+        Some(Content::MdMember(superblock)) if superblock.array == array => Ok(()),
+        Some(Content::MdMember(superblock)) => {
+            Err(format!("{device} is a leg of {}", superblock.array))
+        }
+        Some(Content::Foreign(kind)) => Err(format!("{device} has {kind}")),
+    }
 }

@@ -2,14 +2,14 @@
 //!
 //! Whoever carries an action out checks again that the device at a name is the one that is meant;
 //! that is part of the port's contract, so the fake does it too, and so is the question whether a
-//! leg and the array are of one history ([`History`]). It does *not* check what the real tools do
+//! leg that is taken back is the one that left, and of one history with the array ([`History`]). It does *not* check what the real tools do
 //! not check: `--add-spare` looks at the size and at nothing of the content.
 
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ConnectParams, DeviceIdentity, History, HostAction, HostAnswer, LegRef, MdSuperblock,
-    Observed, Outcome, RefusedWhy, RetryWhy, UnknownWhy,
+    ArrayId, ConnectParams, Content, DeviceIdentity, History, HostAction, HostAnswer, LegRef,
+    MdDeviceId, MdSuperblock, Observed, Outcome, RefusedWhy, RetryWhy, UnknownWhy,
 };
 
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,9 @@ impl FakeKernel {
             HostAction::Examine { device } => self.examine(device),
             HostAction::FailLeg { array, leg, .. } => either(self.fail_leg(*array, leg)),
             HostAction::RemoveLeg { array, leg } => either(self.remove_leg(*array, leg)),
-            HostAction::ReAddLeg { array, device } => either(self.re_add_leg(*array, device)),
+            HostAction::ReAddLeg { array, device, member, faulty } => {
+                either(self.re_add_leg(*array, device, *member, faulty.as_ref()))
+            }
             HostAction::AddLeg { array, device } => either(self.add_leg(*array, device)),
             HostAction::ReplaceLeg { array, from, to } => {
                 either(self.replace_leg(*array, from, to))
@@ -233,18 +235,62 @@ impl FakeKernel {
         }
     }
 
-    fn re_add_leg(&mut self, array: ArrayId, device: &DeviceIdentity) -> Checked<Outcome> {
+    fn re_add_leg(
+        &mut self,
+        array: ArrayId,
+        device: &DeviceIdentity,
+        member: Option<MdDeviceId>,
+        faulty: Option<&LegRef>,
+    ) -> Checked<Outcome> {
         let array = self.the_array(array)?;
         let handle = self.the_device(device)?;
-        if self.is_bound(array, handle)? {
+        let is_faulty = |index: usize| self.arrays[array].rdevs[index].faulty;
+        let own = self.arrays[array].rdevs.iter().position(|rdev| rdev.handle == handle);
+        if own.is_some_and(|own| !is_faulty(own)) {
             return Ok(Outcome::AlreadySo);
         }
+        let leaving = match faulty {
+            Some(leg) => self.the_leg(array, leg)?.filter(|leg| is_faulty(*leg)),
+            None => None,
+        };
+        if own.is_some() && own != leaving {
+            return Err(refused_state("it is still bound and faulty".into()));
+        }
+        if own.is_none() {
+            self.is_bound(array, handle)?;
+        }
         self.hangs(array)?;
+        self.is_the_member(array, handle, member)?;
         self.is_of_one_history(array, handle)?;
+        if leaving.is_some_and(|leg| !self.unbind(array, leg)) {
+            return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
+        }
         match self.re_add(array, handle) {
             Ok(()) => Ok(Outcome::Changed),
             Err(detail) => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail })),
         }
+    }
+
+    /// What the port's contract asks of whoever takes a leg back: nothing but the superblock of the
+    /// member that left stands on it.
+    fn is_the_member(
+        &self,
+        array: usize,
+        handle: Handle,
+        member: Option<MdDeviceId>,
+    ) -> Checked<()> {
+        let own = self.arrays[array].id;
+        let is_it = match self.disks[self.devices[handle].disk.0].content() {
+            Content::MdMember(found) => {
+                found.array == own && member.is_none_or(|member| member == found.device)
+            }
+            Content::Blank | Content::Foreign(_) => false,
+        };
+        if is_it {
+            return Ok(());
+        }
+        let detail = "it is not the leg that left".to_owned();
+        Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail }))
     }
 
     fn add_leg(&mut self, array: ArrayId, device: &DeviceIdentity) -> Checked<Outcome> {

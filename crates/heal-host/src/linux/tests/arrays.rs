@@ -88,6 +88,45 @@ fn a_returned_leg_is_taken_back_by_bitmap() {
     assert_eq!(lab.act(&re_add()), Outcome::AlreadySo);
 }
 
+#[test]
+fn what_is_bound_still_and_faulty_is_unbound_in_one_with_the_return() {
+    let left = leg(3, None, FAULTY);
+    let before = host(array(vec![leg(1, Some(0), IN_SYNC), left.clone()]));
+    let faulty = Some(leg_ref(&left, Some(3)));
+    let back =
+        |faulty| HostAction::ReAddLeg { array: ARRAY, device: identity(3), member: None, faulty };
+    let lab = Lab::new(&before);
+    lab.reads_member(&superblock_of(ARRAY));
+    assert!(refusal(lab.act(&back(None))).contains("still bound and faulty"));
+    assert_eq!(lab.acts(), Vec::<String>::new());
+    lab.turns("helper", &with_third(Some(1), SPARE), "");
+    assert_eq!(lab.act(&back(faulty)), Outcome::Changed);
+    assert_eq!(lab.acts(), [format!("{} nvme3n1", given_back(42))]);
+}
+
+#[test]
+fn a_leg_that_is_not_faulty_is_not_unbound_for_one_that_returns() {
+    let good = leg(2, Some(1), IN_SYNC);
+    let lab = Lab::new(&host(array(vec![leg(1, Some(0), IN_SYNC), good.clone()])));
+    lab.reads_member(&superblock_of(ARRAY));
+    lab.turns("helper", &whole(), "");
+    let faulty = Some(leg_ref(&good, Some(2)));
+    let device = identity(3);
+    lab.act(&HostAction::ReAddLeg { array: ARRAY, device, member: None, faulty });
+    assert_eq!(lab.acts(), [given_back(42)]);
+}
+
+#[test]
+fn a_device_that_is_not_the_member_that_left_is_not_taken_back() {
+    let lab = Lab::new(&degraded());
+    lab.reads_member(&superblock_of(ARRAY));
+    let member = Some(MdDeviceId::from_bytes([0x33; 16]));
+    let device = identity(3);
+    let back = HostAction::ReAddLeg { array: ARRAY, device, member, faulty: None };
+    assert!(refusal(lab.act(&back)).contains("not the leg that left"));
+    assert_eq!(lab.acts(), Vec::<String>::new());
+}
+
 /// The call that gives the third device back, as the member that its superblock says.
 fn given_back(events: u64) -> String {
     let member = MdDeviceId::from_bytes([0x22; 16]);
@@ -106,7 +145,7 @@ fn a_superblock_that_is_no_plain_mirrors_is_left_to_mdadm() {
 }
 
 /// A helper that reads another superblock on each leg.
-const BY_NAME: &str = r#"[ "$2" = superblocks ] || exit 75
+const BY_NAME: &str = r#"[ "$2" = superblocks ] || [ "$2" = probe ] || exit 75
     case "$3" in
         *nvme3n1) cat "$dir/candidate.json";;
         *nvme2n1) cat "$dir/filled.json";;
@@ -192,9 +231,9 @@ fn a_leg_that_nobody_in_reach_remembers_waits_for_one_that_is_in_sync_and_gone()
 #[test]
 fn a_re_add_that_md_refuses_is_told_from_one_that_failed() {
     let lab = Lab::new(&degraded());
-    assert!(refusal(lab.act(&re_add())).contains("but none at all"));
+    assert!(refusal(lab.act(&re_add())).contains("but nothing"));
     lab.reads_member(&superblock_of(heal_types::ArrayId::from_bytes([0x77; 16])));
-    assert!(refusal(lab.act(&re_add())).contains("one of array 77777777:"));
+    assert!(refusal(lab.act(&re_add())).contains("a superblock of array 77777777:"));
     assert_eq!(lab.acts(), Vec::<String>::new());
 
     lab.reads_member(&superblock_of(ARRAY));
