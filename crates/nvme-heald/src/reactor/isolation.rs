@@ -24,11 +24,15 @@ use crate::host::{Host, Isolation};
 
 /// When to ask again whether this kernel can isolate, while that is not known.
 const AGAIN: Duration = Duration::from_secs(10);
+/// The longest such pause: each answer that is no news doubles it, for each costs some megabytes of
+/// symbols.
+const SELDOM: Duration = Duration::from_secs(640);
 
 /// What the kernel answered, and when it is asked next.
 #[derive(Debug, Default)]
 pub(super) struct Answered {
     last: Option<Isolation>,
+    pause: Duration,
     pub(super) ask_at: Option<Instant>,
 }
 
@@ -57,15 +61,17 @@ impl<H: Host> Reactor<H> {
 
     /// The kernel answered.
     pub(super) fn isolation_answered(&mut self, answer: Isolation) {
+        let is_news = self.paths.isolation.last.as_ref() != Some(&answer);
+        let pause = pause_after(self.paths.isolation.pause, is_news);
+        self.paths.isolation.pause = pause;
         // What is missing does not come back by itself, but what is not known yet may be known
         // soon.
         self.paths.isolation.ask_at = match &answer {
-            Isolation::Off(_) => Some(Instant::now() + AGAIN),
+            Isolation::Off(_) => Some(Instant::now() + pause),
             Isolation::Over(fabrics) => {
-                (!self.fabrics().is_subset(fabrics)).then(|| Instant::now() + AGAIN)
+                (!self.fabrics().is_subset(fabrics)).then(|| Instant::now() + pause)
             }
         };
-        let is_news = self.paths.isolation.last.as_ref() != Some(&answer);
         match &answer {
             Isolation::Off(why) if is_news => {
                 tracing::warn!(why, "no leg is isolated on this kernel");
@@ -114,5 +120,23 @@ impl<H: Host> Reactor<H> {
 
     fn fabrics(&self) -> BTreeSet<TransportKind> {
         self.paths.controllers.values().map(|portal| portal.transport).collect()
+    }
+}
+
+/// How long to wait after an answer, when the wait for that one was `last`.
+fn pause_after(last: Duration, is_news: bool) -> Duration {
+    if is_news { AGAIN } else { (2 * last).clamp(AGAIN, SELDOM) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_news_is_asked_for_less_and_less() {
+        let first = pause_after(Duration::ZERO, true);
+        assert_eq!((first, pause_after(first, false)), (AGAIN, 2 * AGAIN));
+        assert_eq!(pause_after(SELDOM, false), SELDOM);
+        assert_eq!(pause_after(SELDOM, true), AGAIN);
     }
 }
