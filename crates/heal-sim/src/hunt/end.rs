@@ -82,6 +82,7 @@ fn the_array(world: &mut World, name: &str) {
     world.kernel.mend_blocks(id);
     world.kernel.freeze(id, false);
     world.kernel.force_state(id, None);
+    world.checker.mended(world.now().mono);
     world.after_kernel();
 }
 

@@ -94,6 +94,13 @@ impl Checker {
         }
     }
 
+    /// What was wrong with paths is over: that has to be found out like what was wrong.
+    pub(crate) fn mended(&mut self, now: Moment) {
+        if self.hurt_at.is_some() {
+            self.hurt_at = Some(now);
+        }
+    }
+
     /// What was owed, begun or asked for in a record that is gone is nobody's fault any more.
     fn forget(&mut self, array: ArrayId, volume: Option<&VolumeId>) {
         self.trouble(Trouble::Record);
