@@ -111,13 +111,14 @@ pub(crate) fn leg_of<'a>(array: &'a ArraySnapshot, id: &NamespaceId) -> Option<&
     array.legs.iter().find(|leg| leg.is_namespace(id))
 }
 
-/// The leg of `member` that is still bound and faulty, whatever became of its device.
+/// The legs of `member` that are still bound and faulty, whatever became of their devices: one,
+/// unless another hand added it anew and it failed again.
 pub(crate) fn bound_faulty<'a>(
     array: &'a ArraySnapshot,
     slot: Slot,
-    member: Option<&Member>,
-) -> Option<&'a LegSnapshot> {
-    array.legs.iter().find(|leg| {
+    member: Option<&'a Member>,
+) -> impl Iterator<Item = &'a LegSnapshot> {
+    array.legs.iter().filter(move |leg| {
         let same_slot = leg.slot == Some(slot);
         let same_name = member.is_some_and(|m| m.device.as_ref() == Some(&leg.device));
         let same_space = member.and_then(|m| m.namespace).is_some_and(|id| leg.is_namespace(&id));

@@ -45,7 +45,7 @@ pub enum HostAction {
     },
     /// Take a returned leg back, by bitmap only: never by a full copy. What stands on the device is
     /// read first; anything but the superblock of the very member that left, and nothing else, is
-    /// [`RefusedWhy::ReAddNotPossible`](crate::RefusedWhy::ReAddNotPossible), and changes nothing.
+    /// [`RefusedWhy::ReAddNotPossible`](crate::RefusedWhy::ReAddNotPossible).
     ReAddLeg {
         /// The array.
         array: ArrayId,
@@ -53,7 +53,7 @@ pub enum HostAction {
         device: DeviceIdentity,
         /// Which member left, if that was ever read.
         member: Option<MdDeviceId>,
-        /// What of it is bound still, and faulty: it is unbound first.
+        /// What of it is bound still, and faulty: it is unbound before anything else.
         faulty: Option<LegRef>,
     },
     /// Add a verified device as a new leg.

@@ -464,7 +464,7 @@ enum AtUdev {
     Indifferent,
     /// The device is written to by a tool: udev is done first.
     Waits(DevT),
-    /// The kernel says when somebody has the device for itself, and nothing has happened then.
+    /// The kernel says when somebody has the device for itself, and has not taken it then.
     WaitsIfBusy(DevT),
 }
 

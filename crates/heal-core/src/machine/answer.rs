@@ -12,7 +12,7 @@ use crate::ids::EffectId;
 use crate::phase::{Phase, Repair, Turn, TurnState};
 use crate::record::{Intent, Member};
 use crate::signal::Signal;
-use crate::view::{bound_faulty, leg_of};
+use crate::view::leg_of;
 use crate::why::{Cause, QuarantinedWhy, RejectedWhy};
 
 use super::ArrayMachine;
@@ -159,7 +159,7 @@ impl ArrayMachine {
             | RefusedWhy::NoDurableIntent => {
                 let failures = self.count_failure(slot);
                 let other = matches!(why, RefusedWhy::NotThatDevice { .. });
-                if other && self.unbinds(slot, intent) {
+                if other && intent.verb == "remove_leg" {
                     self.forget_member_uuid(slot);
                 }
                 // What stood in the way of freeing an application's I/O may be gone in a moment.
@@ -171,15 +171,6 @@ impl ArrayMachine {
                 self.again(now, slot, intent, why.to_string(), pause);
             }
         }
-    }
-
-    /// Whether the act was to unbind what is left of a leg.
-    fn unbinds(&self, slot: Slot, intent: &Intent) -> bool {
-        let lost = self.repairs.get(&slot).and_then(|repair| repair.lost.as_ref());
-        let is_bound = || {
-            self.snapshot().is_some_and(|array| bound_faulty(array, slot, lost).is_some())
-        };
-        intent.verb == "remove_leg" || (intent.verb == "re_add_leg" && is_bound())
     }
 
     /// Another hand took a leg out and added it again: it is a member of another UUID by now, and

@@ -18,7 +18,7 @@ use crate::signal::Signal;
 use crate::view::leg_of;
 use crate::why::HeldWhy;
 
-use super::want::Want;
+use super::want::{Want, leg_ref};
 use super::{ArrayMachine, Permit, Standing, due_at};
 
 /// After so many failures of one step the host's leave is given back until the next try.
@@ -116,12 +116,13 @@ impl ArrayMachine {
     /// Whether the mode lets this through.
     fn observes(&self, kind: PhaseKind, action: Option<&HostAction>) -> bool {
         let returning = match action {
-            Some(HostAction::ReAddLeg { .. }) => kind == PhaseKind::Returning,
+            Some(HostAction::RemoveLeg { .. } | HostAction::ReAddLeg { .. }) => {
+                kind == PhaseKind::Returning
+            }
             Some(
                 HostAction::Connect { .. }
                 | HostAction::FailLeg { .. }
                 | HostAction::Examine { .. }
-                | HostAction::RemoveLeg { .. }
                 | HostAction::AddLeg { .. }
                 | HostAction::ReplaceLeg { .. }
                 | HostAction::ClearWantReplacement { .. }
@@ -424,7 +425,13 @@ impl ArrayMachine {
     /// Whether the guards let an action through now, or what it named is not there any more and the
     /// repair has to look for itself again.
     fn would_pass(&self, action: &HostAction) -> bool {
-        match self.footing().permits_on(action, self.snapshot(), &self.namespaces) {
+        let mut action = action.clone();
+        if let HostAction::ReAddLeg { device, faulty, .. } = &mut action {
+            // What is left of it may be bound in another way by now.
+            let own = self.snapshot().and_then(|array| leg_of(array, &device.namespace));
+            *faulty = own.filter(|leg| leg.is_faulty()).map(|leg| leg_ref(leg, None));
+        }
+        match self.footing().permits_on(&action, self.snapshot(), &self.namespaces) {
             Ok(()) | Err(GuardWhy::NotThatDevice { .. }) => true,
             Err(
                 GuardWhy::NoOtherGoodLeg { .. }

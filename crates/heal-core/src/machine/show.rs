@@ -123,7 +123,10 @@ impl ArrayMachine {
     fn standing_words(&self) -> String {
         match &self.standing {
             Standing::Undecided => "observed: the provisioner has not said what it is".to_owned(),
-            Standing::Managed => "managed".to_owned(),
+            Standing::Managed if self.witnessed => "managed".to_owned(),
+            Standing::Managed => "nothing is begun: what the array runs from was not held against \
+                                  the provisioner's list yet, or a leg has no name to be found by"
+                .to_owned(),
             Standing::Unprovisioned => "observed: no provisioner is configured".to_owned(),
             Standing::NotOurs(why) => format!("observed, never touched: {why}"),
         }

@@ -114,6 +114,10 @@ impl ArrayMachine {
         if self.standing != Standing::Managed || self.witnessed {
             return true;
         }
+        // What an earlier life was told may have changed since.
+        if self.volume.at.is_none() {
+            return false;
+        }
         if self.needs_a_name_to_judge() {
             self.want_look();
             return false;

@@ -4,8 +4,8 @@
 //! somebody else has done already, or that an earlier life had done, is simply not wanted any more.
 
 use heal_types::{
-    ArraySnapshot, Backing, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot, NamespaceId, Now,
-    Nqn, Observed, ProvisionerCall, Slot,
+    ArraySnapshot, Backing, DeviceIdentity, FailWhy, HostAction, LegFlag, LegRef, LegSnapshot,
+    NamespaceId, Now, Nqn, Observed, ProvisionerCall, Slot,
 };
 
 use crate::guards;
@@ -57,16 +57,7 @@ impl ArrayMachine {
                 })
             }
             Phase::Returning { device, .. } => {
-                Some(Want::Act(self.wishing(array, None).unwrap_or_else(|| {
-                    let lost = repair.lost.as_ref();
-                    let faulty = bound_faulty(array, repair.slot, lost);
-                    HostAction::ReAddLeg {
-                        array: self.id,
-                        device: device.clone(),
-                        member: lost.and_then(|lost| lost.md_device),
-                        faulty: faulty.map(|leg| leg_ref(leg, lost)),
-                    }
-                })))
+                Some(Want::Act(self.want_back(array, repair, device)))
             }
             Phase::Requesting { key, .. } => Some(self.want_replacement(repair, key.clone())),
             Phase::Connecting { connected_at, .. } => {
@@ -99,6 +90,35 @@ impl ArrayMachine {
             }
             Phase::Adding { .. } => Some(self.want_added(array, repair)),
             Phase::Retiring { .. } => Some(self.want_retired(array, repair)),
+        }
+    }
+
+    /// The leg is taken back in place of what of it is bound still: on that very device, or under
+    /// its old name. If both are, another hand was there meanwhile, and the old one goes first.
+    fn want_back(
+        &self,
+        array: &ArraySnapshot,
+        repair: &Repair,
+        device: &DeviceIdentity,
+    ) -> HostAction {
+        if let Some(clear) = self.wishing(array, None) {
+            return clear;
+        }
+        let lost = repair.lost.as_ref();
+        let own = leg_of(array, &device.namespace).filter(|leg| leg.is_faulty());
+        let elsewhere = |leg: &&LegSnapshot| own.is_none_or(|own| own.device != leg.device);
+        let mut left = bound_faulty(array, repair.slot, lost).filter(elsewhere);
+        let first = left.next();
+        let second = left.next();
+        match (own.or(second), first) {
+            (Some(_), Some(first)) => self.remove(first, lost),
+            (own, first) => HostAction::ReAddLeg {
+                array: self.id,
+                device: device.clone(),
+                member: lost.and_then(|lost| lost.md_device),
+                // Whatever member it is by now: it is faulty.
+                faulty: own.or(first).map(|leg| LegRef { md_device: None, ..leg_ref(leg, lost) }),
+            },
         }
     }
 
@@ -181,7 +201,7 @@ impl ArrayMachine {
         else {
             return Want::Hold(HeldWhy::Guard { detail: "G5: nothing to add".to_owned() });
         };
-        if let Some(leg) = bound_faulty(array, repair.slot, repair.lost.as_ref()) {
+        if let Some(leg) = bound_faulty(array, repair.slot, repair.lost.as_ref()).next() {
             return Want::Act(self.remove(leg, repair.lost.as_ref()));
         }
         let leaving = array.leg_in(repair.slot).filter(|_| repair.cause.moves_leg());
@@ -350,8 +370,8 @@ impl ArrayMachine {
     pub(super) fn is_provably_out(&self, slot: Slot, member: &Member) -> bool {
         let Observed::Known(Some(array)) = &self.array else { return false };
         let Some(id) = member.namespace else { return false };
-        let bound =
-            bound_faulty(array, slot, Some(member)).is_some() || leg_of(array, &id).is_some();
+        let bound = bound_faulty(array, slot, Some(member)).next().is_some()
+            || leg_of(array, &id).is_some();
         let held = namespace_of(&self.namespaces, &id, member.nqn.as_ref())
             .is_some_and(|namespace| !namespace.holders.is_known_and(Vec::is_empty));
         let hidden =

@@ -32,31 +32,26 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     let (name, id) = array;
     let (directory, path) = proven(block, name, id)?;
-    put(&directory, &path, &format!("dev-{leg}/state"), verb.word())
+    let file = format!("dev-{leg}/state");
+    match verb {
+        Verb::RemoveFaulty if !is_faulty(&directory, &path, &file)? => Ok(()),
+        Verb::Faulty | Verb::Remove | Verb::RemoveFaulty | Verb::ClearWantReplacement => {
+            put(&directory, &path, &file, verb.word())
+        }
+    }
 }
 
-/// Unbinds a member that is faulty, and leaves any other one alone. One that is not there is
-/// unbound already.
-pub(super) fn unbind(
-    block: &Path,
-    name: &DeviceName,
-    id: ArrayId,
-    leg: &DeviceName,
-) -> Result<(), Failure> {
-    let (directory, path) = proven(block, name, id)?;
-    let file = format!("dev-{leg}/state");
-    let failed = |error: io::Error| Failure::kernel(path.join(&file).display(), &error);
+/// Whether a member is faulty: not, if there is none. MD's own "remove" takes one that is being
+/// filled as well.
+fn is_faulty(directory: &OwnedFd, path: &Path, file: &str) -> Result<bool, Failure> {
+    let failed = |error: io::Error| Failure::kernel(path.join(file).display(), &error);
     let mut flags = String::new();
-    match open(&directory, &file, OFlags::RDONLY) {
+    match open(directory, file, OFlags::RDONLY) {
         Ok(state) => state.take(FLAGS).read_to_string(&mut flags).map_err(failed)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed(error)),
     };
-    if !flags.trim().split(',').any(|flag| flag == "faulty") {
-        let said = format!("{} is not faulty: {}", path.join(&file).display(), flags.trim());
-        return Err(Failure { exit: Exit::Busy, said });
-    }
-    put(&directory, &path, &file, Verb::Remove.word())
+    Ok(flags.trim().split(',').any(|flag| flag == "faulty"))
 }
 
 /// Lets MD go on with an array that is frozen. One that is not is left alone.
@@ -157,17 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_faulty_member_is_unbound() {
+    fn what_is_removed_if_it_is_faulty_stays_if_it_is_not() {
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
         let id = UUID.parse().unwrap();
         let dir = TempDir::new();
         dir.file("md127/md/uuid", UUID);
-        unbind(dir.path(), &array, id, &leg).unwrap();
-        dir.file("md127/md/dev-nvme1n1/state", "in_sync,write_mostly\n");
-        assert_eq!(unbind(dir.path(), &array, id, &leg).unwrap_err().exit, Exit::Busy);
-        dir.file("md127/md/dev-nvme1n1/state", "faulty,external_bbl\n");
-        unbind(dir.path(), &array, id, &leg).unwrap();
-        assert!(dir.read("md127/md/dev-nvme1n1/state").starts_with("remove"));
+        let remove = || write(dir.path(), (&array, id), &leg, Verb::RemoveFaulty);
+        remove().unwrap(); // It is not there.
+        for (before, after) in [("spare,write_mostly\n", "spare"), ("faulty,blocked\n", "remove")] {
+            dir.file("md127/md/dev-nvme1n1/state", before);
+            remove().unwrap();
+            assert!(dir.read("md127/md/dev-nvme1n1/state").starts_with(after), "{before}");
+        }
     }
 
     #[test]

@@ -49,10 +49,12 @@ impl LinuxHost {
         }
         guard::free_but_for(own.map(|_| &array.device), namespace)?;
         let nodes = self.pair(array, namespace, device)?;
+        if let Some(leg) = leaving {
+            self.unbind_faulty(array, &leg.device)?;
+        }
         let superblock = self.member_that_left(id, device, member, &nodes.leg)?;
         self.is_of_one_history(array, &superblock)?;
-        let leaving = leaving.map(|leg| &leg.device);
-        let ended = self.give_back(array, device, &nodes, (&superblock, leaving));
+        let ended = self.give_back(array, device, &nodes, &superblock);
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
                 let leg = bound(array, &device.namespace)?;
@@ -69,26 +71,27 @@ impl LinuxHost {
         Ok(self.unless_half_bound(&ended, outcome, id, &device.namespace))
     }
 
+    /// What is faulty is unbound before anything is read: as long as MD has the device open, the
+    /// kernel keeps pages of it from before the loss, and who reads them learns nothing of what
+    /// was written there since.
+    fn unbind_faulty(&self, array: &ArraySnapshot, leg: &DeviceName) -> Step<()> {
+        let remove = argv::set_attribute(array.id, &array.device, leg, Verb::RemoveFaulty);
+        let ended = self.run(&remove);
+        if ended.is_success() { Ok(()) } else { Err(not_done(&ended)) }
+    }
+
     /// By the kernel's own call, or by `mdadm` where the superblock is not a plain mirror's.
     fn give_back(
         &self,
         array: &ArraySnapshot,
         device: &DeviceIdentity,
         nodes: &Pair,
-        (superblock, leaving): (&MdSuperblock, Option<&DeviceName>),
+        superblock: &MdSuperblock,
     ) -> Ended {
         let named = (array.id, &array.device);
-        let returns = (superblock, leaving);
-        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, returns));
+        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, superblock));
         match &ended.ending {
             Ending::Exited(code) if Exit::of(*code) == Some(Exit::NotHere) => {
-                if let Some(leg) = leaving {
-                    let remove = argv::set_attribute(array.id, &array.device, leg, Verb::Remove);
-                    let removed = self.run(&remove);
-                    if !removed.is_success() {
-                        return removed;
-                    }
-                }
                 self.run(&argv::re_add_by_mdadm(nodes.array(array.id), nodes.leg(device)))
             }
             Ending::Exited(_)

@@ -13,7 +13,7 @@ use super::{FakeKernel, KernelSignal};
 impl FakeKernel {
     /// `mdadm --fail`.
     pub fn fail_by_hand(&mut self, id: &NamespaceId) {
-        if let Some((array, index)) = self.member_on(id) {
+        if let Some((array, index)) = self.member_on(id, false) {
             // Before what follows from it, which may be the end of the leg that is left.
             self.arrays[array].rdevs[index].by_hand = true;
             self.md_error(array, index);
@@ -24,7 +24,7 @@ impl FakeKernel {
 
     /// `mdadm --remove`. Answers whether the member is unbound.
     pub fn remove_by_hand(&mut self, id: &NamespaceId) -> bool {
-        self.member_on(id).is_some_and(|(array, index)| self.unbind(array, index))
+        self.member_on(id, true).is_some_and(|(array, index)| self.unbind(array, index))
     }
 
     /// `mdadm --add`. Answers whether the device is bound.
@@ -74,7 +74,7 @@ impl FakeKernel {
 
     /// MD learns of a block on the leg that it must not read, and that another leg has.
     pub fn find_bad_block(&mut self, id: &NamespaceId) {
-        let Some((array, index)) = self.member_on(id) else { return };
+        let Some((array, index)) = self.member_on(id, false) else { return };
         let md = &self.arrays[array];
         let Some(slot) = md.rdevs[index].slot.filter(|_| !md.rdevs[index].bad_blocks) else {
             return;
@@ -141,19 +141,21 @@ impl FakeKernel {
     /// The same, and writing to it does not help.
     pub fn find_stubborn_bad_block(&mut self, id: &NamespaceId) {
         self.find_bad_block(id);
-        if let Some((array, index)) = self.member_on(id) {
+        if let Some((array, index)) = self.member_on(id, false) {
             let rdev = &mut self.arrays[array].rdevs[index];
             rdev.stubborn = rdev.bad_blocks;
         }
     }
 
-    fn member_on(&self, id: &NamespaceId) -> Option<(usize, usize)> {
+    /// A member on that namespace, of several the one that is, or is not, faulty.
+    fn member_on(&self, id: &NamespaceId, faulty: bool) -> Option<(usize, usize)> {
         let stands_on = |handle: Handle| {
             let head = self.devices[handle].fabric.as_ref();
             head.is_some_and(|head| head.ids.contains(id))
         };
         self.arrays.iter().enumerate().filter(|(_, md)| md.running).find_map(|(array, md)| {
-            let index = md.rdevs.iter().position(|rdev| stands_on(rdev.handle))?;
+            let on_it = md.rdevs.iter().enumerate().filter(|(_, rdev)| stands_on(rdev.handle));
+            let (index, _) = on_it.min_by_key(|(_, rdev)| rdev.faulty != faulty)?;
             Some((array, index))
         })
     }

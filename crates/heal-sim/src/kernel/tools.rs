@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heal_types::{
     ArrayId, ConnectParams, Content, DeviceIdentity, History, HostAction, HostAnswer, LegRef,
-    MdDeviceId, MdSuperblock, Observed, Outcome, RefusedWhy, RetryWhy, UnknownWhy,
+    MdDeviceId, MdRole, MdSuperblock, Observed, Outcome, RefusedWhy, RetryWhy, UnknownWhy,
 };
 
 use serde::{Deserialize, Serialize};
@@ -260,11 +260,11 @@ impl FakeKernel {
             self.is_bound(array, handle)?;
         }
         self.hangs(array)?;
-        self.is_the_member(array, handle, member)?;
-        self.is_of_one_history(array, handle)?;
         if leaving.is_some_and(|leg| !self.unbind(array, leg)) {
             return Err(Outcome::Retry { after: Duration::from_secs(1), why: RetryWhy::Busy });
         }
+        self.is_the_member(array, handle, member)?;
+        self.is_of_one_history(array, handle)?;
         match self.re_add(array, handle) {
             Ok(()) => Ok(Outcome::Changed),
             Err(detail) => Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail })),
@@ -272,7 +272,7 @@ impl FakeKernel {
     }
 
     /// What the port's contract asks of whoever takes a leg back: nothing but the superblock of the
-    /// member that left stands on it.
+    /// active member that left stands on it.
     fn is_the_member(
         &self,
         array: usize,
@@ -282,7 +282,9 @@ impl FakeKernel {
         let own = self.arrays[array].id;
         let is_it = match self.disks[self.devices[handle].disk.0].content() {
             Content::MdMember(found) => {
-                found.array == own && member.is_none_or(|member| member == found.device)
+                let active = matches!(found.role, MdRole::Active(_));
+                let same = member.is_none_or(|member| member == found.device);
+                found.array == own && active && same
             }
             Content::Blank | Content::Foreign(_) => false,
         };

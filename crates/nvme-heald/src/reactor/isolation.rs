@@ -26,12 +26,14 @@ use crate::host::{Host, Isolation};
 const AGAIN: Duration = Duration::from_secs(10);
 /// The longest such pause: each answer that is no news doubles it, for each costs some megabytes of
 /// symbols.
-const SELDOM: Duration = Duration::from_secs(640);
+const SELDOM: Duration = Duration::from_secs(80);
 
 /// What the kernel answered, and when it is asked next.
 #[derive(Debug, Default)]
 pub(super) struct Answered {
     last: Option<Isolation>,
+    /// Over which fabrics there were controllers when it was asked.
+    about: BTreeSet<TransportKind>,
     pause: Duration,
     pub(super) ask_at: Option<Instant>,
 }
@@ -43,7 +45,8 @@ impl<H: Host> Reactor<H> {
     pub(super) fn fabrics_changed(&mut self, were_none: bool) {
         let covered = match &self.paths.isolation.last {
             Some(Isolation::Over(known)) => self.fabrics().is_subset(known),
-            Some(Isolation::Off(_)) | None => false,
+            Some(Isolation::Off(_)) => self.fabrics().is_subset(&self.paths.isolation.about),
+            None => false,
         };
         if were_none || !covered {
             self.paths.isolation.ask_at = Some(Instant::now());
@@ -55,6 +58,7 @@ impl<H: Host> Reactor<H> {
 
     pub(super) fn ask_isolation(&mut self) {
         self.paths.isolation.ask_at = None;
+        self.paths.isolation.about = self.fabrics();
         let mut host = self.setup.host.clone();
         self.paths.work.spawn_blocking(move || Work::Isolation(host.isolation()));
     }

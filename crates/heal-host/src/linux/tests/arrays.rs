@@ -101,7 +101,8 @@ fn what_is_bound_still_and_faulty_is_unbound_in_one_with_the_return() {
     assert_eq!(lab.acts(), Vec::<String>::new());
     lab.turns("helper", &with_third(Some(1), SPARE), "");
     assert_eq!(lab.act(&back(faulty)), Outcome::Changed);
-    assert_eq!(lab.acts(), [format!("{} nvme3n1", given_back(42))]);
+    let unbound = format!("helper helper set-attr md127 {ARRAY} nvme3n1 remove-faulty");
+    assert_eq!(lab.acts(), [unbound, given_back(42)]);
 }
 
 #[test]
