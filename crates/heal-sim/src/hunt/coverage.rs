@@ -161,6 +161,10 @@ pub const SELDOM: &[(Edge, &str)] = &[
         "taken by `a_slot_that_a_person_fills_while_the_offer_is_verified_needs_it_no_more`",
     ),
     (
+        (PhaseKind::Verifying, SignalKind::Contradiction),
+        "taken by `a_clone_that_shows_while_an_offer_is_verified_ends_that`",
+    ),
+    (
         (PhaseKind::Verifying, SignalKind::NoLongerNeeded),
         "taken by `a_copy_that_is_taken_back_while_it_is_verified_was_one_too_many`",
     ),

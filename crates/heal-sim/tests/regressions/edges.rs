@@ -45,6 +45,22 @@ fn a_slot_that_a_person_fills_while_the_offer_is_verified_needs_it_no_more() {
 }
 
 #[test]
+fn a_clone_that_shows_while_an_offer_is_verified_ends_that() {
+    let mut world = well(&legs(2, 5));
+    let twin = world.namespace("vol1-a");
+    world.flawed("vol1-d", &Flaw::CloneOf(twin));
+    world.connected_by_hand("vol1-d");
+    world.run_for(seconds(1));
+    world.namespace_removed("vol1-b");
+    world.spoil_next("examine", ToolFault::Hangs);
+    until(&mut world, "verifying", in_phase("vol1", "verifying"));
+    world.added_from("vol1", "vol1-d");
+    world.run_for(seconds(1));
+    takes(&world, PhaseKind::Verifying, SignalKind::Contradiction);
+    keeps_every_rule(&world);
+}
+
+#[test]
 fn a_copy_that_is_taken_back_while_it_is_verified_was_one_too_many() {
     let mut world = well(&legs(2, 5));
     world.spoil_next("examine", ToolFault::Hangs);
