@@ -53,7 +53,7 @@ pub enum HostAction {
         device: DeviceIdentity,
         /// Which member left, if that was ever read.
         member: Option<MdDeviceId>,
-        /// What of it is bound still, and faulty: it is unbound before anything else.
+        /// What of it is bound still, and faulty. It may be unbound even if the rest is refused.
         faulty: Option<LegRef>,
     },
     /// Add a verified device as a new leg.

@@ -182,26 +182,29 @@ fn read(verb: &str, device: NamespaceNode<'_>, dev: DevT) -> Call {
     }
 }
 
-/// Gives a member back to its array, the very one that `superblock` was read from.
+/// Gives a member back to its array, the very one that `superblock` was read from, after unbinding
+/// what of it is bound still.
 pub(crate) fn re_add(
     array: (ArrayId, &DeviceName),
     device: NamespaceNode<'_>,
     dev: DevT,
-    superblock: &MdSuperblock,
+    (superblock, leaving): (&MdSuperblock, Option<&DeviceName>),
 ) -> Call {
     let (id, name) = array;
+    let mut args = vec![
+        "helper".to_owned(),
+        "re-add".to_owned(),
+        name.to_string(),
+        id.to_string(),
+        device.node.to_string(),
+        dev.to_string(),
+        superblock.device.to_string(),
+        superblock.events.to_string(),
+    ];
+    args.extend(leaving.map(DeviceName::to_string));
     Call {
         tool: Tool::OurHelper,
-        args: vec![
-            "helper".to_owned(),
-            "re-add".to_owned(),
-            name.to_string(),
-            id.to_string(),
-            device.node.to_string(),
-            dev.to_string(),
-            superblock.device.to_string(),
-            superblock.events.to_string(),
-        ],
+        args,
         deadline: MDADM,
         subjects: vec![Subject::Array(id), Subject::Namespace(device.id)],
     }

@@ -8,6 +8,7 @@
 //!   nvme-heald helper probe /dev/nvme1n1 259:3        one JSON line: which superblocks stand there
 //!   nvme-heald helper superblocks /dev/nvme1n1 259:3  the same, and nothing else is read
 //!   nvme-heald helper re-add md127 UUID /dev/nvme1n1 259:3 MEMBER EVENTS   a member that left comes back
+//!   nvme-heald helper re-add .. nvme1n1                    the same, once this faulty one is unbound
 //!   nvme-heald helper set-attr md127 UUID nvme1n1 remove   one word written to one file below /sys
 //!   nvme-heald helper thaw md127 UUID                      the same, if a killed `mdadm` left it frozen
 //! ```
@@ -166,6 +167,7 @@ enum Job {
         dev: DevT,
         member: MdDeviceId,
         events: u64,
+        leaving: Option<DeviceName>,
     },
     SetAttr {
         array: DeviceName,
@@ -228,7 +230,7 @@ fn serve(calls: &mut impl BufRead, answers: &mut impl Write) -> ExitCode {
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
     // One more than any call has: enough to refuse a longer one without reading it all.
     let words: Vec<String> = args
-        .take(8)
+        .take(9)
         .map(|word| word.into_string().map_err(|_| Failure::usage("not UTF-8")))
         .collect::<Result<_, _>>()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -238,13 +240,18 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
             dev: value(dev)?,
             reading: if *verb == "probe" { Reading::Ends } else { Reading::Places },
         }),
-        ["re-add", array, id, node, dev, member, events] => Ok(Job::ReAdd {
+        ["re-add", array, id, node, dev, member, events, leaving @ ..] => Ok(Job::ReAdd {
             array: array_name(array)?,
             id: value(id)?,
             node: device_node(node)?,
             dev: value(dev)?,
             member: value(member)?,
             events: value(events)?,
+            leaving: match leaving {
+                [] => None,
+                [leg] => Some(value(leg)?),
+                _ => return Err(Failure::usage("one leg at a time")),
+            },
         }),
         ["set-attr", array, id, leg, verb] => Ok(Job::SetAttr {
             array: array_name(array)?,
@@ -261,7 +268,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Job, Failure> {
         }
         _ => Err(Failure::usage(
             "usage: helper probe NODE MAJOR:MINOR | helper superblocks NODE MAJOR:MINOR \
-             | helper re-add ARRAY UUID NODE MAJOR:MINOR MEMBER EVENTS \
+             | helper re-add ARRAY UUID NODE MAJOR:MINOR MEMBER EVENTS [MEMBER] \
              | helper set-attr ARRAY UUID MEMBER WORD \
              | helper thaw ARRAY UUID | helper delete-controller NAME INODE",
         )),
@@ -296,9 +303,10 @@ fn run(job: &Job) -> Result<String, Failure> {
                 .map_err(|error| Failure { exit: Exit::Failed, said: error.to_string() })?;
             return Ok(format!("{line}\n"));
         }
-        Job::ReAdd { array, id, node, dev, member, events } => {
+        Job::ReAdd { array, id, node, dev, member, events, leaving } => {
             let (id, dev, member, events) = (*id, *dev, *member, *events);
-            re_add::member(&re_add::Return { array, id, node, dev, member, events })?;
+            let leaving = leaving.as_ref();
+            re_add::member(&re_add::Return { array, id, node, dev, member, events, leaving })?;
         }
         Job::SetAttr { array, id, leg, verb } => {
             set_attr::write(Path::new("/sys/block"), (array, *id), leg, *verb)?;
@@ -331,7 +339,19 @@ mod tests {
         let job = parsed(&words).unwrap();
         let (array, id) = ("md127".parse().unwrap(), UUID.parse().unwrap());
         let member = UUID.parse().unwrap();
-        assert_eq!(job, Job::ReAdd { array, id, node, dev, member, events: 42 });
+        let returned = |array, leaving| Job::ReAdd {
+            array,
+            id,
+            node: node.clone(),
+            dev,
+            member,
+            events: 42,
+            leaving,
+        };
+        assert_eq!(job, returned("md127".parse().unwrap(), None));
+        let job = parsed(&[&words[..], &["nvme1n1"]].concat()).unwrap();
+        assert_eq!(job, returned(array, Some("nvme1n1".parse().unwrap())));
+        parsed(&[&words[..], &["nvme1n1", "nvme2n1"]].concat()).unwrap_err();
         let job = parsed(&["set-attr", "md127", UUID, "nvme1n1", "remove"]).unwrap();
         let (array, leg) = ("md127".parse().unwrap(), "nvme1n1".parse().unwrap());
         let id = UUID.parse().unwrap();
@@ -392,7 +412,7 @@ mod tests {
             &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID],
             &["re-add", "sda", UUID, "/dev/nvme1n1", "259:3", UUID, "42"],
             &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID, "-1"],
-            &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID, "42", "more"],
+            &["re-add", "md127", UUID, "/dev/nvme1n1", "259:3", UUID, "42", "../nvme1n1"],
             &["write", "md127", "nvme1n1", "remove"],
         ] {
             let failure = parsed(words).unwrap_err();

@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use heal_types::{DevT, MdSuperblock, SectorCount};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
+use rustix::ioctl::{NoArg, Opcode, ioctl, opcode};
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, Failure};
@@ -19,6 +21,9 @@ const END: u64 = 1024 * 1024;
 
 /// What direct reads are aligned to: no device here has larger blocks.
 const PAGE: u64 = 4096;
+
+/// `_IO(0x12, 97)` of `linux/fs.h`.
+const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
 
 /// What stands on a device, as far as MD is concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +44,21 @@ pub(super) enum Reading {
     Places,
 }
 
-/// Reads `node` if it is the device `dev`.
+/// Reads `node` if it is the device `dev`. Whoever asks for both ends has others read them as well:
+/// they are to see what stands there now.
 pub(super) fn device(node: &Path, dev: DevT, reading: Reading) -> Result<Report, Failure> {
     let file = open_if(node, dev)?;
+    if reading == Reading::Ends {
+        drop_pages(&file).map_err(|errno| Failure::kernel(node.display(), &errno.into()))?;
+    }
     report(&file, reading).map_err(|error| Failure::kernel(node.display(), &error))
+}
+
+/// `blockdev --flushbufs`: drops what the kernel keeps of the device in memory.
+#[allow(unsafe_code, reason = "a call of block devices that no library wraps")]
+fn drop_pages(device: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: `BLKFLSBUF` takes no argument.
+    unsafe { ioctl(device, NoArg::<BLKFLSBUF>::new()) }
 }
 
 /// A member that stands on a device, and how it is treated.

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | the array, by UUID, and the device, by number | here, on what is held open through the call |
 //! | its superblock: this array's, active, the very one that was judged before | here, read anew |
+//! | what of it is bound still is faulty, and is unbound | here |
 //! | the number of the member is free | here, and by the kernel |
 //! | nobody else has the device, it is large enough, the bitmap covers its absence | the kernel |
 //!
@@ -31,7 +32,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
 
 use super::probe::{self, Member};
-use super::{Exit, Failure, set_attr};
+use super::{Exit, Failure, Verb, set_attr};
 
 /// `MD_MAJOR`, the type of MD's calls.
 const MD: u8 = 9;
@@ -64,6 +65,8 @@ pub(super) struct Return<'a> {
     /// The member, as it was when it was judged.
     pub(super) member: MdDeviceId,
     pub(super) events: u64,
+    /// What of it is bound still, and faulty.
+    pub(super) leaving: Option<&'a DeviceName>,
 }
 
 /// Gives it back, or says why not.
@@ -72,6 +75,10 @@ pub(super) fn member(wanted: &Return<'_>) -> Result<(), Failure> {
     let array = array_of(wanted)?;
     let (device, found) = probe::only_member(wanted.node, wanted.dev)?;
     let info = disk_info(wanted, found)?;
+    if let Some(leg) = wanted.leaving {
+        let array = (wanted.array, wanted.id);
+        set_attr::write(Path::new("/sys/block"), array, leg, Verb::RemoveFaulty)?;
+    }
     if is_taken(&array, info.number)? {
         return Err(refused(format!("number {} of {} is taken", info.number, wanted.array)));
     }
@@ -159,6 +166,7 @@ mod tests {
             dev: DevT { major: 259, minor: 3 },
             member: MdDeviceId::from_bytes([0x22; 16]),
             events: 42,
+            leaving: None,
         }
     }
 

@@ -49,12 +49,15 @@ impl LinuxHost {
         }
         guard::free_but_for(own.map(|_| &array.device), namespace)?;
         let nodes = self.pair(array, namespace, device)?;
-        if let Some(leg) = leaving {
-            self.unbind_faulty(array, &leg.device)?;
-        }
-        let superblock = self.member_that_left(id, device, member, &nodes.leg)?;
-        self.is_of_one_history(array, &superblock)?;
-        let ended = self.give_back(array, device, &nodes, &superblock);
+        let (superblock, own) = std::thread::scope(|readers| {
+            let own = readers.spawn(|| self.first_source(array));
+            (self.member_that_left(id, device, member, &nodes.leg), own.join())
+        });
+        let superblock = superblock?;
+        // Whoever could not be read beforehand is read again.
+        self.is_of_one_history(array, &superblock, own.ok().flatten())?;
+        let leaving = leaving.map(|leg| &leg.device);
+        let ended = self.give_back(array, device, &nodes, (&superblock, leaving));
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
                 let leg = bound(array, &device.namespace)?;
@@ -68,16 +71,10 @@ impl LinuxHost {
             }
             refused_if(ended, &RE_ADD_REFUSED, |detail| RefusedWhy::ReAddNotPossible { detail })
         });
+        if !outcome.is_so() && leaving.is_some() && self.is_bound_faulty(id, &device.namespace) {
+            return Ok(outcome); // As it was before.
+        }
         Ok(self.unless_half_bound(&ended, outcome, id, &device.namespace))
-    }
-
-    /// What is faulty is unbound before anything is read: as long as MD has the device open, the
-    /// kernel keeps pages of it from before the loss, and who reads them learns nothing of what
-    /// was written there since.
-    fn unbind_faulty(&self, array: &ArraySnapshot, leg: &DeviceName) -> Step<()> {
-        let remove = argv::set_attribute(array.id, &array.device, leg, Verb::RemoveFaulty);
-        let ended = self.run(&remove);
-        if ended.is_success() { Ok(()) } else { Err(not_done(&ended)) }
     }
 
     /// By the kernel's own call, or by `mdadm` where the superblock is not a plain mirror's.
@@ -86,12 +83,21 @@ impl LinuxHost {
         array: &ArraySnapshot,
         device: &DeviceIdentity,
         nodes: &Pair,
-        superblock: &MdSuperblock,
+        (superblock, leaving): (&MdSuperblock, Option<&DeviceName>),
     ) -> Ended {
         let named = (array.id, &array.device);
-        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, superblock));
+        let returns = (superblock, leaving);
+        let ended = self.run(&argv::re_add(named, nodes.leg(device), device.dev, returns));
         match &ended.ending {
             Ending::Exited(code) if Exit::of(*code) == Some(Exit::NotHere) => {
+                if let Some(leg) = leaving {
+                    let verb = Verb::RemoveFaulty;
+                    let removed = argv::set_attribute(array.id, &array.device, leg, verb);
+                    let removed = self.run(&removed);
+                    if !removed.is_success() {
+                        return removed;
+                    }
+                }
                 self.run(&argv::re_add_by_mdadm(nodes.array(array.id), nodes.leg(device)))
             }
             Ending::Exited(_)
@@ -232,7 +238,7 @@ impl LinuxHost {
 
     /// The superblock of the member that left, if it stands on the device and nothing else does. MD
     /// does not ask what else was written there meanwhile, and `mdadm` takes a device whose array
-    /// it cannot compare for a match.
+    /// it cannot compare for a match. Read afresh: MD may have the device open still.
     fn member_that_left(
         &self,
         id: ArrayId,
@@ -240,7 +246,7 @@ impl LinuxHost {
         member: Option<MdDeviceId>,
         node: &Node,
     ) -> Step<MdSuperblock> {
-        let detail = match self.content_of(device, node)? {
+        let detail = match self.content_afresh(device, node)? {
             Content::MdMember(found) if found.array != id => {
                 format!("it carries a superblock of array {}", found.array)
             }
@@ -261,12 +267,26 @@ impl LinuxHost {
         Err(Outcome::Refused(RefusedWhy::ReAddNotPossible { detail }))
     }
 
+    /// The superblock of the first leg in sync, if it can be read.
+    fn first_source(&self, array: &ArraySnapshot) -> Option<MdSuperblock> {
+        let (namespace, identity) = sources(array).next()?;
+        self.superblock_of(namespace, &identity).ok()
+    }
+
     /// MD does not ask whether the array went on without the device, or the device without the
-    /// array.
-    fn is_of_one_history(&self, array: &ArraySnapshot, candidate: &MdSuperblock) -> Step<()> {
+    /// array. `first` is what [`Self::first_source`] read.
+    fn is_of_one_history(
+        &self,
+        array: &ArraySnapshot,
+        candidate: &MdSuperblock,
+        mut first: Option<MdSuperblock>,
+    ) -> Step<()> {
         let mut without = None;
         for (namespace, identity) in sources(array) {
-            let own = self.superblock_of(namespace, &identity)?;
+            let own = match first.take() {
+                Some(own) => own,
+                None => self.superblock_of(namespace, &identity)?,
+            };
             match candidate.history_with(&own) {
                 History::One => return Ok(()),
                 History::Newer => return Err(newer(&identity, &own, candidate)),
@@ -346,6 +366,12 @@ impl LinuxHost {
             leg: self.open_node(namespace, device)?,
             array: self.nodes.prove(&array.device, array.dev)?,
         })
+    }
+
+    fn is_bound_faulty(&self, id: ArrayId, namespace: &NamespaceId) -> bool {
+        let now = self.see();
+        let array = identity::array(&now, id).ok();
+        array.and_then(|array| bound(array, namespace)).is_some_and(LegSnapshot::is_faulty)
     }
 
     /// A leg that is bound, but not as it should be, changed something: "failed" would be wrong.

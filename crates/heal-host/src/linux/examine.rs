@@ -64,6 +64,22 @@ impl LinuxHost {
         Ok(merge(&report.traces, &all, beside_md.as_ref()))
     }
 
+    /// The same of a device that somebody may have had open since before it was out of reach: the
+    /// kernel keeps pages of it for them, from which `blkid` would read. Our own reader drops them,
+    /// so it goes first.
+    pub(super) fn content_afresh(&self, device: &DeviceIdentity, node: &Node) -> Step<Content> {
+        let named = NamespaceNode { id: device.namespace, node };
+        let report = self.report(&argv::probe(named, device.dev))?;
+        let (all, beside_md) = std::thread::scope(|readers| {
+            let all = readers.spawn(|| self.signatures(&argv::blkid(named)));
+            let beside_md = self.signatures(&argv::blkid_beside_md(named));
+            (told(all), beside_md)
+        });
+        let all = all?;
+        let beside_md = if all.names_md() { Some(beside_md?) } else { None };
+        Ok(merge(&report.traces, &all, beside_md.as_ref()))
+    }
+
     /// Only what MD has on the device.
     pub(super) fn superblocks(&self, device: &DeviceIdentity, node: &Node) -> Step<Report> {
         let named = NamespaceNode { id: device.namespace, node };
