@@ -8,7 +8,7 @@
 //! Nothing is shared out beforehand: how long a scenario takes on this machine shows when it has
 //! run.
 //!
-//! Not for what is measured to the millisecond: in a full proof that comes first, one VM after the
+//! Not for what is measured to the millisecond: where that is shown, it comes first, one VM after the
 //! other and nothing beside it.
 //!
 //! The price: their lines are mixed, so each is printed behind the name of its scenario.
