@@ -219,6 +219,21 @@ impl<'r> Play<'r> {
         Err(Broken(format!("MD does not give {} up: {}", before.device, shown(&self.array()?))))
     }
 
+    /// Writes as the application would. `mdadm -If` of the stock udev rules makes an array that
+    /// nobody holds `read-auto` when a leg goes (mdadm 4.2, `IncrementalRemove`), and it may come
+    /// as late as the host's own unbinding: an act would be refused for that and for nothing else.
+    fn write_until_it_runs(&mut self) -> Result<(), Broken> {
+        let runs = |array: &ArraySnapshot| array.state.is_known_and(|state| state.is_running());
+        for _ in 0..240 {
+            self.rig.write();
+            self.rig.wait(PAUSE);
+            if runs(&self.array()?) {
+                return Ok(());
+            }
+        }
+        Err(Broken(format!("it does not run: {:?}", self.array()?.state)))
+    }
+
     /// The reference to a leg as it is bound now, or was.
     fn bound(&mut self, leg: &LegSnapshot) -> Result<LegRef, Broken> {
         let array = self.array()?;
