@@ -15,7 +15,7 @@ use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use heal_host::{LinuxHost, Tools};
@@ -88,8 +88,11 @@ impl Rig for LabRig {
         self.put().expect("the array takes writes as long as it has a leg");
     }
 
+    /// And until udev has answered what happened so far: its stock rules act on arrays as well.
     fn wait(&mut self, time: Duration) {
         std::thread::sleep(time);
+        let settled = Command::new("udevadm").args(["settle", "--timeout=20"]).status();
+        settled.expect("udev runs on this machine");
     }
 }
 

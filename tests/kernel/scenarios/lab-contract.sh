@@ -14,7 +14,9 @@ set_stage() {
     replica_connect one
     replica_connect two
     array_create "stage$1" --assume-clean one two
-    udevadm settle
+    # udev's watch of a node is off while it answers an earlier event: it may miss that the array's
+    # maker closed a leg, and would know no member there until the next event.
+    udevadm trigger --action=change --settle "$(replica_dev one)" "$(replica_dev two)"
     array="$(array_uuid "stage$1") $(array_kernel_name "stage$1")"
 }
 

@@ -206,8 +206,7 @@ fn lost(play: &mut Play<'_>) -> Kept {
     ensure(gone, || format!("remove_leg: {outcome}"))?;
     play.expect(&unbind, &Outcome::AlreadySo)?;
     let left = play.array()?.legs.len();
-    ensure(left == 1, || format!("{left} legs"))?;
-    play.write_until_it_runs()
+    ensure(left == 1, || format!("{left} legs"))
 }
 
 fn taken_back(play: &mut Play<'_>) -> Kept {

@@ -201,7 +201,7 @@ impl<'r> Play<'r> {
         }
     }
 
-    /// Takes the second leg's target away, and writes until MD has noticed.
+    /// Takes the second leg's target away, and writes until MD has noticed and takes writes again.
     fn lose_the_second(&mut self) -> Result<LegSnapshot, Broken> {
         let [_, second] = self.stage().legs;
         let before = self.leg(&second)?;
@@ -212,7 +212,7 @@ impl<'r> Play<'r> {
             let mut legs = array.legs.iter();
             let leg = legs.find(|leg| leg.device == before.device);
             if leg.is_none_or(|leg| !leg.is_in_sync() && leg.slot.is_none()) {
-                return Ok(before);
+                return self.write_until_it_runs().map(|()| before);
             }
             self.rig.wait(PAUSE);
         }
@@ -220,13 +220,13 @@ impl<'r> Play<'r> {
     }
 
     /// Writes as the application would. `mdadm -If` of the stock udev rules makes an array that
-    /// nobody holds `read-auto` when a leg goes (mdadm 4.2, `IncrementalRemove`), and it may come
-    /// as late as the host's own unbinding: an act would be refused for that and for nothing else.
+    /// nobody holds `read-auto` when a leg goes (mdadm 4.2, `IncrementalRemove`), and it comes when
+    /// udev gets to it: an act would be refused for that and for nothing else.
     fn write_until_it_runs(&mut self) -> Result<(), Broken> {
         let runs = |array: &ArraySnapshot| array.state.is_known_and(|state| state.is_running());
         for _ in 0..240 {
-            self.rig.write();
             self.rig.wait(PAUSE);
+            self.rig.write();
             if runs(&self.array()?) {
                 return Ok(());
             }
