@@ -244,6 +244,7 @@ const SAFETY: Proof = Proof {
         ("safety-stuck-tool", Where::Full),
         ("safety-udev-stuck", Where::Full),
         ("safety-write-errors", Where::Full),
+        ("safety-written-to", Where::Full),
         ("safety-wrong-slot", Where::Full),
     ],
     again: &[],

@@ -101,20 +101,28 @@ pub(crate) fn merge(traces: &[Trace], all: &Signatures, beside_md: Option<&Signa
     }
 }
 
-fn member(superblock: &MdSuperblock, all: &Signatures, beside_md: Option<&Signatures>) -> Content {
+/// A member, and what `blkid` blind to MD found next to its superblock.
+pub(super) fn beside(superblock: &MdSuperblock, beside_md: &Signatures) -> Content {
     // Here the array's own content begins where a device's does, also for `blkid`.
+    let is_own = superblock.data_offset == SectorCount(0);
+    match beside_md.foreign() {
+        Some(foreign) if !is_own => Content::Foreign(foreign),
+        Some(_) | None => Content::MdMember(superblock.clone()),
+    }
+}
+
+fn member(superblock: &MdSuperblock, all: &Signatures, beside_md: Option<&Signatures>) -> Content {
     if superblock.data_offset == SectorCount(0) {
         return Content::MdMember(superblock.clone());
     }
-    let second = match beside_md {
-        Some(beside_md) if all.names_md() => all.table_only().or_else(|| beside_md.foreign()),
-        Some(_) | None => Some(all.foreign().unwrap_or_else(|| {
+    match beside_md {
+        Some(beside_md) if all.names_md() => match all.table_only() {
+            Some(table) => Content::Foreign(table),
+            None => beside(superblock, beside_md),
+        },
+        Some(_) | None => Content::Foreign(all.foreign().unwrap_or_else(|| {
             ForeignKind::Other("md superblock that only one of two readers finds".to_owned())
         })),
-    };
-    match second {
-        None => Content::MdMember(superblock.clone()),
-        Some(foreign) => Content::Foreign(foreign),
     }
 }
 
@@ -215,11 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn of_a_member_that_returns_only_what_stands_beside_md_is_asked() {
+        let member = superblock();
+        assert_eq!(beside(&member, &blkid("")), Content::MdMember(member.clone()));
+        let ext4 = blkid("TYPE=ext4\nUSAGE=filesystem\n");
+        assert_eq!(kind_of(beside(&member, &ext4)), "a file system (ext4)");
+        assert_eq!(kind_of(beside(&member, &blkid("PTTYPE=gpt\n"))), "a partition table (gpt)");
+        let several = kind_of(beside(&member, &Signatures::ambivalent()));
+        assert_eq!(several, "an unexpected signature (several signatures)");
+    }
+
+    #[test]
     fn the_content_of_an_array_that_begins_at_its_legs_start_is_not_foreign() {
         let at_start = MdSuperblock { data_offset: SectorCount(0), ..superblock() };
         let ext4 = blkid("TYPE=ext4\nUSAGE=filesystem\n");
         let found = merge(&[Trace::V1(at_start.clone())], &ext4, Some(&ext4));
-        assert_eq!(found, Content::MdMember(at_start));
+        assert_eq!(found, Content::MdMember(at_start.clone()));
+        assert_eq!(beside(&at_start, &ext4), Content::MdMember(at_start));
     }
 
     #[test]

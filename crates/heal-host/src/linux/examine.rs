@@ -4,12 +4,13 @@ use heal_types::{
     Content, DeviceIdentity, DiskSeq, NamespaceSnapshot, Observed, Outcome, RetryWhy, UnknownWhy,
 };
 
-use super::content::{Signatures, merge};
+use super::content::{Signatures, beside, merge};
 use super::node::Node;
 use super::{LATER, LinuxHost, Step, identity, not_done, other_device, retry, stuck};
 use crate::exec::argv::{self, NamespaceNode};
 use crate::exec::{Call, Ended, Ending, Subject};
 use crate::helper::{Exit, Report};
+use crate::superblock::Trace;
 
 /// `blkid` found nothing, or could not even open the device.
 const BLKID_NOTHING: i32 = 2;
@@ -64,20 +65,19 @@ impl LinuxHost {
         Ok(merge(&report.traces, &all, beside_md.as_ref()))
     }
 
-    /// The same of a device that somebody may have had open since before it was out of reach: the
-    /// kernel keeps pages of it for them, from which `blkid` would read. Our own reader drops them,
-    /// so it goes first.
+    /// The same of a device that is to be taken back, and that somebody may have had open since
+    /// before it was out of reach: the kernel keeps pages of it for them, from which `blkid` would
+    /// read. Our own reader drops them, so it goes first. Of a member `blkid` is asked only what
+    /// stands beside MD; the superblock's second reader is the kernel, when it takes the member.
     pub(super) fn content_afresh(&self, device: &DeviceIdentity, node: &Node) -> Step<Content> {
         let named = NamespaceNode { id: device.namespace, node };
         let report = self.report(&argv::probe(named, device.dev))?;
-        let (all, beside_md) = std::thread::scope(|readers| {
-            let all = readers.spawn(|| self.signatures(&argv::blkid(named)));
-            let beside_md = self.signatures(&argv::blkid_beside_md(named));
-            (told(all), beside_md)
-        });
-        let all = all?;
-        let beside_md = if all.names_md() { Some(beside_md?) } else { None };
-        Ok(merge(&report.traces, &all, beside_md.as_ref()))
+        if let [Trace::V1(superblock)] = report.traces.as_slice() {
+            let beside_md = self.signatures(&argv::blkid_beside_md(named))?;
+            return Ok(beside(superblock, &beside_md));
+        }
+        let all = self.signatures(&argv::blkid(named))?;
+        Ok(merge(&report.traces, &all, None))
     }
 
     /// Only what MD has on the device.
