@@ -3,7 +3,7 @@
 # needs: deb
 . /lab/lib/lab.sh
 
-heald_isolates
+heald_isolates grace=30s
 volume_create vol one two
 replica_create spare
 inventory_spare spare
