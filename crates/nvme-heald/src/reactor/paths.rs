@@ -51,9 +51,6 @@ const REWIRE_AGAIN: Duration = Duration::from_secs(2);
 const CUT_OFF: Duration = Duration::from_secs(30);
 /// One alarm for one outage.
 const ALARM_AGAIN: Duration = Duration::from_secs(60);
-/// How long a controller must have led to something else before it is set back: a leg that returns
-/// stands beside its array until MD has it again.
-const LET_GO_AFTER: Duration = Duration::from_secs(1);
 /// How often to look while a target lets no I/O through: that it does again has no event.
 const ANA: Duration = Duration::from_secs(2);
 
@@ -97,9 +94,6 @@ pub(super) struct PathWatch {
     refused: BTreeMap<ControllerRef, (FastIoFail, Outcome)>,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
-    /// Those of them that are to be set back, since when.
-    letting_go: BTreeMap<ControllerRef, Instant>,
-    let_go_at: Option<Instant>,
     /// Since when each array has no leg that anything gets through to.
     without_legs: BTreeMap<ArrayId, Moment>,
     /// What the last judgement was.
@@ -129,8 +123,6 @@ impl PathWatch {
             replan: false,
             refused: BTreeMap::new(),
             ours: BTreeMap::new(),
-            letting_go: BTreeMap::new(),
-            let_go_at: None,
             without_legs: BTreeMap::new(),
             cut_off: None,
             alarmed_at: None,
@@ -141,19 +133,6 @@ impl PathWatch {
             controllers: BTreeMap::new(),
             rehearsed: Rehearsed::default(),
         }
-    }
-
-    /// Of what is to be set back, that for which it is time.
-    fn let_go(&mut self, released: Vec<Arming>) -> Vec<Arming> {
-        let now = Instant::now();
-        let since = |step: &Arming| self.letting_go.get(&step.controller).copied().unwrap_or(now);
-        let dated: Vec<_> = released.into_iter().map(|step| (since(&step), step)).collect();
-        self.letting_go =
-            dated.iter().map(|(since, step)| (step.controller.clone(), *since)).collect();
-        let is_due = |(since, _): &(Instant, Arming)| *since + LET_GO_AFTER <= now;
-        let (due, later): (Vec<_>, Vec<_>) = dated.into_iter().partition(is_due);
-        self.let_go_at = later.iter().map(|(since, _)| *since + LET_GO_AFTER).min();
-        due.into_iter().map(|(_, step)| step).collect()
     }
 
     /// The network changed: read it again.
@@ -169,14 +148,7 @@ impl PathWatch {
         let moments = [self.paths.next_deadline(), expiry, self.cut_at, rehearsal];
         let moments = moments.into_iter().flatten();
         let moments = moments.map(|at| Instant::now() + at.since(now));
-        let own = [
-            self.rewire_at,
-            self.sockets_at,
-            self.io_at,
-            self.isolation.ask_at,
-            self.ana_at,
-            self.let_go_at,
-        ];
+        let own = [self.rewire_at, self.sockets_at, self.io_at, self.isolation.ask_at, self.ana_at];
         own.into_iter().flatten().chain(moments).min()
     }
 
@@ -420,10 +392,6 @@ impl<H: Host> Reactor<H> {
             }
             (true, Some(_)) => {}
         }
-        if due(self.paths.let_go_at) {
-            self.paths.let_go_at = None;
-            self.paths.replan = true;
-        }
         if self.paths.replan && !self.paths.out.armed {
             self.paths.replan = false;
             self.arm();
@@ -456,8 +424,7 @@ impl<H: Host> Reactor<H> {
         };
         let wards = self.wards();
         let mut plan = arming::plan(&snapshot, &wards);
-        let released = arming::released(&snapshot, &wards, &self.paths.ours);
-        plan.extend(self.paths.let_go(released));
+        plan.extend(arming::released(&snapshot, &wards, &self.paths.ours));
         if plan.is_empty() {
             return;
         }

@@ -526,32 +526,6 @@ async fn a_stopped_daemon_leaves_no_leg_armed_and_a_killed_one_leaves_the_anchor
 }
 
 #[tokio::test]
-async fn a_controller_is_set_back_only_when_its_leg_stays_beside_its_array() {
-    let stage = Stage::new("sets-back", &["vol1"]);
-    let life = stage.start();
-    life.wait("a leg is armed", || stage.armed() == 1).await;
-    let set_back = || life.messages().iter().any(|message| message.contains("leads to no leg"));
-    stage.lose("vol1-b");
-    life.wait_event("leg.lost").await;
-    stage.restore("vol1-b");
-    life.wait_event("incident.closed").await;
-    assert!(!set_back(), "{:#?}", life.messages());
-    assert_eq!(stage.armed(), 1);
-
-    let losses = || life.events().iter().filter(|event| *event == "leg.lost").count();
-    stage.lose("vol1-b");
-    life.wait("it is lost again", || losses() == 2).await;
-    stage.host.hangs.store(true, Ordering::Relaxed);
-    let back = Instant::now();
-    stage.restore("vol1-b");
-    life.wait("its controller is set back", set_back).await;
-    assert!(back.elapsed() >= Duration::from_secs(1), "{:?}", back.elapsed());
-    stage.host.hangs.store(false, Ordering::Relaxed);
-    life.wait("the leg is armed again", || stage.armed() == 1).await;
-    life.stop().await;
-}
-
-#[tokio::test]
 async fn a_leg_that_was_armed_since_the_last_look_is_disarmed_as_well() {
     let stage = Stage::new("disarms-late", &["vol1"]);
     let life = stage.start();
