@@ -8,10 +8,10 @@
 
 # Both get the same array, the same faults and the same provisioner, one after the other. A fault is at
 # any moment of the polling agent's thirty seconds: they are cut into as many parts as there are rounds,
-# and each round has a random moment of the middle half of another part, so that its median is within a
-# second of what it is on paper. The model's own schedule is nearly all it waits for,
-# so its figures are the same on every machine; ours are what the processor takes, and an emulated one
-# takes ten to twenty times longer.
+# and each round has a random moment of the middle half of another part, so that the median of seven is
+# within 1.1 s of what it is on paper. The model's own schedule is nearly all it waits for, so its figures
+# are the same on every machine; ours are what the processor takes, and an emulated one takes ten to
+# twenty times longer.
 
 # Everything is dated by the kernel (lib/dates.sh) and by the provisioner, for both alike: a fault from when
 # the host's kernel lets go of the namespace or MD of the leg, whichever comes first, and a return from when

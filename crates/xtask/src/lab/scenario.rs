@@ -12,7 +12,7 @@
 //!   # needs: os-brick         attaches with the real os-brick
 //!   # needs: fence            has a target's own fence, and asks it as the recoverer does
 //!   # needs: ceph             has Debian's Ceph, on a disk of its own
-//!   # alone: measured         a proof of its figures runs nothing beside it: it measures milliseconds
+//!   # alone: measured         a proof of its figures runs nothing beside it: they are milliseconds
 //!   # expects-error: TEXT     an ERROR entry holding TEXT is what this scenario is about
 //! ```
 //!

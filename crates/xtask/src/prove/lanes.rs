@@ -8,8 +8,8 @@
 //! Nothing is shared out beforehand: how long a scenario takes on this machine shows when it has
 //! run.
 //!
-//! Not for what is measured to the millisecond: where that is shown, it comes first, one VM after the
-//! other and nothing beside it.
+//! Not for what is measured to the millisecond: where that is shown, it comes first, one VM after
+//! the other and nothing beside it.
 //!
 //! The price: their lines are mixed, so each is printed behind the name of its scenario.
 
