@@ -32,6 +32,9 @@
 //!
 //! **Nothing else on the host is armed.** A controller that carries a namespace that is no leg of
 //! ours is never armed; it is set to off, the kernel's default, only where a last copy must queue.
+//! What we armed is set back once it leads to no leg of ours, also where it leads nowhere. A leg
+//! that returns stands beside its array until MD has it again: only what stays there for a second
+//! is let go of ([`LettingGo`]).
 //!
 //! **The price.** Where the anchor itself is lost without a link going down, the kernel alone does
 //! not free the application: that takes the daemon. And behind a shared controller there is no fast
@@ -45,9 +48,9 @@ use std::fmt;
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail,
-    HostSnapshot, LegFlag, LegSnapshot, NamespaceSnapshot, Observed, PathSnapshot, Slot,
-    SyncAction,
+    ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerSnapshot,
+    ControllerState, FastIoFail, HostSnapshot, LegFlag, LegSnapshot, Moment, NamespaceSnapshot,
+    Observed, PathSnapshot, Slot, SyncAction,
 };
 
 use crate::guards::{is_good, mirror_set};
@@ -95,8 +98,12 @@ pub enum ArmWhy {
     NotKnown,
     /// Another array, whose leg is behind it as well, wants another value.
     ArraysDiffer,
-    /// It does not lead to a leg of an array of ours, and to nothing else, any more.
-    Released,
+    /// Nobody watches over its array any more.
+    Unwatched,
+    /// It leads to something that is no leg of ours as well.
+    Stranger,
+    /// It leads to no leg of its array any more.
+    Astray,
     /// The anchor holds every block and queues.
     AnchorQueues {
         /// The anchor's slot.
@@ -115,9 +122,9 @@ impl fmt::Display for ArmWhy {
             Self::Layout => f.write_str("the array's copies overlap"),
             Self::NotKnown => f.write_str("not everything about the leg is known"),
             Self::ArraysDiffer => f.write_str("two arrays behind it want different values"),
-            Self::Released => {
-                f.write_str("it leads to no leg of ours any more, or to a stranger as well")
-            }
+            Self::Unwatched => f.write_str("nobody watches over its array any more"),
+            Self::Stranger => f.write_str("it leads to something that is no leg of ours as well"),
+            Self::Astray => f.write_str("it leads to no leg of its array any more"),
             Self::AnchorQueues { anchor } => {
                 write!(f, "the leg in slot {anchor} holds every block and queues")
             }
@@ -179,6 +186,8 @@ pub fn plan(snapshot: &HostSnapshot, wards: &BTreeMap<ArrayId, Ward>) -> Vec<Arm
 /// Controllers that `armed` says we armed, for an array that is no ward any more, or that do not
 /// lead to one of its legs and nothing else any more: off again. `armed` is who armed what,
 /// remembered by whoever carries plans out.
+///
+/// A controller outlives the namespace it led to, so it is looked for among all of them.
 #[must_use]
 pub fn released(
     snapshot: &HostSnapshot,
@@ -191,29 +200,73 @@ pub fn released(
         .flat_map(paths)
         .map(|path| path.controller.clone())
         .collect();
-    let mut found = BTreeMap::new();
-    for namespace in namespaces(snapshot) {
-        for (path, controller) in named(namespace) {
-            found.insert(controller, path.fast_io_fail);
+    let why = |controller: &ControllerRef, array: &ArrayId| {
+        if !wards.contains_key(array) {
+            Some(ArmWhy::Unwatched)
+        } else if !kept.contains(&controller.name) {
+            Some(ArmWhy::Astray)
+        } else {
+            shared.contains(&controller.name).then_some(ArmWhy::Stranger)
         }
+    };
+    let is_armed =
+        |it: &&ControllerSnapshot| it.fast_io_fail.is_known_and(|value| *value != FastIoFail::Off);
+    let set_back = |it: &ControllerSnapshot| {
+        let controller = it.reference()?;
+        let array = *armed.get(&controller)?;
+        let why = why(&controller, &array)?;
+        Some(Arming { array, controller, shows: it.fast_io_fail, want: FastIoFail::Off, why })
+    };
+    snapshot.controllers.iter().filter(is_armed).filter_map(set_back).collect()
+}
+
+/// How long a controller must have led to no leg of its array before it is let go of. From the
+/// return of a leg to its re-add are tens of milliseconds; what stays away for a second stays away.
+const LET_GO_AFTER: Duration = Duration::from_secs(1);
+
+/// Which controllers have led to no leg of their array since when.
+///
+/// A leg that returns stands beside its array until MD has it again. Setting its controller back,
+/// and to ours again, would be two writes and as many looks in the way of the re-add.
+#[derive(Debug, Clone, Default)]
+pub struct LettingGo {
+    astray: BTreeMap<ControllerRef, Moment>,
+    next: Option<Moment>,
+}
+
+impl LettingGo {
+    /// Of what is [`released`], that for which it is time.
+    #[must_use]
+    pub fn due(&mut self, now: Moment, released: Vec<Arming>) -> Vec<Arming> {
+        let before = std::mem::take(&mut self.astray);
+        let mut due = Vec::new();
+        self.next = None;
+        for step in released {
+            if step.why == ArmWhy::Astray {
+                let since = before.get(&step.controller).copied().unwrap_or(now);
+                let at = since.after(LET_GO_AFTER);
+                self.astray.insert(step.controller.clone(), since);
+                if at > now {
+                    self.next = Some(self.next.map_or(at, |next| next.min(at)));
+                    continue;
+                }
+            }
+            due.push(step);
+        }
+        due
     }
-    armed
-        .iter()
-        .filter(|(controller, array)| {
-            let ours = wards.contains_key(*array) && kept.contains(&controller.name);
-            !ours || shared.contains(&controller.name)
-        })
-        .filter_map(|(controller, array)| {
-            let shows = *found.get(controller)?;
-            shows.is_known_and(|value| *value != FastIoFail::Off).then(|| Arming {
-                array: *array,
-                controller: controller.clone(),
-                shows,
-                want: FastIoFail::Off,
-                why: ArmWhy::Released,
-            })
-        })
-        .collect()
+
+    /// When it is time for another one.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.next
+    }
+
+    /// Whether it is time for another one; not twice.
+    #[must_use]
+    pub fn is_time(&mut self, now: Moment) -> bool {
+        self.next.take_if(|at| *at <= now).is_some()
+    }
 }
 
 /// Controllers with a namespace behind them that is no leg of a ward: never armed, never isolated.

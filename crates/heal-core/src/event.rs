@@ -58,7 +58,7 @@ pub struct Look {
     pub namespaces: Vec<NamespaceSnapshot>,
     /// The subsystem of each of its NVMe-oF controllers, also of one that leads to no namespace.
     #[serde(default)]
-    pub controllers: Vec<Observed<Nqn>>,
+    pub subsystems: Vec<Observed<Nqn>>,
     /// Why there was a look.
     pub cause: LookCause,
 }

@@ -63,8 +63,9 @@ pub use provision::{
     ProvisionerFault, Replacement, Replica, ReplicaState, Target, Volume, VolumeError, VolumeQuery,
 };
 pub use snapshot::{
-    ArraySnapshot, ArrayState, Backing, Bitmap, ControllerState, HostSnapshot, LegFlag, LegFlags,
-    LegSnapshot, Level, Metadata, NamespaceSnapshot, PathSnapshot, SyncAction, SyncProgress,
+    ArraySnapshot, ArrayState, Backing, Bitmap, ControllerSnapshot, ControllerState, HostSnapshot,
+    LegFlag, LegFlags, LegSnapshot, Level, Metadata, NamespaceSnapshot, PathSnapshot, SyncAction,
+    SyncProgress,
 };
 pub use text::InvalidText;
 pub use time::{BootId, Deadline, Moment, Now, WallTime};

@@ -29,9 +29,9 @@ pub struct HostSnapshot {
     pub namespaces: Vec<NamespaceSnapshot>,
     /// Arrays that are there but could not be read: their actors must not conclude "gone".
     pub unreadable: Vec<DeviceName>,
-    /// The subsystem of every NVMe-oF controller, also of one that leads to no namespace.
+    /// Every NVMe-oF controller, also one that leads to no namespace.
     #[serde(default)]
-    pub controllers: Vec<Observed<Nqn>>,
+    pub controllers: Vec<ControllerSnapshot>,
 }
 
 impl HostSnapshot {
@@ -47,6 +47,12 @@ impl HostSnapshot {
                 && array.in_sync().next().is_some()
         };
         holding.next().is_some_and(filled) && holding.all(filled)
+    }
+
+    /// The subsystem of each controller.
+    #[must_use]
+    pub fn subsystems(&self) -> Vec<Observed<Nqn>> {
+        self.controllers.iter().map(|controller| controller.nqn.clone()).collect()
     }
 }
 
@@ -582,6 +588,28 @@ impl PathSnapshot {
     pub fn controller_ref(&self, nqn: &Nqn) -> Option<ControllerRef> {
         let portal = self.portal.known()?.clone();
         Some(ControllerRef { name: self.controller.clone(), nqn: nqn.clone(), portal })
+    }
+}
+
+/// One NVMe-oF controller, wherever it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControllerSnapshot {
+    /// The kernel's name now.
+    pub name: ControllerName,
+    /// Its subsystem.
+    pub nqn: Observed<Nqn>,
+    /// As a path's.
+    pub portal: Observed<Portal>,
+    /// Its `fast_io_fail_tmo`.
+    pub fast_io_fail: Observed<FastIoFail>,
+}
+
+impl ControllerSnapshot {
+    /// The controller, if where it leads is known.
+    #[must_use]
+    pub fn reference(&self) -> Option<ControllerRef> {
+        let (nqn, portal) = (self.nqn.known()?.clone(), self.portal.known()?.clone());
+        Some(ControllerRef { name: self.name.clone(), nqn, portal })
     }
 }
 

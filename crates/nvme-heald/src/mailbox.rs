@@ -274,7 +274,7 @@ mod tests {
             look: Box::new(Look {
                 array: Observed::Known(None),
                 namespaces: vec![],
-                controllers: vec![],
+                subsystems: vec![],
                 cause: LookCause::Md,
             }),
             begun: Moment(begun),

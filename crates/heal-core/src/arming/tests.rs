@@ -1,7 +1,7 @@
 use heal_types::{
-    ArrayState, Bitmap, DevT, DeviceName, DiskSeq, LegFlags, Level, Metadata, NamespaceId,
-    NamespaceIds, Nqn, PathDoubt, PathHealth, Portal, SectorCount, TransportAddress, TransportKind,
-    UnknownWhy,
+    ArrayState, Bitmap, ControllerSnapshot, DevT, DeviceName, DiskSeq, LegFlags, Level, Metadata,
+    NamespaceId, NamespaceIds, Nqn, PathDoubt, PathHealth, Portal, SectorCount, TransportAddress,
+    TransportKind, UnknownWhy,
 };
 
 use super::*;
@@ -101,7 +101,22 @@ pub(crate) fn host(arrays: Vec<ArraySnapshot>) -> HostSnapshot {
     let legs = arrays.iter().flat_map(|array| &array.legs);
     let mut namespaces: Vec<_> = legs.filter_map(|leg| leg.backing.namespace().cloned()).collect();
     namespaces.dedup_by_key(|namespace| namespace.dev);
-    HostSnapshot { arrays, namespaces, ..HostSnapshot::default() }
+    let controllers = controllers(&namespaces);
+    HostSnapshot { arrays, namespaces, controllers, ..HostSnapshot::default() }
+}
+
+fn controllers(namespaces: &[NamespaceSnapshot]) -> Vec<ControllerSnapshot> {
+    let each = |namespace: &NamespaceSnapshot| {
+        let nqn = namespace.nqn.clone();
+        let of = move |path: &PathSnapshot| ControllerSnapshot {
+            name: path.controller.clone(),
+            nqn: nqn.clone(),
+            portal: path.portal.clone(),
+            fast_io_fail: path.fast_io_fail,
+        };
+        namespace.paths.iter().map(of).collect::<Vec<_>>()
+    };
+    namespaces.iter().flat_map(each).collect()
 }
 
 pub(crate) fn wards(snapshot: &HostSnapshot) -> BTreeMap<ArrayId, Ward> {
@@ -120,6 +135,7 @@ pub(crate) fn on(
     change: impl Fn(&mut PathSnapshot),
 ) {
     every_path(snapshot).filter(|path| path.controller.as_str() == controller).for_each(change);
+    snapshot.controllers = controllers(&snapshot.namespaces);
 }
 
 fn apply(snapshot: &mut HostSnapshot, arming: &Arming) {
@@ -365,7 +381,9 @@ fn an_array_that_is_let_go_of_is_disarmed() {
     let ours = path(1, ARMED).controller_ref(&nqn).unwrap();
     let armed = BTreeMap::from([(ours, array_id(1))]);
     assert_eq!(told(&released(&host, &wards(&host), &armed)), [""; 0]);
-    assert_eq!(told(&released(&host, &BTreeMap::new(), &armed)), ["nvme1=off"]);
+    let let_go = released(&host, &BTreeMap::new(), &armed);
+    assert_eq!(told(&let_go), ["nvme1=off"]);
+    assert_eq!(let_go[0].why, ArmWhy::Unwatched);
     let mut another = host.clone();
     on(&mut another, "nvme1", |path| path.portal = self::path(9, OFF).portal);
     assert_eq!(told(&released(&another, &BTreeMap::new(), &armed)), [""; 0], "its successor");
@@ -563,10 +581,45 @@ fn what_was_armed_is_released_when_a_stranger_comes_behind_it_or_its_leg_goes() 
     stranger.device = DeviceName::new("nvme1n2").unwrap();
     stranger.dev = DevT { major: 259, minor: 77 };
     shared.namespaces.push(stranger);
-    assert_eq!(released(&shared, &wards, &armed).len(), 1, "its I/O must not fail");
+    let why = |host: &HostSnapshot| {
+        released(host, &wards, &armed).iter().map(|step| step.why).collect::<Vec<_>>()
+    };
+    assert_eq!(why(&shared), [ArmWhy::Stranger], "its I/O must not fail");
 
     let mut left = at_rest.clone();
-    let leg = left.arrays[0].legs.remove(1);
-    left.namespaces.push(leg.backing.namespace().unwrap().clone());
-    assert_eq!(released(&left, &wards, &armed).len(), 1, "it is no leg any more");
+    left.arrays[0].legs.remove(1);
+    assert_eq!(why(&left), [ArmWhy::Astray], "it is no leg any more");
+
+    let mut gone = left.clone();
+    gone.namespaces.remove(1);
+    assert_eq!(why(&gone), [ArmWhy::Astray], "its controller outlives it");
+    gone.controllers.remove(1);
+    assert_eq!(why(&gone), [], "nothing is left to set back");
+}
+
+#[test]
+fn only_what_leads_to_no_leg_of_its_array_for_a_second_is_let_go_of() {
+    let at_rest = host(vec![mirror(1, vec![simple(0, 0, OFF), simple(1, 1, ARMED)])]);
+    let wards = wards(&at_rest);
+    let mut left = at_rest.clone();
+    left.arrays[0].legs.remove(1);
+    let controller = at_rest.controllers[1].reference().unwrap();
+    let armed = BTreeMap::from([(controller, at_rest.arrays[0].id)]);
+    let mut letting_go = LettingGo::default();
+    let mut due = |ms: u64, host: &HostSnapshot| {
+        let now = Moment::default().after(Duration::from_millis(ms));
+        let is_time = letting_go.is_time(now);
+        let due = letting_go.due(now, released(host, &wards, &armed)).len();
+        let next = letting_go.next_deadline().map(|at| at.since(now).as_millis());
+        (is_time, due, next)
+    };
+    assert_eq!(due(0, &left), (false, 0, Some(1000)));
+    assert_eq!(due(40, &at_rest), (false, 0, None), "MD has it again");
+    assert_eq!(due(900, &left), (false, 0, Some(1000)), "counted anew");
+    assert_eq!(due(1899, &left), (false, 0, Some(1)));
+    assert_eq!(due(1900, &left), (true, 1, None));
+    assert_eq!(due(2000, &left), (false, 1, None), "it was not written: nobody waits again");
+    let now = Moment::default();
+    let unwatched = released(&at_rest, &BTreeMap::new(), &armed);
+    assert_eq!(LettingGo::default().due(now, unwatched).len(), 1, "that is not put off");
 }

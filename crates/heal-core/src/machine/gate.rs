@@ -619,6 +619,6 @@ impl ArrayMachine {
     /// cannot be told may be one of its own, and a controller may lead to no namespace yet.
     fn is_unconnected(&self, nqn: &Nqn) -> bool {
         let namespaces = self.namespaces.iter().map(|namespace| &namespace.nqn);
-        namespaces.chain(&self.controllers).all(|seen| seen.is_known_and(|known| known != nqn))
+        namespaces.chain(&self.subsystems).all(|seen| seen.is_known_and(|known| known != nqn))
     }
 }

@@ -36,7 +36,7 @@ impl ArrayMachine {
         }
         self.blind = false;
         self.namespaces = look.namespaces;
-        self.controllers = look.controllers;
+        self.subsystems = look.subsystems;
         self.note_given_up(now);
         if matches!(self.owing.state, TurnState::NextLook(_)) {
             self.owing.state = TurnState::Due(now.mono);

@@ -125,7 +125,7 @@ pub struct ArrayMachine {
     array: Observed<Option<Arc<ArraySnapshot>>>,
     namespaces: Vec<NamespaceSnapshot>,
     /// The subsystems of the controllers of the last look.
-    controllers: Vec<Observed<Nqn>>,
+    subsystems: Vec<Observed<Nqn>>,
     cause: LookCause,
     /// The last look saw nothing: the snapshot is older, and nothing is begun on it.
     blind: bool,
@@ -199,7 +199,7 @@ impl ArrayMachine {
             now: Now { mono: Moment(0), wall: WallTime(0) },
             array: Observed::Unknown(UnknownWhy::NotReadYet),
             namespaces: Vec::new(),
-            controllers: Vec::new(),
+            subsystems: Vec::new(),
             cause: LookCause::Start,
             blind: true,
             seen: false,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use heal_types::{
-    ConnectParams, ControllerName, ControllerState, FastIoFail, Nqn, Observed, PathHealth,
-    PathSnapshot, Portal, TransportAddress, TransportKind, UnknownWhy,
+    ConnectParams, ControllerName, ControllerSnapshot, ControllerState, FastIoFail, Nqn, Observed,
+    PathHealth, PathSnapshot, Portal, TransportAddress, TransportKind, UnknownWhy,
 };
 
 use super::params::{self, Fixed};
@@ -120,13 +120,13 @@ impl Fabric {
             .collect()
     }
 
-    /// The subsystem of every controller that is remote, or may be.
-    pub(super) fn subsystems_of_controllers(&self) -> Vec<Observed<Nqn>> {
+    /// Every controller that is remote, or may be.
+    pub(super) fn snapshots(&self) -> Vec<ControllerSnapshot> {
         let remote = |controller: &&Controller| match controller.kind {
             Kind::Fabric(_) | Kind::Unreadable => true,
             Kind::Other => false,
         };
-        self.controllers.values().filter(remote).map(|found| found.nqn.clone()).collect()
+        self.controllers.values().filter(remote).map(Controller::snapshot).collect()
     }
 
     /// Every controller, with the inode of its directory.
@@ -172,6 +172,15 @@ impl Controller {
         };
         let fast_io_fail = dir.optional("fast_io_fail_tmo");
         Some(Self { name, dir, kind, nqn, state, inode, portal, fast_io_fail, params })
+    }
+
+    fn snapshot(&self) -> ControllerSnapshot {
+        ControllerSnapshot {
+            name: self.name.clone(),
+            nqn: self.nqn.clone(),
+            portal: self.portal.clone(),
+            fast_io_fail: self.fast_io_fail,
+        }
     }
 
     /// The path through this controller to the namespace `device`, if it leads there.

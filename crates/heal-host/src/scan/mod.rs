@@ -151,7 +151,7 @@ pub(crate) fn survey(root: &Root, cache: &mut PortalCache) -> Seen {
     }
     let (namespaces, hung) = namespaces.into_snapshots();
     snapshot.namespaces = namespaces;
-    snapshot.controllers = fabric.subsystems_of_controllers();
+    snapshot.controllers = fabric.snapshots();
     cache.arrays = seen;
     Seen { snapshot, inodes: fabric.inodes(), controllers: cache.portals.clone(), hung }
 }

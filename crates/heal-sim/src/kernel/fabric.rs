@@ -14,9 +14,9 @@
 use std::time::Duration;
 
 use heal_types::{
-    Backing, ControllerName, ControllerState, DevT, DeviceName, DiskSeq, Moment, NamespaceIds,
-    NamespaceSnapshot, Nqn, Observed, Outcome, PathHealth, PathSnapshot, Portal, RefusedWhy,
-    UnknownWhy,
+    Backing, ControllerName, ControllerSnapshot, ControllerState, DevT, DeviceName, DiskSeq,
+    Moment, NamespaceIds, NamespaceSnapshot, Nqn, Observed, Outcome, PathHealth, PathSnapshot,
+    Portal, RefusedWhy, UnknownWhy,
 };
 
 use super::controller::Controller;
@@ -289,9 +289,26 @@ impl FakeKernel {
     }
 
     /// Where a controller leads is read while it is live, and remembered by whoever reads.
-    fn path_snapshot(&self, controller: &Controller) -> PathSnapshot {
+    fn shows_where_it_leads(&self, controller: &Controller) -> bool {
         let is_live = controller.state == ControllerState::Live;
-        let known = is_live || self.remembered.contains(&controller.serial);
+        is_live || self.remembered.contains(&controller.serial)
+    }
+
+    pub(super) fn controller_snapshot(&self, controller: &Controller) -> ControllerSnapshot {
+        ControllerSnapshot {
+            name: controller.name.clone(),
+            nqn: Observed::Known(controller.nqn.clone()),
+            portal: if self.shows_where_it_leads(controller) {
+                Observed::Known(controller.portal.clone())
+            } else {
+                Observed::Unknown(UnknownWhy::WouldBlock)
+            },
+            fast_io_fail: Observed::Known(controller.fast_io_fail),
+        }
+    }
+
+    fn path_snapshot(&self, controller: &Controller) -> PathSnapshot {
+        let known = self.shows_where_it_leads(controller);
         let unread = UnknownWhy::WouldBlock;
         PathSnapshot {
             controller: controller.name.clone(),

@@ -60,7 +60,7 @@ impl FakeKernel {
                 .map(|array| array.device.clone())
                 .collect(),
             controllers: (self.controllers.iter())
-                .map(|controller| Observed::Known(controller.nqn.clone()))
+                .map(|controller| self.controller_snapshot(controller))
                 .collect(),
         }
     }

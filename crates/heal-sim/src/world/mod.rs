@@ -579,7 +579,7 @@ impl World {
                 } else {
                     snapshot.namespaces.clone()
                 },
-                controllers: snapshot.controllers.clone(),
+                subsystems: snapshot.subsystems(),
                 cause: cause.clone(),
             };
             self.deliver(id, Event::Looked(Box::new(look)));

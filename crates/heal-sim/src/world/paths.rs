@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heal_core::arming::{self, Arming, Ward};
+use heal_core::arming::{self, Arming, LettingGo, Ward};
 use heal_core::cuts::{self, Cuts};
 use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
 use heal_core::{ArrayMachine, Event, LookCause, PathNews};
@@ -62,6 +62,7 @@ pub(super) struct Watch {
     healed: BTreeSet<ArrayId>,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
+    letting_go: LettingGo,
     cuts: Cuts,
     cut_at: Option<Moment>,
     /// What the last look, or the last sign of a path, made of it.
@@ -85,6 +86,7 @@ impl Watch {
             wards: BTreeMap::new(),
             healed: BTreeSet::new(),
             ours: BTreeMap::new(),
+            letting_go: LettingGo::default(),
             cuts: Cuts::default(),
             cut_at: None,
             cut_off: None,
@@ -97,7 +99,14 @@ impl Watch {
     pub(super) fn deadline(&self) -> Option<Moment> {
         let expiry = self.cut_off_since.filter(|_| self.news.cut_off.is_some());
         let expiry = expiry.map(|since| since.after(CUT_OFF));
-        let times = [self.paths.next_deadline(), expiry, self.sockets_at, self.io_at, self.cut_at];
+        let times = [
+            self.paths.next_deadline(),
+            expiry,
+            self.sockets_at,
+            self.io_at,
+            self.cut_at,
+            self.letting_go.next_deadline(),
+        ];
         times.into_iter().flatten().min()
     }
 }
@@ -259,6 +268,10 @@ impl World {
             }
             return true;
         }
+        if self.watch.letting_go.is_time(now) {
+            self.watch.replan = true;
+            return true;
+        }
         if due(self.watch.deadline()) {
             if self.watch.paths.handle(now, PathEvent::Tick) {
                 self.verdicts_changed();
@@ -344,7 +357,8 @@ impl World {
         self.remember_armed();
         let Some(snapshot) = &self.watch.snapshot else { return };
         let mut plan = arming::plan(snapshot, &self.watch.wards);
-        plan.extend(arming::released(snapshot, &self.watch.wards, &self.watch.ours));
+        let released = arming::released(snapshot, &self.watch.wards, &self.watch.ours);
+        plan.extend(self.watch.letting_go.due(self.now.mono, released));
         if !plan.is_empty() {
             self.watch.arming = true;
             let planned_on = self.watch.news.clone();

@@ -227,7 +227,7 @@ async fn a_look_from_before_our_last_act_is_thrown_away_and_its_first_sign_is_ke
         look: Box::new(Look {
             array: Observed::Known(None),
             namespaces: vec![],
-            controllers: vec![],
+            subsystems: vec![],
             cause: LookCause::Md,
         }),
         begun: Moment(begun),

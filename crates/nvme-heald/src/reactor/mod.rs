@@ -302,7 +302,7 @@ impl<H: Host> Reactor<H> {
                 look: Box::new(Look {
                     array: shown(&looked.snapshot, *id, counts.get(id).copied().unwrap_or(0)),
                     namespaces: looked.snapshot.namespaces.clone(),
-                    controllers: looked.snapshot.controllers.clone(),
+                    subsystems: looked.snapshot.subsystems(),
                     cause: looked.cause.clone(),
                 }),
                 begun: looked.begun,

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heal_core::arming::{self, Arming, Ward};
+use heal_core::arming::{self, Arming, LettingGo, Ward};
 use heal_core::audit::{AuditEntry, AuditKind, Severity};
 use heal_core::cuts::{Cut, Cuts};
 use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
@@ -26,7 +26,8 @@ use heal_core::{LookCause, PathNews};
 use heal_host::clock;
 use heal_types::{
     ArrayId, ControllerName, ControllerRef, FastIoFail, HostAction, HostAnswer, HostSnapshot,
-    IoReading, Moment, Observed, Outcome, PathDoubt, PathHealth, Portal, SocketReading,
+    IoReading, LegSnapshot, Moment, Observed, Outcome, PathDoubt, PathHealth, PathSnapshot, Portal,
+    SocketReading,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -94,6 +95,7 @@ pub(super) struct PathWatch {
     refused: BTreeMap<ControllerRef, (FastIoFail, Outcome)>,
     /// Controllers that are armed because of us.
     ours: BTreeMap<ControllerRef, ArrayId>,
+    letting_go: LettingGo,
     /// Since when each array has no leg that anything gets through to.
     without_legs: BTreeMap<ArrayId, Moment>,
     /// What the last judgement was.
@@ -123,6 +125,7 @@ impl PathWatch {
             replan: false,
             refused: BTreeMap::new(),
             ours: BTreeMap::new(),
+            letting_go: LettingGo::default(),
             without_legs: BTreeMap::new(),
             cut_off: None,
             alarmed_at: None,
@@ -145,7 +148,8 @@ impl PathWatch {
         let expiries = self.without_legs.values().map(|since| since.after(CUT_OFF));
         let expiry = expiries.filter(|at| *at > now).min();
         let rehearsal = self.rehearsed.deadline();
-        let moments = [self.paths.next_deadline(), expiry, self.cut_at, rehearsal];
+        let let_go = self.letting_go.next_deadline();
+        let moments = [self.paths.next_deadline(), expiry, self.cut_at, rehearsal, let_go];
         let moments = moments.into_iter().flatten();
         let moments = moments.map(|at| Instant::now() + at.since(now));
         let own = [self.rewire_at, self.sockets_at, self.io_at, self.isolation.ask_at, self.ana_at];
@@ -392,6 +396,7 @@ impl<H: Host> Reactor<H> {
             }
             (true, Some(_)) => {}
         }
+        self.paths.replan |= self.paths.letting_go.is_time(clock::moment());
         if self.paths.replan && !self.paths.out.armed {
             self.paths.replan = false;
             self.arm();
@@ -424,7 +429,8 @@ impl<H: Host> Reactor<H> {
         };
         let wards = self.wards();
         let mut plan = arming::plan(&snapshot, &wards);
-        plan.extend(arming::released(&snapshot, &wards, &self.paths.ours));
+        let released = arming::released(&snapshot, &wards, &self.paths.ours);
+        plan.extend(self.paths.letting_go.due(clock::moment(), released));
         if plan.is_empty() {
             return;
         }
@@ -512,7 +518,8 @@ impl<H: Host> Reactor<H> {
     }
 
     /// Nobody moves an anchor while no daemon runs, and an armed leg may become the last one: what
-    /// is well goes back to the kernel's default. A leg in trouble keeps what frees its I/O.
+    /// is well, or leads to no leg, goes back to the kernel's default. A leg in trouble keeps what
+    /// frees its I/O.
     pub(super) async fn disarm(&mut self) {
         while self.paths.out.armed {
             if let Some(work) = self.paths.ended().await {
@@ -521,17 +528,17 @@ impl<H: Host> Reactor<H> {
         }
         let Some(snapshot) = self.snapshot.clone() else { return };
         let mut plan = arming::released(&snapshot, &BTreeMap::new(), &self.paths.ours);
-        let live: BTreeSet<ControllerName> = snapshot
-            .arrays
-            .iter()
-            .flat_map(|array| &array.legs)
-            .filter(|leg| leg.is_in_sync())
-            .filter_map(|leg| leg.backing.namespace())
-            .flat_map(|namespace| &namespace.paths)
-            .filter(|path| path.is_usable())
-            .map(|path| path.controller.clone())
-            .collect();
-        plan.retain(|step| live.contains(&step.controller.name));
+        let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
+        let namespaces = legs.filter_map(|leg| Some((leg, leg.backing.namespace()?)));
+        let (well, in_trouble): (Vec<_>, Vec<_>) = namespaces
+            .flat_map(|(leg, namespace)| namespace.paths.iter().map(move |path| (leg, path)))
+            .partition(|(leg, path)| leg.is_in_sync() && path.is_usable());
+        let behind = |paths: &[(&LegSnapshot, &PathSnapshot)], controller: &ControllerName| {
+            paths.iter().any(|(_, path)| path.controller == *controller)
+        };
+        plan.retain(|Arming { controller, .. }| {
+            behind(&well, &controller.name) || !behind(&in_trouble, &controller.name)
+        });
         let mut host = self.setup.host.clone();
         let disarmed = tokio::task::spawn_blocking(move || {
             let disarm = |step: Arming| {
@@ -600,7 +607,10 @@ impl<H: Host> Reactor<H> {
     /// The last look is older than what was just written: a stop before the next one rests on it.
     fn show_armed(&mut self, step: &Arming) {
         let Some(snapshot) = &mut self.snapshot else { return };
-        let arrays = &mut std::sync::Arc::make_mut(snapshot).arrays;
+        let HostSnapshot { arrays, controllers, .. } = std::sync::Arc::make_mut(snapshot);
+        for controller in controllers.iter_mut().filter(|it| it.name == step.controller.name) {
+            controller.fast_io_fail = Observed::Known(step.want);
+        }
         let legs = arrays.iter_mut().flat_map(|array| &mut array.legs);
         let paths =
             legs.filter_map(|leg| leg.backing.namespace_mut()).flat_map(|space| &mut space.paths);

@@ -148,13 +148,11 @@ impl Stage {
         self.provisioner.lock().state_of(&id)
     }
 
-    /// How many controllers of legs fail their I/O fast.
+    /// How many controllers fail their I/O fast.
     fn armed(&self) -> usize {
-        let seen = self.host.kernel(|kernel| kernel.snapshot());
-        let legs = seen.arrays.iter().flat_map(|array| &array.legs);
-        let paths = legs.filter_map(|leg| leg.backing.namespace()).flat_map(|space| &space.paths);
+        let controllers = self.host.kernel(|kernel| kernel.snapshot()).controllers;
         let armed = |it: &FastIoFail| matches!(it, FastIoFail::After(_));
-        paths.filter(|path| path.fast_io_fail.is_known_and(armed)).count()
+        controllers.iter().filter(|it| it.fast_io_fail.is_known_and(armed)).count()
     }
 
     fn requests_made(&self) -> usize {
@@ -523,6 +521,51 @@ async fn a_stopped_daemon_leaves_no_leg_armed_and_a_killed_one_leaves_the_anchor
     life.wait_event("array.managed").await;
     life.stop().await;
     assert_eq!(stage.armed(), 0);
+}
+
+#[tokio::test]
+async fn a_controller_is_set_back_only_when_its_leg_stays_beside_its_array() {
+    let stage = Stage::new("sets-back", &["vol1"]);
+    let life = stage.start();
+    life.wait("a leg is armed", || stage.armed() == 1).await;
+    let set_back = || life.messages().iter().any(|message| message.contains("leads to no leg"));
+    stage.lose("vol1-b");
+    life.wait_event("leg.lost").await;
+    stage.restore("vol1-b");
+    life.wait_event("incident.closed").await;
+    assert!(!set_back(), "{:#?}", life.messages());
+    assert_eq!(stage.armed(), 1);
+
+    let losses = || life.events().iter().filter(|event| *event == "leg.lost").count();
+    stage.lose("vol1-b");
+    life.wait("it is lost again", || losses() == 2).await;
+    stage.host.hangs.store(true, Ordering::Relaxed);
+    let back = Instant::now();
+    stage.restore("vol1-b");
+    life.wait("its controller is set back", set_back).await;
+    assert!(back.elapsed() >= ms(900), "{:?}", back.elapsed());
+    stage.host.hangs.store(false, Ordering::Relaxed);
+    life.wait("the leg is armed again", || stage.armed() == 1).await;
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_leads_nowhere_any_more_is_set_back_in_a_second_or_by_a_stop() {
+    for stops in [false, true] {
+        let stage = Stage::new("leads-nowhere", &["vol1"]);
+        let life = stage.start();
+        life.wait("a leg is armed", || stage.armed() == 1).await;
+        stage.lose("vol1-b");
+        life.wait_event("leg.lost").await;
+        assert_eq!(stage.armed(), 1, "nobody hurries");
+        if !stops {
+            stage.host.hangs.store(true, Ordering::Relaxed); // No other leg comes and is armed.
+            life.wait("its controller is set back", || stage.armed() == 0).await;
+            stage.host.hangs.store(false, Ordering::Relaxed);
+        }
+        life.stop().await;
+        assert_eq!(stage.armed(), 0);
+    }
 }
 
 #[tokio::test]
