@@ -3,7 +3,7 @@
 use heal_types::{
     ArrayId, Bitmap, ConnectOptions, Content, ControllerName, ControllerRef, DeviceIdentity,
     DiskSeq, FailWhy, FastIoFail, HostAction, LegRef, Level, MdDeviceId, MdRole, Metadata,
-    Observed, Outcome, Slot, SyncAction, Target,
+    Observed, Outcome, RefusedWhy, Slot, SyncAction, Target,
 };
 
 use super::{Broken, Case, Play, ensure, is_whole, reference, shown, stands_on};
@@ -26,6 +26,7 @@ pub static CASES: &[Case] = &[
     moves("no act reaches another array", another_array),
     moves("no act reaches a device that only has the name", another_device),
     moves("a lost leg loses its slot and is unbound once", lost),
+    moves("a controller outlives its namespace, is shown, and is set back", leads_nowhere),
     moves("a leg that came back is taken back by its bitmap", taken_back),
     moves("a leg that came back takes the place of what of it is bound still", taken_back_in_one),
     moves("what was never a leg is not taken back", never_a_leg),
@@ -138,6 +139,18 @@ fn re_add(array: ArrayId, device: DeviceIdentity) -> HostAction {
     HostAction::ReAddLeg { array, device, member: None, faulty: None }
 }
 
+fn not_that_device(why: &RefusedWhy) -> bool {
+    matches!(why, RefusedWhy::NotThatDevice { .. })
+}
+
+fn not_in_that_state(why: &RefusedWhy) -> bool {
+    matches!(why, RefusedWhy::NotInThatState { .. })
+}
+
+fn re_add_not_possible(why: &RefusedWhy) -> bool {
+    matches!(why, RefusedWhy::ReAddNotPossible { .. })
+}
+
 fn another_array(play: &mut Play<'_>) -> Kept {
     let stage = play.stage();
     let array = ArrayId::from_bytes([0x13; 16]);
@@ -150,7 +163,7 @@ fn another_array(play: &mut Play<'_>) -> Kept {
         re_add(array, device),
         HostAction::SetRaidDisks { array, raid_disks: 3 },
     ] {
-        play.expect_refused(&action)?;
+        play.expect_refused(&action, |why| *why == RefusedWhy::NotThatArray)?;
     }
     let now = play.array()?;
     ensure(is_whole(&now) && now.legs.len() == 2, || shown(&now))
@@ -166,9 +179,10 @@ fn another_device(play: &mut Play<'_>) -> Kept {
     let other_nqn = DeviceIdentity { nqn: stage.legs[0].nqn.clone(), ..right.clone() };
     let other_id = DeviceIdentity { namespace: stage.legs[0].namespace, ..right };
     for device in [other_disk, other_nqn, other_id] {
-        play.expect_refused(&HostAction::AddLeg { array, device: device.clone() })?;
-        play.expect_refused(&re_add(array, device.clone()))?;
-        play.expect_refused(&HostAction::Examine { device })?;
+        let add = HostAction::AddLeg { array, device: device.clone() };
+        play.expect_refused(&add, not_that_device)?;
+        play.expect_refused(&re_add(array, device.clone()), not_that_device)?;
+        play.expect_refused(&HostAction::Examine { device }, not_that_device)?;
     }
     let legs = play.array()?.legs.len();
     ensure(legs == 2, || format!("{legs} legs"))
@@ -180,8 +194,9 @@ fn another_member(play: &mut Play<'_>) -> Kept {
     let other = LegRef { md_device: Some(MdDeviceId::from_bytes([0x14; 16])), ..leg };
     let array = stage.array;
     let why = FailWhy::DeviceGone;
-    play.expect_refused(&HostAction::FailLeg { array, leg: other.clone(), why })?;
-    play.expect_refused(&HostAction::RemoveLeg { array, leg: other })?;
+    let fail = HostAction::FailLeg { array, leg: other.clone(), why };
+    play.expect_refused(&fail, not_that_device)?;
+    play.expect_refused(&HostAction::RemoveLeg { array, leg: other }, not_that_device)?;
     let now = play.array()?;
     ensure(is_whole(&now), || shown(&now))
 }
@@ -189,7 +204,8 @@ fn another_member(play: &mut Play<'_>) -> Kept {
 fn in_sync_stays(play: &mut Play<'_>) -> Kept {
     let stage = play.stage();
     let leg = reference(&play.leg(&stage.legs[1])?);
-    play.expect_refused(&HostAction::RemoveLeg { array: stage.array, leg })?;
+    let remove = HostAction::RemoveLeg { array: stage.array, leg };
+    play.expect_refused(&remove, not_in_that_state)?;
     let now = play.array()?;
     ensure(is_whole(&now), || shown(&now))
 }
@@ -207,6 +223,29 @@ fn lost(play: &mut Play<'_>) -> Kept {
     play.expect(&unbind, &Outcome::AlreadySo)?;
     let left = play.array()?.legs.len();
     ensure(left == 1, || format!("{left} legs"))
+}
+
+fn leads_nowhere(play: &mut Play<'_>) -> Kept {
+    let [_, second] = play.stage().legs;
+    let shown = |play: &mut Play<'_>| -> Result<_, Broken> {
+        let all = play.look().controllers.into_iter();
+        let mut own = all.filter(|it| it.nqn == Observed::Known(second.nqn.clone()));
+        let one = own.next().ok_or_else(|| Broken("no controller of it is shown".into()))?;
+        ensure(own.next().is_none(), || "it has several".into())?;
+        let named = one.reference().ok_or_else(|| Broken("nobody knows where it leads".into()))?;
+        Ok((named, one.fast_io_fail))
+    };
+    let (controller, _) = shown(play)?;
+    let set = |value| HostAction::SetFastIoFail { controller: controller.clone(), value };
+    let armed = FastIoFail::After(3);
+    play.expect(&set(armed), &Outcome::Changed)?;
+    lost(play)?;
+    ensure(play.namespace(&second).is_err(), || "it is still there".into())?;
+    let left = shown(play)?;
+    ensure(left == (controller.clone(), Observed::Known(armed)), || format!("{left:?}"))?;
+    play.expect(&set(FastIoFail::Off), &Outcome::Changed)?;
+    let (_, now) = shown(play)?;
+    ensure(now == Observed::Known(FastIoFail::Off), || format!("it shows {now:?}"))
 }
 
 fn taken_back(play: &mut Play<'_>) -> Kept {
@@ -243,7 +282,8 @@ fn taken_back_in_one(play: &mut Play<'_>) -> Kept {
         member,
         faulty: Some(left.clone()),
     };
-    play.expect_refused(&back(Some(MdDeviceId::from_bytes([0x14; 16]))))?;
+    let other = back(Some(MdDeviceId::from_bytes([0x14; 16])));
+    play.expect_refused(&other, re_add_not_possible)?;
     let degraded = play.array()?.degraded;
     ensure(degraded == Observed::Known(1), || format!("degraded {degraded:?}"))?;
     let right = back(was.md_device.known().copied());
@@ -259,7 +299,7 @@ fn never_a_leg(play: &mut Play<'_>) -> Kept {
     let stage = play.stage();
     lost(play)?;
     let device = come(play, &stage.spare)?;
-    play.expect_refused(&re_add(stage.array, device.clone()))?;
+    play.expect_refused(&re_add(stage.array, device.clone()), re_add_not_possible)?;
     let legs = play.array()?.legs.len();
     ensure(legs == 1, || format!("{legs} legs: it was added"))?;
     let still = content(play, device)?;
@@ -321,10 +361,8 @@ fn fast_io_fail(play: &mut Play<'_>) -> Kept {
         ensure(shown == Observed::Known(value), || format!("it shows {shown:?}"))?;
     }
     let other = ControllerRef { nqn: second.nqn, ..controller.clone() };
-    play.expect_refused(&HostAction::SetFastIoFail {
-        controller: other,
-        value: FastIoFail::After(7),
-    })
+    let value = FastIoFail::After(7);
+    play.expect_refused(&HostAction::SetFastIoFail { controller: other, value }, not_that_device)
 }
 
 fn slots(play: &mut Play<'_>) -> Kept {
@@ -362,10 +400,12 @@ fn disconnected(play: &mut Play<'_>) -> Kept {
     };
     let held = &stage.legs[0];
     let controllers = of(play, held)?;
-    play.expect_refused(&HostAction::Disconnect { nqn: held.nqn.clone(), controllers })?;
+    let held = HostAction::Disconnect { nqn: held.nqn.clone(), controllers };
+    play.expect_refused(&held, not_in_that_state)?;
     come(play, &stage.spare)?;
     let nqn = stage.spare.nqn.clone();
-    play.expect_refused(&HostAction::Disconnect { nqn: nqn.clone(), controllers: Vec::new() })?;
+    let unexpected = HostAction::Disconnect { nqn: nqn.clone(), controllers: Vec::new() };
+    play.expect_refused(&unexpected, not_in_that_state)?;
     let controllers = of(play, &stage.spare)?;
     let free = HostAction::Disconnect { nqn, controllers };
     play.expect(&free, &Outcome::Changed)?;

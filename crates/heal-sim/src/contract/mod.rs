@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use heal_types::{
     ArrayId, ArraySnapshot, Backing, DeviceIdentity, HostAction, HostPort, HostSnapshot, LegRef,
-    LegSnapshot, NamespaceSnapshot, Observed, Outcome, Target,
+    LegSnapshot, NamespaceSnapshot, Observed, Outcome, RefusedWhy, Target,
 };
 
 pub use cases::CASES;
@@ -157,10 +157,16 @@ impl<'r> Play<'r> {
         ensure(outcome == *wanted, || format!("{}: {outcome}, not {wanted}", action.verb()))
     }
 
-    fn expect_refused(&mut self, action: &HostAction) -> Result<(), Broken> {
+    /// Refused, and for this reason: an act that fails for another one shows nothing.
+    fn expect_refused(
+        &mut self,
+        action: &HostAction,
+        is_why: fn(&RefusedWhy) -> bool,
+    ) -> Result<(), Broken> {
         match self.act(action) {
-            Outcome::Refused(_) => Ok(()),
-            outcome @ (Outcome::Changed
+            Outcome::Refused(why) if is_why(&why) => Ok(()),
+            outcome @ (Outcome::Refused(_)
+            | Outcome::Changed
             | Outcome::AlreadySo
             | Outcome::Retry { .. }
             | Outcome::Unknown(_)) => Err(Broken(format!("{}: {outcome}", action.verb()))),
