@@ -32,14 +32,14 @@
 //!
 //! **Nothing else on the host is armed.** A controller that carries a namespace that is no leg of
 //! ours is never armed; it is set to off, the kernel's default, only where a last copy must queue.
-//! What we armed is set back once it leads to no leg of ours, also where it leads nowhere. A leg
-//! that returns stands beside its array until MD has it again: only what stays there for a second
-//! is let go of ([`LettingGo`]).
+//! What we armed is set back once it leads to no leg of ours, also where it leads nowhere
+//! ([`Armed`]).
 //!
 //! **The price.** Where the anchor itself is lost without a link going down, the kernel alone does
 //! not free the application: that takes the daemon. And behind a shared controller there is no fast
 //! way at all.
 
+mod armed;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -48,12 +48,14 @@ use std::fmt;
 use std::time::Duration;
 
 use heal_types::{
-    ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerSnapshot,
-    ControllerState, FastIoFail, HostSnapshot, LegFlag, LegSnapshot, Moment, NamespaceSnapshot,
-    Observed, PathSnapshot, Slot, SyncAction,
+    ArrayId, ArraySnapshot, Backing, ControllerName, ControllerRef, ControllerState, FastIoFail,
+    HostSnapshot, LegFlag, LegSnapshot, NamespaceSnapshot, Observed, PathSnapshot, Slot,
+    SyncAction,
 };
 
 use crate::guards::{is_good, mirror_set};
+
+pub use armed::{Armed, LostLeg};
 
 /// An array whose legs are armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,92 +183,6 @@ pub fn plan(snapshot: &HostSnapshot, wards: &BTreeMap<ArrayId, Ward>) -> Vec<Arm
     // Anchors first: were the daemon to die half way, what is off is what matters most.
     plan.sort_by_key(|arming| (arming.want != FastIoFail::Off, arming.why != ArmWhy::Anchor));
     plan
-}
-
-/// Controllers that `armed` says we armed, for an array that is no ward any more, or that do not
-/// lead to one of its legs and nothing else any more: off again. `armed` is who armed what,
-/// remembered by whoever carries plans out.
-///
-/// A controller outlives the namespace it led to, so it is looked for among all of them.
-#[must_use]
-pub fn released(
-    snapshot: &HostSnapshot,
-    wards: &BTreeMap<ArrayId, Ward>,
-    armed: &BTreeMap<ControllerRef, ArrayId>,
-) -> Vec<Arming> {
-    let shared = shared_controllers(snapshot, wards);
-    let kept: BTreeSet<ControllerName> = ours(snapshot, wards)
-        .flat_map(|(array, _)| &array.legs)
-        .flat_map(paths)
-        .map(|path| path.controller.clone())
-        .collect();
-    let why = |controller: &ControllerRef, array: &ArrayId| {
-        if !wards.contains_key(array) {
-            Some(ArmWhy::Unwatched)
-        } else if !kept.contains(&controller.name) {
-            Some(ArmWhy::Astray)
-        } else {
-            shared.contains(&controller.name).then_some(ArmWhy::Stranger)
-        }
-    };
-    let is_armed =
-        |it: &&ControllerSnapshot| it.fast_io_fail.is_known_and(|value| *value != FastIoFail::Off);
-    let set_back = |it: &ControllerSnapshot| {
-        let controller = it.reference()?;
-        let array = *armed.get(&controller)?;
-        let why = why(&controller, &array)?;
-        Some(Arming { array, controller, shows: it.fast_io_fail, want: FastIoFail::Off, why })
-    };
-    snapshot.controllers.iter().filter(is_armed).filter_map(set_back).collect()
-}
-
-/// How long a controller must have led to no leg of its array before it is let go of. From the
-/// return of a leg to its re-add are tens of milliseconds; what stays away for a second stays away.
-const LET_GO_AFTER: Duration = Duration::from_secs(1);
-
-/// Which controllers have led to no leg of their array since when.
-///
-/// A leg that returns stands beside its array until MD has it again. Setting its controller back,
-/// and to ours again, would be two writes and as many looks in the way of the re-add.
-#[derive(Debug, Clone, Default)]
-pub struct LettingGo {
-    astray: BTreeMap<ControllerRef, Moment>,
-    next: Option<Moment>,
-}
-
-impl LettingGo {
-    /// Of what is [`released`], that for which it is time.
-    #[must_use]
-    pub fn due(&mut self, now: Moment, released: Vec<Arming>) -> Vec<Arming> {
-        let before = std::mem::take(&mut self.astray);
-        let mut due = Vec::new();
-        self.next = None;
-        for step in released {
-            if step.why == ArmWhy::Astray {
-                let since = before.get(&step.controller).copied().unwrap_or(now);
-                let at = since.after(LET_GO_AFTER);
-                self.astray.insert(step.controller.clone(), since);
-                if at > now {
-                    self.next = Some(self.next.map_or(at, |next| next.min(at)));
-                    continue;
-                }
-            }
-            due.push(step);
-        }
-        due
-    }
-
-    /// When it is time for another one.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Moment> {
-        self.next
-    }
-
-    /// Whether it is time for another one; not twice.
-    #[must_use]
-    pub fn is_time(&mut self, now: Moment) -> bool {
-        self.next.take_if(|at| *at <= now).is_some()
-    }
 }
 
 /// Controllers with a namespace behind them that is no leg of a ward: never armed, never isolated.

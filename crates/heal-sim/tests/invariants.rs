@@ -125,6 +125,16 @@ fn an_array_that_is_not_whole_in_the_end_is_found() {
 }
 
 #[test]
+fn a_controller_that_is_armed_for_nobody_is_found() {
+    let mut world = well();
+    assert_eq!(rules::what_leads_to_no_leg_is_not_armed(&world), Ok(()));
+    world.namespace_removed("vol1-b");
+    assert!(rules::what_leads_to_no_leg_is_not_armed(&world).is_err());
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(rules::what_leads_to_no_leg_is_not_armed(&world), Ok(()));
+}
+
+#[test]
 fn a_block_that_is_gone_is_found() {
     let mut world = well();
     assert_eq!(rules::no_data_is_lost(&world), Ok(()));

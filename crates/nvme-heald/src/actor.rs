@@ -514,7 +514,7 @@ impl Actor {
             health: status.health,
             percent: status.repairs.iter().find_map(|repair| repair.percent),
             managed: self.machine.managed_devices(),
-            heals: self.machine.heals(),
+            lost_of_ours: self.machine.heals().then(|| self.machine.lost_legs()),
             isolates_after: self.machine.isolates_after(),
         };
         if self.brief.as_ref() != Some(&brief) {

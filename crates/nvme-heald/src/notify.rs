@@ -150,7 +150,7 @@ mod tests {
             health,
             percent,
             managed: Default::default(),
-            heals: false,
+            lost_of_ours: None,
             isolates_after: None,
         };
         let briefs = [

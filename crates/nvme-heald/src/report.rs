@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use heal_core::arming::LostLeg;
 use heal_types::status::Health;
 use heal_types::{ArrayId, DevT};
 
@@ -40,8 +41,8 @@ pub(crate) struct Brief {
     pub(crate) percent: Option<u8>,
     /// Legs that udev's stock rules must leave alone.
     pub(crate) managed: BTreeSet<DevT>,
-    /// Whether it is ours to act on, held or not.
-    pub(crate) heals: bool,
+    /// The legs it lost, if it is ours to act on, held or not.
+    pub(crate) lost_of_ours: Option<Vec<LostLeg>>,
     /// After how long I/O is freed from a dead leg, if its controllers are to be armed.
     pub(crate) isolates_after: Option<Duration>,
 }

@@ -6,13 +6,13 @@ use heal_types::{
 
 use super::*;
 
-const WARD: Ward = Ward { fast_io_fail: 1, isolate_after: Duration::ZERO };
-const ARMED: FastIoFail = FastIoFail::After(1);
+pub(crate) const WARD: Ward = Ward { fast_io_fail: 1, isolate_after: Duration::ZERO };
+pub(crate) const ARMED: FastIoFail = FastIoFail::After(1);
 pub(crate) const OFF: FastIoFail = FastIoFail::Off;
 const SUSPECT: PathHealth = PathHealth::Suspect(PathDoubt::LinkDown);
 pub(crate) const DEAD: PathHealth = PathHealth::Dead(PathDoubt::LinkDown);
 
-fn array_id(n: u8) -> ArrayId {
+pub(crate) fn array_id(n: u8) -> ArrayId {
     ArrayId::from_bytes([n; 16])
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn leg(slot: u16, backing: Backing) -> LegSnapshot {
 }
 
 /// A leg of its own subsystem, behind one controller of the same number.
-fn simple(slot: u16, controller: u16, shows: FastIoFail) -> LegSnapshot {
+pub(crate) fn simple(slot: u16, controller: u16, shows: FastIoFail) -> LegSnapshot {
     let namespace = namespace(controller, controller, vec![path(controller, shows)]);
     leg(slot, Backing::Namespace(Box::new(namespace)))
 }
@@ -145,7 +145,7 @@ fn apply(snapshot: &mut HostSnapshot, arming: &Arming) {
 }
 
 /// The plan as `nvme0=1`, `nvme1=off`.
-fn told(plan: &[Arming]) -> Vec<String> {
+pub(crate) fn told(plan: &[Arming]) -> Vec<String> {
     let value = |want| match want {
         FastIoFail::Off => "off".to_owned(),
         FastIoFail::After(seconds) => seconds.to_string(),
@@ -374,21 +374,6 @@ fn both_controllers_of_a_leg_get_the_same() {
     assert_eq!(planned(&host), ["nvme1=off", "nvme3=off"], "half an anchor queues nothing");
 }
 
-#[test]
-fn an_array_that_is_let_go_of_is_disarmed() {
-    let host = host(vec![mirror(1, vec![simple(0, 0, OFF), simple(1, 1, ARMED)])]);
-    let nqn = Nqn::new("nqn.2014-08.test:1").unwrap();
-    let ours = path(1, ARMED).controller_ref(&nqn).unwrap();
-    let armed = BTreeMap::from([(ours, array_id(1))]);
-    assert_eq!(told(&released(&host, &wards(&host), &armed)), [""; 0]);
-    let let_go = released(&host, &BTreeMap::new(), &armed);
-    assert_eq!(told(&let_go), ["nvme1=off"]);
-    assert_eq!(let_go[0].why, ArmWhy::Unwatched);
-    let mut another = host.clone();
-    on(&mut another, "nvme1", |path| path.portal = self::path(9, OFF).portal);
-    assert_eq!(told(&released(&another, &BTreeMap::new(), &armed)), [""; 0], "its successor");
-}
-
 /// Numbers from a seed (Vigna's SplitMix64).
 struct Dice(u64);
 
@@ -565,61 +550,4 @@ fn whatever_changes_while_plans_are_carried_out_half_no_step_arms_the_last_leg_t
             });
         }
     }
-}
-
-#[test]
-fn what_was_armed_is_released_when_a_stranger_comes_behind_it_or_its_leg_goes() {
-    let at_rest = host(vec![mirror(1, vec![simple(0, 0, OFF), simple(1, 1, ARMED)])]);
-    let wards = wards(&at_rest);
-    let path = &at_rest.arrays[0].legs[1].backing.namespace().unwrap().paths[0];
-    let nqn = at_rest.arrays[0].legs[1].backing.namespace().unwrap().nqn.known().unwrap().clone();
-    let armed = BTreeMap::from([(path.controller_ref(&nqn).unwrap(), at_rest.arrays[0].id)]);
-    assert_eq!(released(&at_rest, &wards, &armed), vec![]);
-
-    let mut shared = at_rest.clone();
-    let mut stranger = at_rest.arrays[0].legs[1].backing.namespace().unwrap().clone();
-    stranger.device = DeviceName::new("nvme1n2").unwrap();
-    stranger.dev = DevT { major: 259, minor: 77 };
-    shared.namespaces.push(stranger);
-    let why = |host: &HostSnapshot| {
-        released(host, &wards, &armed).iter().map(|step| step.why).collect::<Vec<_>>()
-    };
-    assert_eq!(why(&shared), [ArmWhy::Stranger], "its I/O must not fail");
-
-    let mut left = at_rest.clone();
-    left.arrays[0].legs.remove(1);
-    assert_eq!(why(&left), [ArmWhy::Astray], "it is no leg any more");
-
-    let mut gone = left.clone();
-    gone.namespaces.remove(1);
-    assert_eq!(why(&gone), [ArmWhy::Astray], "its controller outlives it");
-    gone.controllers.remove(1);
-    assert_eq!(why(&gone), [], "nothing is left to set back");
-}
-
-#[test]
-fn only_what_leads_to_no_leg_of_its_array_for_a_second_is_let_go_of() {
-    let at_rest = host(vec![mirror(1, vec![simple(0, 0, OFF), simple(1, 1, ARMED)])]);
-    let wards = wards(&at_rest);
-    let mut left = at_rest.clone();
-    left.arrays[0].legs.remove(1);
-    let controller = at_rest.controllers[1].reference().unwrap();
-    let armed = BTreeMap::from([(controller, at_rest.arrays[0].id)]);
-    let mut letting_go = LettingGo::default();
-    let mut due = |ms: u64, host: &HostSnapshot| {
-        let now = Moment::default().after(Duration::from_millis(ms));
-        let is_time = letting_go.is_time(now);
-        let due = letting_go.due(now, released(host, &wards, &armed)).len();
-        let next = letting_go.next_deadline().map(|at| at.since(now).as_millis());
-        (is_time, due, next)
-    };
-    assert_eq!(due(0, &left), (false, 0, Some(1000)));
-    assert_eq!(due(40, &at_rest), (false, 0, None), "MD has it again");
-    assert_eq!(due(900, &left), (false, 0, Some(1000)), "counted anew");
-    assert_eq!(due(1899, &left), (false, 0, Some(1)));
-    assert_eq!(due(1900, &left), (true, 1, None));
-    assert_eq!(due(2000, &left), (false, 1, None), "it was not written: nobody waits again");
-    let now = Moment::default();
-    let unwatched = released(&at_rest, &BTreeMap::new(), &armed);
-    assert_eq!(LettingGo::default().due(now, unwatched).len(), 1, "that is not put off");
 }

@@ -18,6 +18,7 @@ use heal_types::{
     Observed, Outcome, Replica, ReplicaId,
 };
 
+use crate::arming::LostLeg;
 use crate::effect::Effect;
 use crate::guards::GuardWhy;
 use crate::phase::{Phase, Repair, Turn, TurnState};
@@ -262,6 +263,23 @@ impl ArrayMachine {
         let mut lost = self.repairs.values().filter_map(|repair| repair.lost.as_ref());
         let unnamed = lost.any(|member| behind(&member) && member.replica.is_none());
         unnamed || self.members.values().any(|member| behind(&member))
+    }
+
+    /// The legs that it lost and has not put away, and those that were lost when this life began,
+    /// as far as they are known.
+    #[must_use]
+    pub fn lost_legs(&self) -> Vec<LostLeg> {
+        let lost = self.repairs.values().flat_map(|it| it.lost.iter().chain(&it.also_retire));
+        let named = |member: &Member| {
+            Some(LostLeg { nqn: member.nqn.clone()?, namespace: member.namespace? })
+        };
+        let mut legs = self.left.clone();
+        for leg in lost.filter_map(named) {
+            if !legs.contains(&leg) {
+                legs.push(leg);
+            }
+        }
+        legs
     }
 
     /// From now on it is ours to connect it again, until the provisioner says, asked anew, that it

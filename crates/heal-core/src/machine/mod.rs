@@ -46,6 +46,7 @@ use heal_types::{
     SyncProgress, UnknownWhy, WallTime,
 };
 
+use crate::arming::LostLeg;
 use crate::audit::{AuditKind, Severity};
 use crate::effect::{Effect, Outbox};
 use crate::event::{Event, LookCause};
@@ -126,6 +127,8 @@ pub struct ArrayMachine {
     namespaces: Vec<NamespaceSnapshot>,
     /// The subsystems of the controllers of the last look.
     subsystems: Vec<Observed<Nqn>>,
+    /// The legs that were lost when this life began.
+    left: Vec<LostLeg>,
     cause: LookCause,
     /// The last look saw nothing: the snapshot is older, and nothing is begun on it.
     blind: bool,
@@ -200,6 +203,7 @@ impl ArrayMachine {
             array: Observed::Unknown(UnknownWhy::NotReadYet),
             namespaces: Vec::new(),
             subsystems: Vec::new(),
+            left: Vec::new(),
             cause: LookCause::Start,
             blind: true,
             seen: false,
@@ -273,6 +277,7 @@ impl ArrayMachine {
             let repair = machine.taken_up(repair, now);
             machine.repairs.insert(repair.slot, repair);
         }
+        machine.left = machine.lost_legs();
         for intent in record.intents {
             machine.tell_interrupted(now, &intent);
             if !other_boot {

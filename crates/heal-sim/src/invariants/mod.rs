@@ -16,7 +16,7 @@
 //!   on waking up     no_grace_is_slept_through
 //!   at the end       heals_eventually, report_is_never_lost, held_only_for_what_lasts,
 //!                    every_effect_has_one_outcome_in_the_audit, other_arrays_progress,
-//!                    application_sees_no_error
+//!                    what_leads_to_no_leg_is_not_armed, application_sees_no_error
 //! ```
 //!
 //! The checks look at the kernel as it *is*, which no machine can: a machine sees snapshots. They
@@ -43,6 +43,7 @@
 //!   provisioner has nobody else to give ([`held_only_for_what_lasts`]).
 
 mod acts;
+mod astray;
 mod explained;
 mod progress;
 mod unknown;
@@ -70,6 +71,7 @@ pub use acts::{
     changes_only_what_md_lets_change, never_acts_on_another_device, never_acts_on_last_in_sync_leg,
     never_adds_unverified_device,
 };
+pub use astray::what_leads_to_no_leg_is_not_armed;
 pub(crate) use explained::is_of_this_version;
 use explained::runs_from_a_replica;
 pub use explained::{
@@ -135,6 +137,8 @@ pub(crate) struct Checker {
     /// Controllers that were away when this life began, or began to act: after how long I/O fails
     /// there was settled before.
     untended: BTreeSet<u64>,
+    /// Controllers that an earlier life armed, and of which no record tells any more.
+    orphans: BTreeSet<u64>,
     broken_told: BTreeSet<ArrayId>,
     /// What was done that explains loud words.
     troubles: BTreeSet<Trouble>,
@@ -728,6 +732,8 @@ impl World {
         self.expect("every_effect_has_one_outcome_in_the_audit", outcomes);
         let holds = held_only_for_what_lasts(self);
         self.expect("held_only_for_what_lasts", holds);
+        let armed = what_leads_to_no_leg_is_not_armed(self);
+        self.expect("what_leads_to_no_leg_is_not_armed", armed);
         let errors = application_sees_no_error(self);
         self.expect("application_sees_no_error", errors);
     }

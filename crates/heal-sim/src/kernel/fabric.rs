@@ -27,7 +27,7 @@ use super::{FakeKernel, KernelSignal};
 const FILL: Duration = Duration::from_millis(5);
 
 /// A place in the list of targets, which never shrinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TargetId(pub(crate) usize);
 
 /// A subsystem with one namespace, somewhere in the network.
@@ -288,43 +288,31 @@ impl FakeKernel {
         })
     }
 
-    /// Where a controller leads is read while it is live, and remembered by whoever reads.
-    fn shows_where_it_leads(&self, controller: &Controller) -> bool {
-        let is_live = controller.state == ControllerState::Live;
-        is_live || self.remembered.contains(&controller.serial)
-    }
-
-    pub(super) fn controller_snapshot(&self, controller: &Controller) -> ControllerSnapshot {
+    /// Where a controller leads is told of every one, live or not (`nvme_class_uevent`).
+    pub(super) fn controller_snapshot(controller: &Controller) -> ControllerSnapshot {
         ControllerSnapshot {
             name: controller.name.clone(),
             nqn: Observed::Known(controller.nqn.clone()),
-            portal: if self.shows_where_it_leads(controller) {
-                Observed::Known(controller.portal.clone())
-            } else {
-                Observed::Unknown(UnknownWhy::WouldBlock)
-            },
+            portal: Observed::Known(controller.portal.clone()),
             fast_io_fail: Observed::Known(controller.fast_io_fail),
         }
     }
 
+    /// How it was connected is read while it is live, and remembered by whoever reads.
     fn path_snapshot(&self, controller: &Controller) -> PathSnapshot {
-        let known = self.shows_where_it_leads(controller);
-        let unread = UnknownWhy::WouldBlock;
+        let is_live = controller.state == ControllerState::Live;
+        let known = is_live || self.remembered.contains(&controller.serial);
         PathSnapshot {
             controller: controller.name.clone(),
             state: Observed::Known(controller.state),
-            portal: if known {
-                Observed::Known(controller.portal.clone())
-            } else {
-                Observed::Unknown(unread)
-            },
+            portal: Observed::Known(controller.portal.clone()),
             ana_usable: Observed::Known(self.ana_usable(controller)),
             health: PathHealth::Up,
             fast_io_fail: Observed::Known(controller.fast_io_fail),
             params: if known {
                 Observed::Known(Box::new(controller.params.clone()))
             } else {
-                Observed::Unknown(unread)
+                Observed::Unknown(UnknownWhy::WouldBlock)
             },
         }
     }

@@ -112,6 +112,16 @@ impl FakeKernel {
         exposed
     }
 
+    /// The controllers that are armed, and behind which no running array has a leg.
+    pub(crate) fn armed_without_a_leg(&self) -> impl Iterator<Item = &Controller> {
+        let bound = self.arrays.iter().filter(|md| md.running).flat_map(|md| &md.rdevs);
+        let bound = bound.map(|rdev| &self.devices[rdev.handle]).filter(|device| device.present);
+        let legs: BTreeSet<_> =
+            bound.filter_map(|device| Some(device.fabric.as_ref()?.target)).collect();
+        let armed = self.controllers.iter().filter(|c| c.fast_io_fail != FastIoFail::Off);
+        armed.filter(move |controller| !legs.contains(&controller.leads.target))
+    }
+
     /// Controllers that are not live: what their I/O does is settled, or will be in a moment.
     #[must_use]
     pub fn not_live(&self) -> BTreeSet<u64> {

@@ -59,9 +59,7 @@ impl FakeKernel {
                 .filter(|array| self.is_blurred(Blur::Array(array.id)))
                 .map(|array| array.device.clone())
                 .collect(),
-            controllers: (self.controllers.iter())
-                .map(|controller| self.controller_snapshot(controller))
-                .collect(),
+            controllers: self.controllers.iter().map(Self::controller_snapshot).collect(),
         }
     }
 

@@ -596,6 +596,7 @@ impl World {
         self.checker.began_observing = self.policy.mode == Mode::Observe;
         self.feed.opened();
         self.takes_over();
+        self.note_orphans();
         self.next_scan = self.safety_scan.map(|every| self.now.mono.after(every));
         for (id, file) in self.disk.load() {
             let readable =

@@ -13,13 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heal_core::arming::{self, Arming, LettingGo, Ward};
+use heal_core::arming::{self, Armed, Arming, LostLeg, Ward};
 use heal_core::cuts::{self, Cuts};
 use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
 use heal_core::{ArrayMachine, Event, LookCause, PathNews};
 use heal_types::{
-    ArrayId, ControllerName, ControllerRef, FastIoFail, HostAction, HostPort, HostSnapshot, Moment,
-    Outcome, PathDoubt, PathHealth, PathSnapshot,
+    ArrayId, ControllerName, FastIoFail, HostAction, HostPort, HostSnapshot, Moment, Outcome,
+    PathDoubt, PathHealth,
 };
 
 use super::transcript::{LineKind, action_words};
@@ -58,11 +58,9 @@ pub(super) struct Watch {
     arming: bool,
     replan: bool,
     wards: BTreeMap<ArrayId, Ward>,
-    /// Arrays that are ours to act on: what is armed on them is our doing.
-    healed: BTreeSet<ArrayId>,
-    /// Controllers that are armed because of us.
-    ours: BTreeMap<ControllerRef, ArrayId>,
-    letting_go: LettingGo,
+    /// Arrays that are ours to act on, and the legs they lost: what is armed on them is our doing.
+    healed: BTreeMap<ArrayId, Vec<LostLeg>>,
+    armed: Armed,
     cuts: Cuts,
     cut_at: Option<Moment>,
     /// What the last look, or the last sign of a path, made of it.
@@ -84,9 +82,8 @@ impl Watch {
             arming: false,
             replan: false,
             wards: BTreeMap::new(),
-            healed: BTreeSet::new(),
-            ours: BTreeMap::new(),
-            letting_go: LettingGo::default(),
+            healed: BTreeMap::new(),
+            armed: Armed::default(),
             cuts: Cuts::default(),
             cut_at: None,
             cut_off: None,
@@ -105,7 +102,7 @@ impl Watch {
             self.sockets_at,
             self.io_at,
             self.cut_at,
-            self.letting_go.next_deadline(),
+            self.armed.next_deadline(),
         ];
         times.into_iter().flatten().min()
     }
@@ -157,27 +154,6 @@ impl World {
         }
         self.watch.snapshot = Some(snapshot.clone());
         self.watch.replan = true;
-    }
-
-    /// Whoever armed a leg of an array of ours, it was an earlier life: it is off once the array is
-    /// not to be armed any more.
-    fn remember_armed(&mut self) {
-        let Some(snapshot) = &self.watch.snapshot else { return };
-        for array in &snapshot.arrays {
-            if !self.watch.healed.contains(&array.id) {
-                continue;
-            }
-            for space in array.legs.iter().filter_map(|leg| leg.backing.namespace()) {
-                let armed = |path: &&PathSnapshot| {
-                    path.fast_io_fail.is_known_and(|value| *value != FastIoFail::Off)
-                };
-                let Some(nqn) = space.nqn.known() else { continue };
-                let armed = space.paths.iter().filter(armed);
-                for controller in armed.filter_map(|path| path.controller_ref(nqn)) {
-                    self.watch.ours.entry(controller).or_insert(array.id);
-                }
-            }
-        }
     }
 
     pub(super) fn is_cut_off(&self) -> bool {
@@ -268,7 +244,7 @@ impl World {
             }
             return true;
         }
-        if self.watch.letting_go.is_time(now) {
+        if self.watch.armed.is_time(now) {
             self.watch.replan = true;
             return true;
         }
@@ -302,8 +278,9 @@ impl World {
         }
         // Of an array that is quarantined it shows only now that what is armed on it is our doing.
         let heals = self.machines.iter().filter(|(_, machine)| machine.heals());
-        if !heals.clone().map(|(id, _)| id).eq(&self.watch.healed) {
-            self.watch.healed = heals.map(|(id, _)| *id).collect();
+        let healed = heals.map(|(id, machine)| (*id, machine.lost_legs())).collect();
+        if healed != self.watch.healed {
+            self.watch.healed = healed;
             self.watch.replan = true;
         }
         let watched = !self.watch.paths.watched_sockets().is_empty();
@@ -354,11 +331,11 @@ impl World {
     }
 
     fn plan_arming(&mut self) {
-        self.remember_armed();
-        let Some(snapshot) = &self.watch.snapshot else { return };
-        let mut plan = arming::plan(snapshot, &self.watch.wards);
-        let released = arming::released(snapshot, &self.watch.wards, &self.watch.ours);
-        plan.extend(self.watch.letting_go.due(self.now.mono, released));
+        let Watch { snapshot, armed, wards, healed, .. } = &mut self.watch;
+        let Some(snapshot) = snapshot else { return };
+        armed.inherit(snapshot, healed);
+        let mut plan = arming::plan(snapshot, wards);
+        plan.extend(armed.due(self.now.mono, snapshot, wards));
         if !plan.is_empty() {
             self.watch.arming = true;
             let planned_on = self.watch.news.clone();
@@ -388,12 +365,7 @@ impl World {
             );
             self.daemon_says(text);
             if answer == Outcome::Changed {
-                match step.want {
-                    FastIoFail::After(_) => {
-                        self.watch.ours.insert(step.controller.clone(), step.array);
-                    }
-                    FastIoFail::Off => drop(self.watch.ours.remove(&step.controller)),
-                }
+                self.watch.armed.wrote(&step);
             }
             if self.boundary().is_err() {
                 return;

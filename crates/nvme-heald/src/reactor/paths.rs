@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heal_core::arming::{self, Arming, LettingGo, Ward};
+use heal_core::arming::{self, Armed, Arming, LostLeg, Ward};
 use heal_core::audit::{AuditEntry, AuditKind, Severity};
 use heal_core::cuts::{Cut, Cuts};
 use heal_core::paths::{CutOff, Limits, PathEvent, Paths, Seen};
@@ -93,9 +93,7 @@ pub(super) struct PathWatch {
     replan: bool,
     /// What could not be armed, and was said: it is tried again without a word.
     refused: BTreeMap<ControllerRef, (FastIoFail, Outcome)>,
-    /// Controllers that are armed because of us.
-    ours: BTreeMap<ControllerRef, ArrayId>,
-    letting_go: LettingGo,
+    armed: Armed,
     /// Since when each array has no leg that anything gets through to.
     without_legs: BTreeMap<ArrayId, Moment>,
     /// What the last judgement was.
@@ -124,8 +122,7 @@ impl PathWatch {
             armed_at: Moment::default(),
             replan: false,
             refused: BTreeMap::new(),
-            ours: BTreeMap::new(),
-            letting_go: LettingGo::default(),
+            armed: Armed::default(),
             without_legs: BTreeMap::new(),
             cut_off: None,
             alarmed_at: None,
@@ -148,7 +145,7 @@ impl PathWatch {
         let expiries = self.without_legs.values().map(|since| since.after(CUT_OFF));
         let expiry = expiries.filter(|at| *at > now).min();
         let rehearsal = self.rehearsed.deadline();
-        let let_go = self.letting_go.next_deadline();
+        let let_go = self.armed.next_deadline();
         let moments = [self.paths.next_deadline(), expiry, self.cut_at, rehearsal, let_go];
         let moments = moments.into_iter().flatten();
         let moments = moments.map(|at| Instant::now() + at.since(now));
@@ -199,29 +196,20 @@ impl<H: Host> Reactor<H> {
             self.paths.rewire = true;
             self.fabrics_changed(before.is_empty());
         }
-        self.remember_armed(snapshot);
+        self.paths.armed.inherit(snapshot, &self.healed());
         if begun >= self.paths.armed_at {
             self.paths.replan = true;
         }
     }
 
-    /// What is armed on an array that is ours to act on was armed by us, maybe in an earlier life.
-    fn remember_armed(&mut self, snapshot: &HostSnapshot) {
-        let heals = |seat: &super::Seat| seat.brief.as_ref().is_some_and(|brief| brief.heals);
-        for array in &snapshot.arrays {
-            if !self.seats.get(&array.id).is_some_and(heals) {
-                continue;
-            }
-            for namespace in array.legs.iter().filter_map(|leg| leg.backing.namespace()) {
-                let Some(nqn) = namespace.nqn.known() else { continue };
-                for path in &namespace.paths {
-                    let armed = matches!(path.fast_io_fail, Observed::Known(FastIoFail::After(_)));
-                    if let Some(controller) = path.controller_ref(nqn).filter(|_| armed) {
-                        self.paths.ours.insert(controller, array.id);
-                    }
-                }
-            }
-        }
+    /// The arrays that are ours to act on, and the legs they lost.
+    fn healed(&self) -> BTreeMap<ArrayId, Vec<LostLeg>> {
+        let seats = self.seats.iter();
+        let healed = seats.filter_map(|(array, seat)| {
+            let lost = seat.brief.as_ref()?.lost_of_ours.clone()?;
+            Some((*array, lost))
+        });
+        healed.collect()
     }
 
     /// What the look made of the verdicts goes to those who did not get the look.
@@ -337,8 +325,9 @@ impl<H: Host> Reactor<H> {
     /// An array became a ward, or is none any more.
     pub(super) fn wards_changed(&mut self) {
         // Of a quarantined array it may show only now that what is armed on it is our doing.
-        if let Some(snapshot) = self.snapshot.clone() {
-            self.remember_armed(&snapshot);
+        let healed = self.healed();
+        if let Some(snapshot) = &self.snapshot {
+            self.paths.armed.inherit(snapshot, &healed);
         }
         self.paths.replan = true;
     }
@@ -396,7 +385,7 @@ impl<H: Host> Reactor<H> {
             }
             (true, Some(_)) => {}
         }
-        self.paths.replan |= self.paths.letting_go.is_time(clock::moment());
+        self.paths.replan |= self.paths.armed.is_time(clock::moment());
         if self.paths.replan && !self.paths.out.armed {
             self.paths.replan = false;
             self.arm();
@@ -429,8 +418,7 @@ impl<H: Host> Reactor<H> {
         };
         let wards = self.wards();
         let mut plan = arming::plan(&snapshot, &wards);
-        let released = arming::released(&snapshot, &wards, &self.paths.ours);
-        plan.extend(self.paths.letting_go.due(clock::moment(), released));
+        plan.extend(self.paths.armed.due(clock::moment(), &snapshot, &wards));
         if plan.is_empty() {
             return;
         }
@@ -527,7 +515,7 @@ impl<H: Host> Reactor<H> {
             }
         }
         let Some(snapshot) = self.snapshot.clone() else { return };
-        let mut plan = arming::released(&snapshot, &BTreeMap::new(), &self.paths.ours);
+        let mut plan = self.paths.armed.released(&snapshot, &BTreeMap::new());
         let legs = snapshot.arrays.iter().flat_map(|array| &array.legs);
         let namespaces = legs.filter_map(|leg| Some((leg, leg.backing.namespace()?)));
         let (well, in_trouble): (Vec<_>, Vec<_>) = namespaces
@@ -562,12 +550,7 @@ impl<H: Host> Reactor<H> {
             );
             if outcome == Outcome::Changed {
                 self.show_armed(&step);
-                match step.want {
-                    FastIoFail::After(_) => {
-                        self.paths.ours.insert(step.controller.clone(), step.array);
-                    }
-                    FastIoFail::Off => drop(self.paths.ours.remove(&step.controller)),
-                }
+                self.paths.armed.wrote(&step);
             }
             let severity = match outcome {
                 Outcome::Changed => {
