@@ -151,6 +151,10 @@ fn re_add_not_possible(why: &RefusedWhy) -> bool {
     matches!(why, RefusedWhy::ReAddNotPossible { .. })
 }
 
+fn guarded(why: &RefusedWhy) -> bool {
+    matches!(why, RefusedWhy::Guard { .. })
+}
+
 fn another_array(play: &mut Play<'_>) -> Kept {
     let stage = play.stage();
     let array = ArrayId::from_bytes([0x13; 16]);
@@ -401,11 +405,11 @@ fn disconnected(play: &mut Play<'_>) -> Kept {
     let held = &stage.legs[0];
     let controllers = of(play, held)?;
     let held = HostAction::Disconnect { nqn: held.nqn.clone(), controllers };
-    play.expect_refused(&held, not_in_that_state)?;
+    play.expect_refused(&held, guarded)?;
     come(play, &stage.spare)?;
     let nqn = stage.spare.nqn.clone();
     let unexpected = HostAction::Disconnect { nqn: nqn.clone(), controllers: Vec::new() };
-    play.expect_refused(&unexpected, not_in_that_state)?;
+    play.expect_refused(&unexpected, guarded)?;
     let controllers = of(play, &stage.spare)?;
     let free = HostAction::Disconnect { nqn, controllers };
     play.expect(&free, &Outcome::Changed)?;

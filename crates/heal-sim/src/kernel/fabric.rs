@@ -244,7 +244,7 @@ impl FakeKernel {
             return Outcome::AlreadySo;
         }
         if let Some(other) = own.iter().find(|c| !expected.contains(c)) {
-            return refused_state(format!("{other} was not expected"));
+            return guarded(format!("{other} was not there before"));
         }
         let used = (0..self.devices.len()).find(|handle| {
             let device = &self.devices[*handle];
@@ -253,7 +253,7 @@ impl FakeKernel {
                 && (self.disks[device.disk.0].in_use || !self.holders(*handle).is_empty())
         });
         if let Some(used) = used {
-            return refused_state(format!("{} is in use", self.devices[used].name));
+            return guarded(format!("{} is in use", self.devices[used].name));
         }
         self.delete_controllers(nqn, Gone::Deleted);
         Outcome::Changed
@@ -327,6 +327,10 @@ impl FakeKernel {
             Backing::Local
         }
     }
+}
+
+pub(crate) fn guarded(detail: String) -> Outcome {
+    Outcome::Refused(RefusedWhy::Guard { detail })
 }
 
 pub(crate) fn refused_state(detail: String) -> Outcome {

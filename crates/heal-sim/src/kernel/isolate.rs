@@ -7,18 +7,13 @@ use std::collections::BTreeSet;
 
 use heal_types::{
     ArrayId, ConnectParams, ControllerRef, ControllerState, FastIoFail, LegRef, Nqn, Outcome,
-    RefusedWhy,
 };
 
 use super::controller::Controller;
-use super::fabric::refused_state;
+use super::fabric::{guarded, refused_state};
 use super::md::Rdev;
 use super::tools::{Checked, not_that_device};
 use super::{FakeKernel, changed_if};
-
-fn guarded(detail: String) -> Outcome {
-    Outcome::Refused(RefusedWhy::Guard { detail })
-}
 
 impl FakeKernel {
     /// The controller that was meant.
