@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use heal_core::ArrayMachine;
-use heal_types::Nqn;
+use heal_types::{FastIoFail, Nqn};
 
 use super::Checked;
 use crate::World;
@@ -29,7 +29,8 @@ pub fn what_leads_to_no_leg_is_not_armed(world: &World) -> Checked {
 }
 
 impl World {
-    /// A life begins: what is astray and stands in no record that can be read is nobody's.
+    /// A life begins: what is armed and stands in no record that can be read may lose its leg
+    /// before it is known whose it is.
     pub(crate) fn note_orphans(&mut self) {
         let records = self.arrays.iter().filter_map(|plan| self.record(plan.id));
         let named: BTreeSet<&Nqn> = records
@@ -40,7 +41,8 @@ impl World {
             })
             .filter_map(|member| member.nqn.as_ref())
             .collect();
-        let astray = self.kernel.armed_without_a_leg().filter(|it| !named.contains(&it.nqn));
-        self.checker.orphans = astray.map(|controller| controller.serial).collect();
+        let armed = self.kernel.controllers.iter().filter(|it| it.fast_io_fail != FastIoFail::Off);
+        let orphans = armed.filter(|it| !named.contains(&it.nqn));
+        self.checker.orphans = orphans.map(|controller| controller.serial).collect();
     }
 }
