@@ -49,15 +49,13 @@ impl LinuxHost {
         }
         guard::free_but_for(own.map(|_| &array.device), namespace)?;
         let nodes = self.pair(array, namespace, device)?;
-        let (superblock, own) = std::thread::scope(|readers| {
-            let own = readers.spawn(|| self.first_source(array));
-            (self.member_that_left(id, device, member, &nodes.leg), own.join())
-        });
-        let superblock = superblock?;
-        // Whoever could not be read beforehand is read again.
-        self.is_of_one_history(array, &superblock, own.ok().flatten())?;
-        let leaving = leaving.map(|leg| &leg.device);
-        let ended = self.give_back(array, device, &nodes, (&superblock, leaving));
+        let (superblock, unbound) =
+            self.judge_returned(array, (device, member), &nodes, leaving)?;
+        let left = leaving.filter(|_| unbound.is_none()).map(|leg| &leg.device);
+        let ended = match unbound {
+            Some(failed) if !failed.is_success() => failed,
+            Some(_) | None => self.give_back(array, device, &nodes, (&superblock, left)),
+        };
         let shown = |after: &HostSnapshot| {
             in_array(after, id, |array| {
                 let leg = bound(array, &device.namespace)?;
@@ -77,6 +75,34 @@ impl LinuxHost {
         Ok(self.unless_half_bound(&ended, outcome, id, &device.namespace))
     }
 
+    /// The superblock of the member that left, if `device` carries it and nothing else, and it is of
+    /// one history with the array.
+    ///
+    /// What is bound of it still and has no disk any more holds nothing, whatever came in its place:
+    /// MD lets go of that meanwhile, and how that ended is the second answer. What stands on the
+    /// very device that returned stays bound until everything is read: nobody else can take it.
+    fn judge_returned(
+        &self,
+        array: &ArraySnapshot,
+        (device, member): (&DeviceIdentity, Option<MdDeviceId>),
+        nodes: &Pair,
+        leaving: Option<&LegSnapshot>,
+    ) -> Step<(MdSuperblock, Option<Ended>)> {
+        let dead = leaving.filter(|leg| leg.backing == Backing::Gone);
+        let (superblock, beside) = std::thread::scope(|threads| {
+            let beside = threads.spawn(|| {
+                let unbound = dead.map(|leg| self.unbind(array, &leg.device));
+                (unbound, self.first_source(array))
+            });
+            (self.member_that_left(array.id, device, member, &nodes.leg), beside.join())
+        });
+        let superblock = superblock?;
+        // Whoever could not be read beforehand is read again.
+        let (unbound, own) = beside.unwrap_or((None, None));
+        self.is_of_one_history(array, &superblock, own)?;
+        Ok((superblock, unbound))
+    }
+
     /// By the kernel's own call, or by `mdadm` where the superblock is not a plain mirror's.
     fn give_back(
         &self,
@@ -91,11 +117,9 @@ impl LinuxHost {
         match &ended.ending {
             Ending::Exited(code) if Exit::of(*code) == Some(Exit::NotHere) => {
                 if let Some(leg) = leaving {
-                    let verb = Verb::RemoveFaulty;
-                    let removed = argv::set_attribute(array.id, &array.device, leg, verb);
-                    let removed = self.run(&removed);
-                    if !removed.is_success() {
-                        return removed;
+                    let unbound = self.unbind(array, leg);
+                    if !unbound.is_success() {
+                        return unbound;
                     }
                 }
                 self.run(&argv::re_add_by_mdadm(nodes.array(array.id), nodes.leg(device)))
@@ -107,6 +131,11 @@ impl LinuxHost {
             | Ending::Behind
             | Ending::NotStarted(_) => ended,
         }
+    }
+
+    /// Has MD let go of a member, if that is faulty.
+    fn unbind(&self, array: &ArraySnapshot, leg: &DeviceName) -> Ended {
+        self.run(&argv::set_attribute(array.id, &array.device, leg, Verb::RemoveFaulty))
     }
 
     pub(super) fn add_leg(&self, id: ArrayId, device: &DeviceIdentity) -> Step<Outcome> {

@@ -105,6 +105,20 @@ fn what_is_bound_still_and_faulty_is_unbound_in_one_with_the_return() {
 }
 
 #[test]
+fn what_has_no_disk_any_more_is_unbound_while_what_returned_is_read() {
+    let left = gone(2, None, FAULTY);
+    let lab = Lab::new(&second_gone(FAULTY, None));
+    lab.reads_member(&superblock_of(ARRAY));
+    lab.turns("helper", &with_third(Some(1), SPARE), "");
+    let faulty = Some(leg_ref(&left, None));
+    let device = identity(3);
+    let back = HostAction::ReAddLeg { array: ARRAY, device, member: None, faulty };
+    assert_eq!(lab.act(&back), Outcome::Changed);
+    let unbound = format!("helper helper set-attr md127 {ARRAY} nvme2n1 remove-faulty");
+    assert_eq!(lab.acts(), [unbound, given_back(42)]);
+}
+
+#[test]
 fn what_md_does_not_unbind_yet_is_bound_as_before() {
     let left = leg(3, None, FAULTY);
     let lab = Lab::new(&host(array(vec![leg(1, Some(0), IN_SYNC), left.clone()])));
@@ -114,6 +128,14 @@ fn what_md_does_not_unbind_yet_is_bound_as_before() {
     let device = identity(3);
     let back = HostAction::ReAddLeg { array: ARRAY, device, member: None, faulty };
     assert_eq!(why_again(lab.act(&back)), RetryWhy::Busy);
+    let lab = Lab::new(&second_gone(FAULTY, None));
+    lab.reads_member(&superblock_of(ARRAY));
+    lab.dir.tool_does("helper", &format!("{READING}\necho busy >&2; exit 75"));
+    let faulty = Some(leg_ref(&gone(2, None, FAULTY), None));
+    let device = identity(3);
+    let back = HostAction::ReAddLeg { array: ARRAY, device, member: None, faulty };
+    assert_eq!(why_again(lab.act(&back)), RetryWhy::Busy);
+    assert_eq!(lab.acts().len(), 1, "it is not given back beside its dead self");
 }
 
 #[test]
