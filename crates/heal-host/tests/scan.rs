@@ -83,6 +83,13 @@ fn a_leg_lost_under_a_real_kernel_is_gone_and_returns_under_another_name() {
         assert_eq!(snapshot.unreadable, []);
     }
     assert_eq!(namespace(&back, "nvme1n2").holders, Observed::Known(vec![]));
+    // The controller outlives the namespace it led to.
+    for snapshot in [&lost, &back] {
+        let shown: Vec<_> = snapshot.controllers.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(shown, ["nvme0", "nvme1"]);
+        assert!(snapshot.controllers.iter().all(|it| it.reference().is_some()));
+        assert!(snapshot.controllers.iter().all(|it| it.fast_io_fail.known().is_some()));
+    }
 }
 
 #[test]

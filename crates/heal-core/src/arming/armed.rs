@@ -46,6 +46,7 @@ pub struct Armed {
     ours: BTreeMap<ControllerRef, ArrayId>,
     /// Those that lead to no leg of theirs, since when.
     astray: BTreeMap<ControllerRef, Moment>,
+    /// When the first of those is due that are not yet.
     next: Option<Moment>,
 }
 

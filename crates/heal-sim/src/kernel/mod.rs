@@ -124,7 +124,7 @@ pub struct FakeKernel {
     pub(crate) quiet_until: Moment,
     /// Counts controllers.
     pub(crate) serials: u64,
-    /// Controllers of which a reader of sysfs knows where they lead.
+    /// Controllers of which a reader of sysfs knows how they were connected.
     pub(crate) remembered: BTreeSet<u64>,
 }
 
@@ -639,7 +639,8 @@ impl FakeKernel {
         }
     }
 
-    /// Whoever reads sysfs is another process now, and knows nothing of what is not live.
+    /// Whoever reads sysfs is another process now, and does not know how what is not live was
+    /// connected.
     pub fn forget_readings(&mut self) {
         self.remembered.clear();
     }

@@ -543,6 +543,7 @@ async fn a_controller_is_set_back_only_when_its_leg_stays_beside_its_array() {
     let back = Instant::now();
     stage.restore("vol1-b");
     life.wait("its controller is set back", set_back).await;
+    // The second began with the loss, a moment before.
     assert!(back.elapsed() >= ms(900), "{:?}", back.elapsed());
     stage.host.hangs.store(false, Ordering::Relaxed);
     life.wait("the leg is armed again", || stage.armed() == 1).await;
